@@ -1,0 +1,258 @@
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::Hash;
+
+/// The longest name of a key, in bytes.
+pub const MAX_KEY_BYTES: usize = 1024;
+/// The longest namespace, in bytes.
+pub const MAX_NAMESPACE_BYTES: usize = 64;
+/// The longest path of a file, in bytes.
+pub const MAX_PATH_BYTES: usize = 4096;
+
+/// What a key names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Space {
+    /// Flat keys of users.
+    Keys,
+    /// Files and directories: the name is `parent NUL entry`.
+    Files,
+}
+
+/// A key: a space, a namespace and a name, kept in one canonical encoding, whose byte order is the order of listings:
+/// all keys of a namespace are one range, and so are all entries of one directory.
+///
+/// Encoding: space (1 byte), length of namespace (1 byte), namespace, name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Bytes);
+
+/// Why bytes or a path make no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The name is empty.
+    #[error("the key is empty")]
+    Empty,
+    /// The name is longer than [`MAX_KEY_BYTES`].
+    #[error("the key is {0} bytes long, at most {MAX_KEY_BYTES} are allowed")]
+    TooLong(usize),
+    /// The namespace is longer than [`MAX_NAMESPACE_BYTES`].
+    #[error("the namespace is {0} bytes long, at most {MAX_NAMESPACE_BYTES} are allowed")]
+    NamespaceTooLong(usize),
+    /// The path is longer than [`MAX_PATH_BYTES`].
+    #[error("the path is {0} bytes long, at most {MAX_PATH_BYTES} are allowed")]
+    PathTooLong(usize),
+    /// The path has an empty part, a part `.` or `..`, or a NUL byte.
+    #[error("the path {0:?} has an empty part, a part `.` or `..`, or a NUL byte")]
+    BadPath(String),
+    /// The bytes are not an encoded key.
+    #[error("the bytes are not an encoded key")]
+    Malformed,
+}
+
+impl Key {
+    /// A flat key of the default namespace.
+    pub fn new(name: &[u8]) -> Result<Self, KeyError> {
+        Self::in_namespace("", name)
+    }
+
+    /// A flat key of `namespace`.
+    pub fn in_namespace(namespace: &str, name: &[u8]) -> Result<Self, KeyError> {
+        match name.len() {
+            0 => Err(KeyError::Empty),
+            1..=MAX_KEY_BYTES => Self::assemble(Space::Keys, namespace, &[name]),
+            length => Err(KeyError::TooLong(length)),
+        }
+    }
+
+    /// The key of the file or directory at `path` (`a/b/c`, with or without a slash at either end; not the root).
+    pub fn of_path(path: &str) -> Result<Self, KeyError> {
+        let path = path.trim_matches('/');
+        check_path(path)?;
+        let (parent, entry) = path.rsplit_once('/').unwrap_or(("", path));
+        Self::assemble(Space::Files, "", &[parent.as_bytes(), &[0], entry.as_bytes()])
+    }
+
+    /// The common beginning of the keys of all entries of the directory at `path` (`""` or `/` is the root).
+    pub fn prefix_of_directory(path: &str) -> Result<KeyPrefix, KeyError> {
+        let path = path.trim_matches('/');
+        if !path.is_empty() {
+            check_path(path)?;
+        }
+        Ok(Self::assemble(Space::Files, "", &[path.as_bytes(), &[0]])?.0)
+    }
+
+    /// The common beginning of all flat keys of `namespace` whose names begin with `name`.
+    pub fn prefix(namespace: &str, name: &[u8]) -> Result<KeyPrefix, KeyError> {
+        Ok(Self::assemble(Space::Keys, namespace, &[name])?.0)
+    }
+
+    fn assemble(space: Space, namespace: &str, parts: &[&[u8]]) -> Result<Self, KeyError> {
+        let length = u8::try_from(namespace.len())
+            .ok()
+            .filter(|length| usize::from(*length) <= MAX_NAMESPACE_BYTES)
+            .ok_or(KeyError::NamespaceTooLong(namespace.len()))?;
+        let mut bytes = Vec::with_capacity(2 + namespace.len() + parts.iter().map(|part| part.len()).sum::<usize>());
+        bytes.push(match space {
+            Space::Keys => 1,
+            Space::Files => 2,
+        });
+        bytes.push(length);
+        bytes.extend_from_slice(namespace.as_bytes());
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    /// Reads an encoded key that came from a peer or a disk.
+    pub fn from_encoded(bytes: Bytes) -> Result<Self, KeyError> {
+        let (&space, &length) = match &bytes[..] {
+            [space, length, ..] => (space, length),
+            _ => return Err(KeyError::Malformed),
+        };
+        let namespace = bytes.get(2..2 + usize::from(length)).ok_or(KeyError::Malformed)?;
+        let name = &bytes[2 + namespace.len()..];
+        if namespace.len() > MAX_NAMESPACE_BYTES || std::str::from_utf8(namespace).is_err() {
+            return Err(KeyError::Malformed);
+        }
+        let valid = match space {
+            1 => (1..=MAX_KEY_BYTES).contains(&name.len()),
+            2 => name.len() <= MAX_PATH_BYTES + 1 && name.iter().filter(|byte| **byte == 0).count() == 1,
+            _ => false,
+        };
+        if valid { Ok(Self(bytes)) } else { Err(KeyError::Malformed) }
+    }
+
+    /// The canonical encoding.
+    pub fn encoded(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// What the key names.
+    pub fn space(&self) -> Space {
+        if self.0[0] == 1 { Space::Keys } else { Space::Files }
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        std::str::from_utf8(&self.0[2..self.name_start()]).unwrap_or_default()
+    }
+
+    /// The name as given for a flat key; `parent NUL entry` for a file.
+    pub fn name(&self) -> &[u8] {
+        &self.0[self.name_start()..]
+    }
+
+    /// For a file, the last part of its path; for a flat key, its name.
+    pub fn entry_name(&self) -> &[u8] {
+        let name = self.name();
+        match (self.space(), name.iter().position(|byte| *byte == 0)) {
+            (Space::Files, Some(separator)) => &name[separator + 1..],
+            _ => name,
+        }
+    }
+
+    fn name_start(&self) -> usize {
+        2 + usize::from(self.0[1])
+    }
+
+    /// What decides the key's slot: the hash tag `{…}` of a flat key if it has one, else its name; the parent's path
+    /// of a file, so that a directory lives in one slot.
+    pub fn placement_hash(&self) -> Hash {
+        let name = self.name();
+        let placed = match self.space() {
+            Space::Keys => hash_tag(name).unwrap_or(name),
+            Space::Files => name.split(|byte| *byte == 0).next().unwrap_or_default(),
+        };
+        let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 placement of a key v1");
+        hasher.update(&self.0[..self.name_start()]);
+        hasher.update(placed);
+        Hash(*hasher.finalize().as_bytes())
+    }
+}
+
+/// The encoded beginning of a range of keys.
+pub type KeyPrefix = Bytes;
+
+fn check_path(path: &str) -> Result<(), KeyError> {
+    if path.is_empty() {
+        return Err(KeyError::Empty);
+    }
+    if path.len() > MAX_PATH_BYTES {
+        return Err(KeyError::PathTooLong(path.len()));
+    }
+    let bad = path.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains('\0'));
+    if bad { Err(KeyError::BadPath(path.chars().take(200).collect())) } else { Ok(()) }
+}
+
+/// The part between the first `{` and the next `}`, unless it is empty, as in Redis Cluster.
+fn hash_tag(name: &[u8]) -> Option<&[u8]> {
+    let open = name.iter().position(|byte| *byte == b'{')?;
+    let rest = &name[open + 1..];
+    let close = rest.iter().position(|byte| *byte == b'}')?;
+    (close > 0).then(|| &rest[..close])
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(self.name());
+        match self.space() {
+            Space::Keys => f.write_str(&text),
+            Space::Files => write!(f, "/{}", text.replacen('\0', "/", 1).trim_start_matches('/')),
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Key, KeyError, MAX_KEY_BYTES, Space};
+    use crate::Slots;
+
+    #[test]
+    fn bounds_are_kept() {
+        assert_eq!(Key::new(b""), Err(KeyError::Empty));
+        assert!(Key::new(&[b'k'; MAX_KEY_BYTES]).is_ok());
+        assert_eq!(Key::new(&[b'k'; MAX_KEY_BYTES + 1]), Err(KeyError::TooLong(MAX_KEY_BYTES + 1)));
+        for path in ["", "/", "a//b", "a/../b", ".", "a\0b"] {
+            assert!(Key::of_path(path).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn encoding_round_trips() {
+        for key in [Key::new(b"a/b{c}").unwrap(), Key::of_path("/a/b/c").unwrap(), Key::of_path("top").unwrap()] {
+            assert_eq!(Key::from_encoded(key.encoded().clone()), Ok(key));
+        }
+        for bytes in [&b""[..], b"\x01", b"\x01\x00", b"\x01\x05ab", b"\x02\x00nonul", b"\x03\x00x"] {
+            assert_eq!(Key::from_encoded(bytes.to_vec().into()), Err(KeyError::Malformed), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_a_range_of_one_slot() {
+        let slots = Slots::with_count(4096).unwrap();
+        let prefix = Key::prefix_of_directory("/a/b").unwrap();
+        let (x, y) = (Key::of_path("a/b/x").unwrap(), Key::of_path("a/b/y").unwrap());
+        assert!(x.encoded().starts_with(&prefix) && y.encoded().starts_with(&prefix));
+        assert!(!Key::of_path("a/b/x/z").unwrap().encoded().starts_with(&prefix));
+        assert_eq!(slots.of_key(&x), slots.of_key(&y));
+        assert_eq!(x.entry_name(), b"x");
+        assert_eq!(x.to_string(), "/a/b/x");
+        assert_eq!(x.space(), Space::Files);
+    }
+
+    #[test]
+    fn keys_with_one_hash_tag_share_a_slot() {
+        let slots = Slots::with_count(4096).unwrap();
+        let slot = |name: &[u8]| slots.of_key(&Key::new(name).unwrap());
+        assert_eq!(slot(b"{user}:a"), slot(b"{user}:b"));
+        assert_ne!(slot(b"{}:a"), slot(b"{}:b"));
+    }
+}
