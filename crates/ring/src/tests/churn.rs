@@ -1,0 +1,90 @@
+use super::network::{Network, SECOND, node};
+use crate::{HostState, RingOutput};
+
+#[test]
+fn a_killed_node_comes_back_under_its_identity() {
+    for seed in 0..5 {
+        let mut network = Network::settled(seed, 5);
+        let placement = network.successors_of_all_slots(0);
+        network.principal_hosts_required = Some(1);
+        let known = network.kill(3);
+        network.run_until("suspect", 2 * SECOND, |network| network.rings[&node(0)].is_suspect(&node(3)));
+        assert_eq!(network.successors_of_all_slots(0), placement, "suspicion does not move data");
+        network.run_for(3 * SECOND);
+        network.resume(3, known);
+        network.run_until_settled(20 * SECOND);
+        network.run_until("trusted again", 5 * SECOND, |network| {
+            network.rings.values().all(|ring| !ring.is_suspect(&node(3)))
+        });
+        assert_eq!(network.successors_of_all_slots(3), placement);
+    }
+}
+
+#[test]
+fn a_restart_that_nobody_noticed_is_mended() {
+    let mut network = Network::settled(3, 4);
+    network.principal_hosts_required = Some(1);
+    let known = network.kill(2);
+    network.resume(2, known);
+    network.run_until_settled(20 * SECOND);
+}
+
+#[test]
+fn all_nodes_killed_at_once_find_each_other_again() {
+    for hosts in [1, 3, 8] {
+        let mut network = Network::settled(4, hosts);
+        let placement = network.successors_of_all_slots(0);
+        let memories: Vec<_> = (0..hosts).map(|number| network.kill(number)).collect();
+        for (number, known) in (0..hosts).zip(memories) {
+            network.resume(number, known);
+        }
+        network.run_until_settled(20 * SECOND);
+        assert_eq!(network.successors_of_all_slots(0), placement);
+    }
+}
+
+#[test]
+fn a_restarted_minority_waits_for_nobody_for_ever() {
+    let mut network = Network::settled(5, 3);
+    let memories: Vec<_> = (0..3).map(|number| network.kill(number)).collect();
+    network.resume(0, memories[0].clone());
+    network.run_until("alone", 5 * SECOND, |network| network.rings[&node(0)].is_member());
+    network.resume(1, memories[1].clone());
+    network.resume(2, memories[2].clone());
+    network.run_until_settled(20 * SECOND);
+}
+
+#[test]
+fn a_planned_leave_moves_placement_first_and_membership_last() {
+    let mut network = Network::settled(6, 7);
+    network.principal_hosts_required = Some(5);
+    network.call(2, |ring, now, out| ring.leave(now, out));
+    network.run_until("told", SECOND, |network| network.state(5, 2) == Some(HostState::Leaving));
+    assert!(network.successors_of_all_slots(5).iter().flatten().all(|holder| *holder != node(2)));
+    assert!(network.rings[&node(2)].is_member(), "still serving");
+    network.call(2, |ring, now, out| ring.left(now, out));
+    network.run_until("told", SECOND, |network| {
+        network.rings.values().all(|ring| ring.host(&node(2)).unwrap().state == HostState::Left)
+    });
+    network.kill(2);
+    network.run_until_settled(20 * SECOND);
+    assert!(network.outputs[&node(5)].contains(&RingOutput::Forget { node: node(2) }));
+}
+
+#[test]
+fn members_come_and_go_with_lost_messages() {
+    for seed in 0..6 {
+        let mut network = Network::settled(seed, 8);
+        network.loss = 0.05;
+        network.principal_hosts_required = Some(1);
+        let known = network.kill(1);
+        network.join(20, 3);
+        network.run_for(2 * SECOND);
+        network.resume(1, known);
+        network.join(21, 20);
+        let known = network.kill(4);
+        network.run_for(4 * SECOND);
+        network.resume(4, known);
+        network.run_until_settled(60 * SECOND);
+    }
+}
