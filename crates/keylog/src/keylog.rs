@@ -1,0 +1,388 @@
+//! One node's part in all slots: what comes in, what goes out, and the state in between.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use difuse_types::{Hash, Instant, Key, KeyPrefix, NodeId, OperationId, SlotId, Slots, WallTime};
+
+use crate::{
+    Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
+    leader::{Phase, Round, WaitingRead},
+    replica::{Assembly, Proposal},
+    store::{SlotRecord, Store, StoreError},
+};
+
+mod dispatch;
+mod summary;
+
+pub use summary::SlotSummary;
+
+/// How the logs are run: bounds and times.
+#[derive(Debug, Clone)]
+pub struct KeylogOptions {
+    /// How the ring is sliced.
+    pub slots: Slots,
+    /// After how long an unanswered message is sent again.
+    pub resend_after: Duration,
+    /// For how long the ring must propose the same group before a move begins.
+    pub damping: Duration,
+    /// How often each member tells the leader what it holds.
+    pub holdings_every: Duration,
+    /// After how long a candidate's insistence is stronger than the belief that a preferred leader is alive.
+    pub insist_after: Duration,
+    /// How many slots a leader moves at the same time.
+    pub moves_max: usize,
+    /// How many requests wait in all on this node.
+    pub jobs_max: usize,
+}
+
+impl KeylogOptions {
+    /// Usual values for a ring sliced into `slots`.
+    pub fn new(slots: Slots) -> Self {
+        Self {
+            slots,
+            resend_after: Duration::from_millis(300),
+            damping: Duration::from_millis(200),
+            holdings_every: Duration::from_secs(3),
+            insist_after: Duration::from_secs(3),
+            moves_max: 128,
+            jobs_max: 65_536,
+        }
+    }
+}
+
+/// Names a submitted job; the caller chooses it.
+pub type Ticket = u64;
+
+/// What a leader is asked to do with one key, or with a slot.
+#[derive(Debug, Clone)]
+pub enum Job {
+    /// The committed head.
+    Read,
+    /// A part of the committed log.
+    Log {
+        /// First height.
+        from_height: u64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// Append a transaction if the condition holds.
+    Append(Submission),
+}
+
+/// An append as it is asked for.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// What to do.
+    pub operation: Operation,
+    /// What must hold of the head: called with the head's hash and whether it has a value.
+    pub condition: Undecided,
+    /// Names the write.
+    pub operation_id: OperationId,
+    /// The node through which it came in.
+    pub author: NodeId,
+    /// When it came in there.
+    pub time: WallTime,
+}
+
+/// A condition on a head that is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undecided {
+    /// Holds always.
+    None,
+    /// Holds if the key has no value.
+    Absent,
+    /// Holds if the key has a value.
+    Present,
+    /// Holds if the head has this hash.
+    Head(Hash),
+}
+
+/// What became of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The committed head; `None` if the key was never written.
+    Head(Option<(Hash, Transaction)>),
+    /// The new transaction is committed.
+    Appended {
+        /// Its height.
+        height: u64,
+        /// Its hash.
+        hash: Hash,
+        /// Whether the key had no value before.
+        created: bool,
+    },
+    /// The condition does not hold of the committed head: height, hash, whether it has a value.
+    Conflict(Option<(u64, Hash, bool)>),
+    /// A part of the committed log.
+    Log {
+        /// They follow each other.
+        transactions: Vec<Transaction>,
+        /// Height of the committed head.
+        head_height: u64,
+    },
+    /// Committed heads of a range of the slot, in order; those without a value are left out.
+    Range {
+        /// The heads.
+        heads: Vec<(Hash, Transaction)>,
+        /// Where to go on; `None` if nothing follows.
+        next: Option<Key>,
+    },
+}
+
+/// Why a job was not done. Only [`Failure::Redirect`] after an append was proposed leaves its outcome open; repeating
+/// it with its operation id settles it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// This node does not lead the slot (any more).
+    Redirect {
+        /// The leader as far as it knows.
+        leader: Option<NodeId>,
+        /// Whether an append had been proposed: then its outcome is open.
+        was_proposed: bool,
+    },
+    /// Too few members are reachable. Nothing was changed.
+    NoQuorum,
+    /// Too much is waiting. Nothing was changed.
+    Busy,
+}
+
+/// What the caller must do, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send a message (never to this node itself).
+    Send {
+        /// The receiver.
+        to: NodeId,
+        /// The message.
+        message: KeylogMessage,
+    },
+    /// A job is done.
+    Done {
+        /// The job.
+        ticket: Ticket,
+        /// Its result.
+        result: Result<Answer, Failure>,
+    },
+    /// A slot has entered a new configuration. A newcomer fetches the slot's blocks and then calls
+    /// [`Keylog::handle_blocks_fetched`]; a node that is no member any more may [`Keylog::clear`] the slot.
+    Entered {
+        /// The configuration.
+        configuration: Configuration,
+    },
+}
+
+pub(crate) struct SlotState {
+    pub(crate) record: SlotRecord,
+    pub(crate) phase: Phase,
+    /// Jobs that wait until this node leads the slot, or knows that it does not.
+    pub(crate) parked: VecDeque<ParkedJob>,
+    /// Who should hold the slot according to the ring, and since when it says so.
+    pub(crate) desired: Option<(Vec<NodeId>, Instant)>,
+    /// When a candidate was first refused because a preferred leader is alive.
+    pub(crate) refused_since: Option<Instant>,
+    /// No campaign before this.
+    pub(crate) retry_at: Option<Instant>,
+    /// This node, a newcomer, has all blocks of the slot in this epoch.
+    pub(crate) blocks_fetched: Option<u64>,
+}
+
+impl SlotState {
+    pub(crate) fn new(record: SlotRecord) -> Self {
+        Self {
+            record,
+            phase: Phase::Follower,
+            parked: VecDeque::new(),
+            desired: None,
+            refused_since: None,
+            retry_at: None,
+            blocks_fetched: None,
+        }
+    }
+}
+
+pub(crate) struct ParkedJob {
+    pub(crate) ticket: Ticket,
+    pub(crate) work: Work,
+    pub(crate) since: Instant,
+}
+
+pub(crate) enum Work {
+    Key(Key, Job),
+    Range { prefix: KeyPrefix, after: Option<Key>, limit: usize },
+}
+
+/// One node's part in the replication of all slots; see the crate's page.
+///
+/// Every `handle_*` and `submit*` call passes the time first to [`Keylog::set_time`]; after a batch of calls,
+/// [`Keylog::finish_batch`] starts the rounds that serve all of them, and [`Keylog::take_outputs`] gives what to do.
+/// An error of any call means that the store cannot go on, and neither can this value.
+pub struct Keylog<S> {
+    pub(crate) me: NodeId,
+    pub(crate) options: KeylogOptions,
+    pub(crate) store: S,
+    pub(crate) now: Instant,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) slots: BTreeMap<SlotId, SlotState>,
+    pub(crate) suspects: BTreeSet<NodeId>,
+    pub(crate) outputs: Vec<Output>,
+    /// Messages to this node itself, handled before a call returns.
+    pub(crate) inbox: VecDeque<KeylogMessage>,
+    /// Messages that wait for a batch to be durable, in the order of batches.
+    pub(crate) gated: VecDeque<(WriteSequence, NodeId, KeylogMessage)>,
+    pub(crate) last_write: WriteSequence,
+    pub(crate) durable: WriteSequence,
+    pub(crate) assembly: Assembly,
+    /// Reads that wait for the next round of confirmation.
+    pub(crate) waiting_reads: Vec<WaitingRead>,
+    pub(crate) rounds: BTreeMap<u64, Round>,
+    pub(crate) last_round: u64,
+    pub(crate) jobs: usize,
+    pub(crate) next_holdings: Instant,
+    pub(crate) next_tick: Instant,
+}
+
+impl<S: Store> Keylog<S> {
+    /// Takes up what the store holds. `seed` decides every random choice.
+    pub fn new(me: NodeId, options: KeylogOptions, store: S, now: Instant, seed: u64) -> Result<Self, StoreError> {
+        let slots = store.slots()?.into_iter().map(|record| (record.configuration.slot, SlotState::new(record)));
+        Ok(Self {
+            me,
+            slots: slots.collect(),
+            options,
+            store,
+            now,
+            rng: fastrand::Rng::with_seed(seed),
+            suspects: BTreeSet::new(),
+            outputs: Vec::new(),
+            inbox: VecDeque::new(),
+            gated: VecDeque::new(),
+            last_write: WriteSequence::default(),
+            durable: WriteSequence::default(),
+            assembly: Assembly::default(),
+            waiting_reads: Vec::new(),
+            rounds: BTreeMap::new(),
+            last_round: 0,
+            jobs: 0,
+            next_holdings: now,
+            next_tick: now,
+        })
+    }
+
+    /// Founds a ring: this node is the only member of every slot.
+    pub fn found(&mut self) -> Result<(), StoreError> {
+        let records: Vec<_> = self
+            .options
+            .slots
+            .iter()
+            .map(|slot| SlotRecord {
+                configuration: Configuration::first(slot, vec![self.me]),
+                promised: Term::start_of(1),
+                proposed: None,
+            })
+            .collect();
+        self.write(records.iter().cloned().map(Write::Slot).collect())?;
+        for record in records {
+            let slot = record.configuration.slot;
+            self.slots.insert(slot, SlotState::new(record));
+            self.consider_campaign(slot);
+        }
+        self.deliver_to_self()
+    }
+
+    /// The time of the calls that follow.
+    pub fn set_time(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// What to do, in order, since the last call.
+    pub fn take_outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// The store, to read from.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The store, for what is not about keys (`Write::Meta`).
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    /// Writes something that is not about keys.
+    pub fn remember(&mut self, write: Write) -> Result<(), StoreError> {
+        self.write(vec![write])
+    }
+
+    /// Takes the store back, as for a restart.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    /// Queues a batch of changes.
+    pub(crate) fn write(&mut self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.last_write = self.store.write(writes)?;
+        Ok(())
+    }
+
+    pub(crate) fn send(&mut self, to: NodeId, message: KeylogMessage) {
+        if to == self.me {
+            self.inbox.push_back(message);
+        } else {
+            self.outputs.push(Output::Send { to, message });
+        }
+    }
+
+    /// Sends when everything written so far is durable.
+    pub(crate) fn send_durably(&mut self, to: NodeId, message: KeylogMessage) {
+        if self.last_write <= self.durable {
+            self.send(to, message);
+        } else {
+            self.gated.push_back((self.last_write, to, message));
+        }
+    }
+
+    pub(crate) fn done(&mut self, ticket: Ticket, result: Result<Answer, Failure>) {
+        self.jobs = self.jobs.saturating_sub(1);
+        self.outputs.push(Output::Done { ticket, result });
+    }
+
+    /// The slot's configuration as far as this node knows.
+    pub fn configuration(&self, slot: SlotId) -> Option<&Configuration> {
+        self.slots.get(&slot).map(|state| &state.record.configuration)
+    }
+
+    /// The leader of a slot as far as this node knows: the node whose term it has promised, unless that is suspect;
+    /// else the member that should lead.
+    pub fn leader(&self, slot: SlotId) -> Option<NodeId> {
+        let record = &self.slots.get(&slot)?.record;
+        let promised = record.promised.node;
+        let is_known = record.promised.number > 0 && !self.suspects.contains(&promised);
+        if is_known { Some(promised) } else { self.preferred_leader(&record.configuration) }
+    }
+
+    /// Whether this node leads the slot.
+    pub fn is_leading(&self, slot: SlotId) -> bool {
+        matches!(self.slots.get(&slot).map(|state| &state.phase), Some(Phase::Leading(_)))
+    }
+
+    /// The first member that is not suspect.
+    pub(crate) fn preferred_leader(&self, configuration: &Configuration) -> Option<NodeId> {
+        configuration.all_members().into_iter().find(|node| *node == self.me || !self.suspects.contains(node))
+    }
+}
+
+pub(crate) fn proposal_of(message: KeylogMessage) -> Option<(SlotId, Proposal)> {
+    match message {
+        KeylogMessage::Accept { slot, ballot, key, height, hash, transactions } => {
+            Some((slot, Proposal { ballot, key, height, hash, transactions }))
+        }
+        _ => None,
+    }
+}
+
+/// What a member told of one slot.
+pub(crate) type Held = (SlotId, u64, SlotDigest);

@@ -1,0 +1,196 @@
+//! The leader of a slot: the distinguished proposer of all its registers (arXiv 1802.07000, section 2.2.1).
+//!
+//! - [`election`] takes a term;
+//! - [`jobs`] settles a key and works off what is asked of it;
+//! - [`touch`] reads a key from a majority at its first use in a term and adopts what it finds;
+//! - [`append`] builds transactions and proposes them, in one round trip;
+//! - [`read`] confirms leadership once for all reads that wait, then answers from the committed heads;
+//! - [`sync`] compares all registers with those of the members and repairs what differs;
+//! - [`change`] moves the slot to other members.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use difuse_types::{BoundedMap, Hash, Instant, Key, KeyPrefix, NodeId, SlotId};
+
+use crate::{
+    Answer, Ballot, Configuration, Proposed, RegisterSummary, SlotDigest, Submission, Term, Ticket, Transaction,
+};
+
+pub(crate) mod append;
+pub(crate) mod change;
+mod election;
+mod jobs;
+mod read;
+pub(crate) mod sync;
+mod tick;
+mod touch;
+
+/// How many keys a leader remembers as settled at an older ballot than its own.
+const TOUCHED_MAX: usize = 16_384;
+
+pub(crate) enum Phase {
+    Follower,
+    Candidate(Candidate),
+    Leading(Box<Leadership>),
+}
+
+/// A campaign for a term.
+pub(crate) struct Candidate {
+    pub(crate) term: Term,
+    /// Who has promised, and the digest of what it holds.
+    pub(crate) promises: BTreeMap<NodeId, SlotDigest>,
+    /// The next configuration accepted at the highest term among those who promised.
+    pub(crate) proposed: Option<Proposed>,
+    pub(crate) sent_at: Instant,
+}
+
+/// A term that a majority has promised.
+pub(crate) struct Leadership {
+    pub(crate) term: Term,
+    /// The last proposal's number.
+    pub(crate) sequence: u64,
+    /// This node holds every committed head of the slot, and all heads that it holds are committed, but for the
+    /// proposals in `keys`: so what is not here is absent.
+    pub(crate) is_synced: bool,
+    /// Keys with something under way.
+    pub(crate) keys: BTreeMap<Key, KeyState>,
+    /// Keys found committed as they are here though at an older ballot, or absent.
+    pub(crate) touched: BoundedMap<Key, ()>,
+    pub(crate) sync: Option<sync::Sync>,
+    /// When the next comparison with the members is due, if any.
+    pub(crate) sync_at: Option<Instant>,
+    pub(crate) change: Option<change::Change>,
+    /// Newcomers that have all blocks.
+    pub(crate) ready: BTreeSet<NodeId>,
+    /// Members that held the same as this node when last compared, and have been reachable since.
+    pub(crate) in_sync: BTreeSet<NodeId>,
+    pub(crate) last_append: Instant,
+    /// Range reads that wait until the slot is synced.
+    pub(crate) ranges: Vec<(Ticket, RangeRead)>,
+}
+
+#[derive(Default)]
+pub(crate) struct KeyState {
+    pub(crate) stage: Stage,
+    pub(crate) appends: VecDeque<(Ticket, Submission)>,
+    pub(crate) reads: Vec<(Ticket, KeyRead)>,
+}
+
+#[derive(Default)]
+pub(crate) enum Stage {
+    /// Nothing is under way.
+    #[default]
+    Idle,
+    /// Reading the register from a majority.
+    Touching { reads: BTreeMap<NodeId, Option<RegisterSummary>>, sent_at: Instant },
+    /// Fetching the chain of the head to adopt.
+    Fetching(Fetching),
+    /// A proposal waits for its majority.
+    Proposing(Proposing),
+}
+
+pub(crate) struct Fetching {
+    pub(crate) target: RegisterSummary,
+    /// Members that hold the target; the last one was asked.
+    pub(crate) holders: Vec<NodeId>,
+    pub(crate) collected: Vec<Transaction>,
+    pub(crate) from_height: u64,
+    pub(crate) sent_at: Instant,
+}
+
+pub(crate) struct Proposing {
+    pub(crate) ballot: Ballot,
+    pub(crate) height: u64,
+    pub(crate) hash: Hash,
+    pub(crate) transactions: Vec<Transaction>,
+    pub(crate) voters: BTreeSet<NodeId>,
+    /// The height that is committed for certain meanwhile (0: absent); `None` until the proposal is.
+    pub(crate) committed_height: Option<u64>,
+    /// What to answer when it is committed.
+    pub(crate) results: Vec<(Ticket, Answer)>,
+    pub(crate) sent_at: Instant,
+}
+
+/// What a read wants of a key's committed log.
+#[derive(Debug, Clone)]
+pub(crate) enum KeyRead {
+    Head,
+    Log { from_height: u64, limit: u32 },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct RangeRead {
+    pub(crate) prefix: KeyPrefix,
+    pub(crate) after: Option<Key>,
+    pub(crate) limit: usize,
+}
+
+/// A read whose answer waits for a majority's word that this node still leads.
+pub(crate) struct WaitingRead {
+    pub(crate) ticket: Ticket,
+    pub(crate) slot: SlotId,
+    pub(crate) wanted: Wanted,
+}
+
+pub(crate) enum Wanted {
+    Key(Key, KeyRead),
+    Range(RangeRead),
+    /// An answer found already, that holds if the leadership does.
+    Found(Answer),
+}
+
+/// One round of confirmation for all reads that waited when it began.
+pub(crate) struct Round {
+    pub(crate) slots: BTreeMap<SlotId, RoundSlot>,
+    pub(crate) sent_at: Instant,
+}
+
+pub(crate) struct RoundSlot {
+    pub(crate) term: Term,
+    pub(crate) voters: BTreeSet<NodeId>,
+    pub(crate) reads: Vec<WaitingRead>,
+}
+
+impl Leadership {
+    pub(crate) fn new(term: Term, now: Instant) -> Self {
+        Self {
+            term,
+            sequence: 0,
+            is_synced: false,
+            keys: BTreeMap::new(),
+            touched: BoundedMap::new(TOUCHED_MAX),
+            sync: None,
+            sync_at: None,
+            change: None,
+            ready: BTreeSet::new(),
+            in_sync: BTreeSet::new(),
+            last_append: now,
+            ranges: Vec::new(),
+        }
+    }
+
+    /// Whether nothing is proposed, fetched or read for any key.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.keys.values().all(|key| matches!(key.stage, Stage::Idle))
+    }
+
+    pub(crate) fn next_ballot(&mut self) -> Ballot {
+        self.sequence += 1;
+        Ballot { term: self.term, sequence: self.sequence }
+    }
+}
+
+/// The members that hold exactly `summary` among what they told.
+pub(crate) fn holders_of(
+    reads: &BTreeMap<NodeId, Option<RegisterSummary>>,
+    summary: &RegisterSummary,
+) -> BTreeSet<NodeId> {
+    reads.iter().filter(|(_, read)| read.as_ref() == Some(summary)).map(|(node, _)| *node).collect()
+}
+
+/// Whether the reachable members could decide anything.
+pub(crate) fn can_decide(configuration: &Configuration, me: NodeId, suspects: &BTreeSet<NodeId>) -> bool {
+    let reachable =
+        configuration.all_members().into_iter().filter(|node| *node == me || !suspects.contains(node)).collect();
+    configuration.is_quorum(&reachable)
+}

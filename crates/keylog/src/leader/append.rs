@@ -1,0 +1,163 @@
+//! Appending to a key: conditions are decided against the head, transactions are built and proposed together, and one
+//! round trip later they are committed.
+
+use std::collections::VecDeque;
+
+use difuse_types::{Hash, Key, NodeId, SlotId};
+
+use super::{Stage, WaitingRead, Wanted};
+use crate::{
+    Answer, Ballot, Operation, Register, Submission, Ticket, Transaction, Undecided,
+    keylog::Keylog,
+    store::{Store, StoreError},
+};
+
+/// The most appends to one key that travel in one proposal.
+pub(crate) const BATCH_MAX: usize = 64;
+
+/// A key's log while a batch of appends is built on it.
+struct Draft {
+    key: Key,
+    base: Option<Register>,
+    height: u64,
+    hash: Hash,
+    has_value: bool,
+    transactions: Vec<Transaction>,
+}
+
+impl<S: Store> Keylog<S> {
+    /// Builds on what waits for a settled key and proposes it.
+    pub(crate) fn propose_appends(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
+        let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key)) else {
+            return Ok(());
+        };
+        if state.appends.is_empty() {
+            return Ok(());
+        }
+        let count = state.appends.len().min(BATCH_MAX);
+        let batch: VecDeque<_> = state.appends.drain(..count).collect();
+        let mut draft = self.draft(slot, key)?;
+        let committed_height = draft.height;
+        let mut results = Vec::with_capacity(batch.len());
+        for (ticket, submission) in batch {
+            let answer = self.decide(slot, &mut draft, submission)?;
+            results.push((ticket, answer));
+        }
+        if draft.transactions.is_empty() {
+            return self.answer_after_round(slot, key, results);
+        }
+        let head = (draft.height, draft.hash);
+        self.propose(slot, key, head, draft.transactions, Some(committed_height), results)
+    }
+
+    fn draft(&self, slot: SlotId, key: &Key) -> Result<Draft, StoreError> {
+        let base = self.store.register(slot, key)?;
+        let (height, hash) = base.as_ref().map_or((0, Hash::ZERO), |base| (base.head.height, base.head.hash));
+        let head = if height == 0 { None } else { self.store.transaction(slot, key, height)? };
+        let has_value = head.is_some_and(|head| head.value().is_some());
+        Ok(Draft { key: key.clone(), base, height, hash, has_value, transactions: Vec::new() })
+    }
+
+    /// Decides one append against the draft and adds its transaction if it may be applied.
+    fn decide(&self, slot: SlotId, draft: &mut Draft, submission: Submission) -> Result<Answer, StoreError> {
+        if let Some(answer) = self.find_retried(slot, draft, &submission)? {
+            return Ok(answer);
+        }
+        let holds = match submission.condition {
+            Undecided::None => true,
+            Undecided::Absent => !draft.has_value,
+            Undecided::Present => draft.has_value,
+            Undecided::Head(hash) => draft.height > 0 && draft.hash == hash,
+        };
+        if !holds {
+            return Ok(Answer::Conflict((draft.height > 0).then_some((draft.height, draft.hash, draft.has_value))));
+        }
+        let created = !draft.has_value && matches!(submission.operation, Operation::Set(_));
+        let transaction = Transaction {
+            key: draft.key.clone(),
+            height: draft.height + 1,
+            previous: draft.hash,
+            operation: submission.operation,
+            author: submission.author,
+            time: submission.time,
+            operation_id: submission.operation_id,
+        };
+        draft.height = transaction.height;
+        draft.hash = transaction.hash();
+        draft.has_value = transaction.value().is_some();
+        draft.transactions.push(transaction);
+        Ok(Answer::Appended { height: draft.height, hash: draft.hash, created })
+    }
+
+    /// The outcome of an append that was applied before: found by its operation id.
+    fn find_retried(
+        &self,
+        slot: SlotId,
+        draft: &Draft,
+        submission: &Submission,
+    ) -> Result<Option<Answer>, StoreError> {
+        let id = submission.operation_id;
+        if let Some(transaction) = draft.transactions.iter().find(|transaction| transaction.operation_id == id) {
+            let (height, hash) = (transaction.height, transaction.hash());
+            return Ok(Some(Answer::Appended { height, hash, created: false }));
+        }
+        let Some(base) = &draft.base else { return Ok(None) };
+        let Some(depth) = base.head.recent.iter().position(|recent| *recent == id) else { return Ok(None) };
+        let height = base.head.height - depth as u64;
+        let Some(transaction) = self.store.transaction(slot, &draft.key, height)? else { return Ok(None) };
+        let before = if height > 1 { self.store.transaction(slot, &draft.key, height - 1)? } else { None };
+        let had_value = before.is_some_and(|before| before.value().is_some());
+        let created = !had_value && transaction.value().is_some();
+        Ok(Some(Answer::Appended { height, hash: transaction.hash(), created }))
+    }
+
+    /// Nothing was proposed, so nothing shows that this node still leads: a conflict is a read, and waits for a round.
+    fn answer_after_round(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        results: Vec<(Ticket, Answer)>,
+    ) -> Result<(), StoreError> {
+        let found = results
+            .into_iter()
+            .map(|(ticket, answer)| WaitingRead { ticket, slot, wanted: Wanted::Found(answer) });
+        self.waiting_reads.extend(found);
+        self.advance(slot, key)
+    }
+
+    pub(crate) fn handle_accepted(
+        &mut self,
+        from: NodeId,
+        slot: SlotId,
+        ballot: Ballot,
+        key: Key,
+    ) -> Result<(), StoreError> {
+        let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
+        let configuration = &state.record.configuration;
+        let super::Phase::Leading(leadership) = &mut state.phase else { return Ok(()) };
+        if !configuration.contains(&from) {
+            return Ok(());
+        }
+        let Some(key_state) = leadership.keys.get_mut(&key) else { return Ok(()) };
+        let Stage::Proposing(proposing) = &mut key_state.stage else { return Ok(()) };
+        if proposing.ballot != ballot {
+            return Ok(());
+        }
+        proposing.voters.insert(from);
+        // Its own vote too: what is committed must be here, for the reads that follow.
+        let is_committed = proposing.voters.contains(&self.me) && configuration.is_quorum(&proposing.voters);
+        if is_committed { self.commit(slot, &key) } else { Ok(()) }
+    }
+
+    fn commit(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
+        let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key)) else {
+            return Ok(());
+        };
+        let Stage::Proposing(proposing) = std::mem::take(&mut state.stage) else { return Ok(()) };
+        for (ticket, answer) in proposing.results {
+            self.done(ticket, Ok(answer));
+        }
+        self.advance(slot, key)?;
+        self.continue_change(slot)
+    }
+}

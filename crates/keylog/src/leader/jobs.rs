@@ -1,0 +1,160 @@
+//! What is asked of a key, until it can be answered or proposed.
+
+use difuse_types::{Key, SlotId};
+
+use super::{KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
+use crate::{
+    Failure, Job,
+    keylog::{Keylog, ParkedJob, Work},
+    store::{Store, StoreError},
+};
+
+/// The most appends that wait for one key.
+const KEY_QUEUE_MAX: usize = 1024;
+
+impl<S: Store> Keylog<S> {
+    /// Starts a job if this node leads the slot and is not about to move it; parks it while that is being settled; else
+    /// redirects it.
+    pub(crate) fn start_or_park(&mut self, slot: SlotId, job: ParkedJob) -> Result<(), StoreError> {
+        let Some(state) = self.slots.get_mut(&slot) else {
+            self.done(job.ticket, Err(Failure::Redirect { leader: None, was_proposed: false }));
+            return Ok(());
+        };
+        if !can_decide(&state.record.configuration, self.me, &self.suspects) {
+            self.done(job.ticket, Err(Failure::NoQuorum));
+            return Ok(());
+        }
+        match &mut state.phase {
+            Phase::Leading(leadership) if leadership.change.is_none() => self.start(slot, job.ticket, job.work),
+            Phase::Leading(_) | Phase::Candidate(_) => {
+                state.parked.push_back(job);
+                Ok(())
+            }
+            Phase::Follower => {
+                // Parked first: if this node should lead it campaigns now, if not it sends everyone on.
+                state.parked.push_back(job);
+                self.consider_campaign(slot);
+                Ok(())
+            }
+        }
+    }
+
+    fn start(&mut self, slot: SlotId, ticket: u64, work: Work) -> Result<(), StoreError> {
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        match work {
+            Work::Range { prefix, after, limit } => {
+                let range = RangeRead { prefix, after, limit };
+                if leadership.is_synced {
+                    self.waiting_reads.push(WaitingRead { ticket, slot, wanted: Wanted::Range(range) });
+                } else {
+                    leadership.ranges.push((ticket, range));
+                }
+                Ok(())
+            }
+            Work::Key(key, Job::Read) => self.start_read(slot, ticket, key, KeyRead::Head),
+            Work::Key(key, Job::Log { from_height, limit }) => {
+                self.start_read(slot, ticket, key, KeyRead::Log { from_height, limit })
+            }
+            Work::Key(key, Job::Append(submission)) => {
+                let state = leadership.keys.entry(key.clone()).or_default();
+                if state.appends.len() >= KEY_QUEUE_MAX {
+                    self.done(ticket, Err(Failure::Busy));
+                    return Ok(());
+                }
+                state.appends.push_back((ticket, submission));
+                self.advance(slot, &key)
+            }
+        }
+    }
+
+    fn start_read(&mut self, slot: SlotId, ticket: u64, key: Key, read: KeyRead) -> Result<(), StoreError> {
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        leadership.keys.entry(key.clone()).or_default().reads.push((ticket, read));
+        self.advance(slot, &key)
+    }
+
+    /// The leadership of a slot that this node leads.
+    pub(crate) fn leadership(&mut self, slot: SlotId) -> Option<&mut Leadership> {
+        match &mut self.slots.get_mut(&slot)?.phase {
+            Phase::Leading(leadership) => Some(leadership),
+            _ => None,
+        }
+    }
+
+    /// Does the next thing that can be done for a key.
+    pub(crate) fn advance(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let Some(state) = leadership.keys.get(key) else { return Ok(()) };
+        match &state.stage {
+            Stage::Touching { .. } | Stage::Fetching(_) => return Ok(()),
+            Stage::Proposing(proposing) => {
+                if proposing.committed_height.is_some() {
+                    self.release_reads(slot, key);
+                }
+                return Ok(());
+            }
+            Stage::Idle => {}
+        }
+        if !self.is_settled(slot, key)? {
+            return self.touch(slot, key);
+        }
+        self.release_reads(slot, key);
+        self.propose_appends(slot, key)?;
+        self.forget_if_idle(slot, key)
+    }
+
+    /// Whether what this node holds of the key is committed: it proposed it itself in this term, or a majority was
+    /// found to hold it at one ballot, for this key or for the whole slot.
+    pub(crate) fn is_settled(&mut self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
+        let Some(leadership) = self.leadership(slot) else { return Ok(false) };
+        if leadership.is_synced || leadership.touched.get(key).is_some() {
+            return Ok(true);
+        }
+        let term = leadership.term;
+        Ok(self.store.register(slot, key)?.is_some_and(|register| register.ballot.term == term))
+    }
+
+    /// The reads of a key whose committed head is known join the next round.
+    fn release_reads(&mut self, slot: SlotId, key: &Key) {
+        let Some(leadership) = self.leadership(slot) else { return };
+        let Some(state) = leadership.keys.get_mut(key) else { return };
+        let reads = std::mem::take(&mut state.reads);
+        let waiting =
+            reads.into_iter().map(|(ticket, read)| WaitingRead { ticket, slot, wanted: Wanted::Key(key.clone(), read) });
+        self.waiting_reads.extend(waiting);
+    }
+
+    /// Drops the state of a key for which nothing is under way, and lets a repair of the slot go on with the next one.
+    pub(crate) fn forget_if_idle(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let is_idle = leadership.keys.get(key).is_none_or(|state| {
+            matches!(state.stage, Stage::Idle) && state.appends.is_empty() && state.reads.is_empty()
+        });
+        if !is_idle {
+            return Ok(());
+        }
+        leadership.keys.remove(key);
+        let was_repair = leadership.sync.as_mut().is_some_and(|sync| sync.finish_key(key));
+        if was_repair { self.continue_sync(slot) } else { Ok(()) }
+    }
+
+    /// Fails what waits and was not proposed, when too few members are reachable to decide anything.
+    pub(crate) fn fail_without_quorum(&mut self, slot: SlotId) {
+        let Some(state) = self.slots.get_mut(&slot) else { return };
+        if can_decide(&state.record.configuration, self.me, &self.suspects) {
+            return;
+        }
+        let mut failed: Vec<u64> = std::mem::take(&mut state.parked).into_iter().map(|job| job.ticket).collect();
+        if let Phase::Leading(leadership) = &mut state.phase {
+            for key in leadership.keys.values_mut() {
+                failed.extend(std::mem::take(&mut key.appends).into_iter().map(|(ticket, _)| ticket));
+                failed.extend(std::mem::take(&mut key.reads).into_iter().map(|(ticket, _)| ticket));
+            }
+            failed.extend(std::mem::take(&mut leadership.ranges).into_iter().map(|(ticket, _)| ticket));
+        }
+        failed.extend(self.take_reads(slot));
+        for ticket in failed {
+            self.done(ticket, Err(Failure::NoQuorum));
+        }
+    }
+}

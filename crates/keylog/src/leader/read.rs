@@ -1,0 +1,199 @@
+//! Linearizable reads: one round asks a majority whether this node still leads, for all reads that wait; then they are
+//! answered from the committed heads. (The read-index idea of Raft, Ongaro's thesis section 6.4, on slot-wide terms.)
+
+use std::collections::BTreeMap;
+
+use difuse_types::{Key, NodeId, SlotId};
+
+use super::{KeyRead, Phase, RangeRead, Round, RoundSlot, Stage, WaitingRead, Wanted};
+use crate::{
+    Answer, Failure, KeylogMessage, SCAN_PAGE_MAX, Term, Ticket, Transaction,
+    keylog::Keylog,
+    replica::MESSAGE_BYTES_MAX,
+    store::{Store, StoreError},
+};
+
+impl<S: Store> Keylog<S> {
+    /// Begins a round for the reads that wait.
+    pub(crate) fn start_round(&mut self) -> Result<(), StoreError> {
+        if self.waiting_reads.is_empty() {
+            return Ok(());
+        }
+        let mut slots: BTreeMap<SlotId, RoundSlot> = BTreeMap::new();
+        for read in std::mem::take(&mut self.waiting_reads) {
+            let Some(term) = self.leadership(read.slot).map(|leadership| leadership.term) else {
+                self.done(read.ticket, Err(Failure::Redirect { leader: None, was_proposed: false }));
+                continue;
+            };
+            let entry = slots.entry(read.slot);
+            let slot = entry.or_insert_with(|| RoundSlot { term, voters: Default::default(), reads: Vec::new() });
+            slot.reads.push(read);
+        }
+        self.last_round += 1;
+        let round = Round { slots, sent_at: self.now };
+        self.ask_round(self.last_round, &round);
+        self.rounds.insert(self.last_round, round);
+        Ok(())
+    }
+
+    /// Asks the members that have not answered, each once for all its slots.
+    fn ask_round(&mut self, number: u64, round: &Round) {
+        let mut leaderships: BTreeMap<NodeId, Vec<(SlotId, Term)>> = BTreeMap::new();
+        for (slot, asked) in &round.slots {
+            let Some(configuration) = self.configuration(*slot) else { continue };
+            for member in configuration.all_members() {
+                if !asked.voters.contains(&member) {
+                    leaderships.entry(member).or_default().push((*slot, asked.term));
+                }
+            }
+        }
+        for (member, leaderships) in leaderships {
+            self.send(member, KeylogMessage::Confirm { round: number, leaderships });
+        }
+    }
+
+    pub(crate) fn resend_rounds(&mut self) {
+        let due = self.now;
+        let resend_after = self.options.resend_after;
+        let late: Vec<u64> = self
+            .rounds
+            .iter()
+            .filter(|(_, round)| due.since(round.sent_at) >= resend_after)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            let Some(mut round) = self.rounds.remove(&number) else { continue };
+            round.sent_at = due;
+            self.ask_round(number, &round);
+            self.rounds.insert(number, round);
+        }
+    }
+
+    pub(crate) fn handle_confirmed(&mut self, from: NodeId, number: u64, slots: Vec<SlotId>) -> Result<(), StoreError> {
+        let mut confirmed = Vec::new();
+        let Some(round) = self.rounds.get_mut(&number) else { return Ok(()) };
+        for slot in slots {
+            let Some(asked) = round.slots.get_mut(&slot) else { continue };
+            let Some(configuration) = self.slots.get(&slot).map(|state| &state.record.configuration) else { continue };
+            if configuration.contains(&from) && configuration.epoch == asked.term.epoch {
+                asked.voters.insert(from);
+            }
+            if configuration.is_quorum(&asked.voters) {
+                confirmed.extend(round.slots.remove(&slot));
+            }
+        }
+        if round.slots.is_empty() {
+            self.rounds.remove(&number);
+        }
+        for slot in confirmed {
+            self.answer_reads(slot)?;
+        }
+        Ok(())
+    }
+
+    fn answer_reads(&mut self, confirmed: RoundSlot) -> Result<(), StoreError> {
+        for WaitingRead { ticket, slot, wanted } in confirmed.reads {
+            let still_leads = self.leadership(slot).is_some_and(|leadership| leadership.term == confirmed.term);
+            if !still_leads {
+                let leader = self.leader(slot);
+                self.done(ticket, Err(Failure::Redirect { leader, was_proposed: false }));
+                continue;
+            }
+            let answer = match wanted {
+                Wanted::Found(answer) => answer,
+                Wanted::Key(key, read) => self.read_key(slot, &key, &read)?,
+                Wanted::Range(range) => self.read_range(slot, &range)?,
+            };
+            self.done(ticket, Ok(answer));
+        }
+        Ok(())
+    }
+
+    /// The height up to which the key's log here is committed.
+    fn committed_height(&mut self, slot: SlotId, key: &Key) -> Result<u64, StoreError> {
+        let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
+        if let Some(Stage::Proposing(proposing)) = stage
+            && let Some(height) = proposing.committed_height
+        {
+            return Ok(height);
+        }
+        Ok(self.store.register(slot, key)?.map_or(0, |register| register.head.height))
+    }
+
+    fn committed_head(&mut self, slot: SlotId, key: &Key) -> Result<Option<Transaction>, StoreError> {
+        match self.committed_height(slot, key)? {
+            0 => Ok(None),
+            height => match self.store.transaction(slot, key, height)? {
+                Some(transaction) => Ok(Some(transaction)),
+                None => Err(StoreError::Corrupt(format!("transaction {height} of key {key} in slot {slot} is missing"))),
+            },
+        }
+    }
+
+    fn read_key(&mut self, slot: SlotId, key: &Key, read: &KeyRead) -> Result<Answer, StoreError> {
+        match read {
+            KeyRead::Head => {
+                let head = self.committed_head(slot, key)?;
+                Ok(Answer::Head(head.map(|transaction| (transaction.hash(), transaction))))
+            }
+            KeyRead::Log { from_height, limit } => {
+                let head_height = self.committed_height(slot, key)?;
+                let last = from_height.saturating_add(u64::from(*limit)).saturating_sub(1).min(head_height);
+                let transactions = self.read_chain(slot, key, *from_height, last)?;
+                Ok(Answer::Log { transactions, head_height })
+            }
+        }
+    }
+
+    fn read_range(&mut self, slot: SlotId, range: &RangeRead) -> Result<Answer, StoreError> {
+        let mut heads = Vec::new();
+        let mut after = range.after.clone();
+        let mut bytes = 0;
+        loop {
+            let page = self.store.scan(slot, &range.prefix, after.as_ref(), SCAN_PAGE_MAX.min(range.limit + 1))?;
+            let Some((last, _)) = page.last() else { return Ok(Answer::Range { heads, next: None }) };
+            let last = last.clone();
+            for (key, _) in page {
+                if heads.len() >= range.limit || bytes > MESSAGE_BYTES_MAX {
+                    return Ok(Answer::Range { heads, next: after });
+                }
+                let head = self.committed_head(slot, &key)?.filter(|head| head.value().is_some());
+                bytes += head.as_ref().map_or(0, Transaction::approximate_bytes);
+                heads.extend(head.map(|transaction| (transaction.hash(), transaction)));
+                after = Some(key);
+            }
+            after = Some(last);
+        }
+    }
+
+    /// Gives up the reads of a slot that this node leads no more.
+    pub(crate) fn fail_reads(&mut self, slot: SlotId, leader: Option<NodeId>) {
+        for ticket in self.take_reads(slot) {
+            self.done(ticket, Err(Failure::Redirect { leader, was_proposed: false }));
+        }
+    }
+
+    /// The tickets of all reads of a slot that wait for a round, taken out.
+    pub(crate) fn take_reads(&mut self, slot: SlotId) -> Vec<Ticket> {
+        let (taken, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiting_reads).into_iter().partition(|read| read.slot == slot);
+        self.waiting_reads = kept;
+        let mut tickets: Vec<Ticket> = taken.into_iter().map(|read| read.ticket).collect();
+        for round in self.rounds.values_mut() {
+            let reads = round.slots.remove(&slot).map(|asked| asked.reads).unwrap_or_default();
+            tickets.extend(reads.into_iter().map(|read| read.ticket));
+        }
+        self.rounds.retain(|_, round| !round.slots.is_empty());
+        tickets
+    }
+
+    /// Range reads that waited until the slot was synced join the next round.
+    pub(crate) fn release_ranges(&mut self, slot: SlotId) {
+        let Some(state) = self.slots.get_mut(&slot) else { return };
+        let Phase::Leading(leadership) = &mut state.phase else { return };
+        let ranges = std::mem::take(&mut leadership.ranges);
+        let waiting =
+            ranges.into_iter().map(|(ticket, range)| WaitingRead { ticket, slot, wanted: Wanted::Range(range) });
+        self.waiting_reads.extend(waiting);
+    }
+}

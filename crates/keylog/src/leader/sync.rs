@@ -1,0 +1,286 @@
+//! Comparing all registers of a slot with those of its members, page by page, and proposing again what differs: this is
+//! how a new leader learns what is committed, how a member that was away catches up, and how newcomers get the keys of
+//! a slot that moves. All of it is ordinary proposals, so it is as safe as they are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use difuse_types::{Instant, Key, NodeId, SlotId};
+
+use super::{Phase, Stage, can_decide};
+use crate::{
+    KeylogMessage, RegisterSummary, SlotDigest, Term,
+    keylog::{Held, Keylog},
+    replica::summary_of,
+    store::{Store, StoreError},
+};
+
+/// How many keys of a slot are repaired at the same time.
+const REPAIRS_MAX: usize = 64;
+/// How soon a comparison that found differences is repeated.
+const REPEAT_AFTER: Duration = Duration::from_millis(50);
+/// A member that was in sync a moment ago differs only because proposals are on their way.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
+
+type Reads = BTreeMap<NodeId, Option<RegisterSummary>>;
+
+/// A comparison under way.
+pub(crate) struct Sync {
+    /// The page being compared begins after this key.
+    after: Option<Key>,
+    /// The members that take part.
+    asked: BTreeSet<NodeId>,
+    pages: BTreeMap<NodeId, (Vec<(Key, RegisterSummary)>, bool)>,
+    /// Keys that differ and are still to be repaired.
+    waiting: VecDeque<(Key, Reads)>,
+    /// Keys being repaired.
+    repairing: BTreeSet<Key>,
+    /// Whether the page being repaired is the last one.
+    is_last: bool,
+    /// Whether nothing differed so far.
+    is_clean: bool,
+    sent_at: Instant,
+}
+
+impl Sync {
+    /// Notes that nothing is under way for a key any more; says whether it was being repaired.
+    pub(crate) fn finish_key(&mut self, key: &Key) -> bool {
+        self.repairing.remove(key)
+    }
+
+    fn is_page_complete(&self) -> bool {
+        self.asked.iter().all(|node| self.pages.contains_key(node))
+    }
+
+    fn is_repaired(&self) -> bool {
+        self.waiting.is_empty() && self.repairing.is_empty()
+    }
+}
+
+impl<S: Store> Keylog<S> {
+    /// Begins a comparison if one is due.
+    pub(crate) fn start_sync_if_due(&mut self, slot: SlotId) {
+        let now = self.now;
+        let Some(state) = self.slots.get_mut(&slot) else { return };
+        let configuration = &state.record.configuration;
+        let asked: BTreeSet<_> = configuration
+            .all_members()
+            .into_iter()
+            .filter(|node| *node == self.me || !self.suspects.contains(node))
+            .collect();
+        let is_enough = configuration.is_quorum(&asked);
+        let Phase::Leading(leadership) = &mut state.phase else { return };
+        let is_due = leadership.sync_at.is_some_and(|at| at <= now) && leadership.sync.is_none();
+        if !is_due || !is_enough {
+            return;
+        }
+        leadership.sync_at = None;
+        leadership.sync = Some(Sync {
+            after: None,
+            asked,
+            pages: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            repairing: BTreeSet::new(),
+            is_last: false,
+            is_clean: true,
+            sent_at: now,
+        });
+        self.ask_for_pages(slot);
+    }
+
+    /// Asks for the current page whoever has not sent it.
+    pub(crate) fn ask_for_pages(&mut self, slot: SlotId) {
+        let now = self.now;
+        let Some(leadership) = self.leadership(slot) else { return };
+        let term = leadership.term;
+        let Some(sync) = &mut leadership.sync else { return };
+        sync.sent_at = now;
+        let after = sync.after.clone();
+        let missing: Vec<_> = sync.asked.iter().filter(|node| !sync.pages.contains_key(node)).copied().collect();
+        for member in missing {
+            self.send(member, KeylogMessage::Scan { slot, term, after: after.clone() });
+        }
+    }
+
+    pub(crate) fn resend_sync(&mut self, slot: SlotId) {
+        let (now, resend_after) = (self.now, self.options.resend_after);
+        let Some(leadership) = self.leadership(slot) else { return };
+        let is_late = leadership
+            .sync
+            .as_ref()
+            .is_some_and(|sync| !sync.is_page_complete() && now.since(sync.sent_at) >= resend_after);
+        if is_late {
+            self.ask_for_pages(slot);
+        }
+    }
+
+    pub(crate) fn handle_scanned(
+        &mut self,
+        from: NodeId,
+        slot: SlotId,
+        term: Term,
+        after: Option<Key>,
+        registers: Vec<(Key, RegisterSummary)>,
+        is_last: bool,
+    ) -> Result<(), StoreError> {
+        let Some(leadership) = self.leadership(slot).filter(|leadership| leadership.term == term) else {
+            return Ok(());
+        };
+        let Some(sync) = &mut leadership.sync else { return Ok(()) };
+        let is_expected = sync.after == after && sync.asked.contains(&from) && !sync.is_page_complete();
+        let is_ordered = registers.windows(2).all(|pair| pair[0].0 < pair[1].0)
+            && registers.first().is_none_or(|(first, _)| after.as_ref().is_none_or(|after| first > after));
+        // A page that is not the last must lead on.
+        if !is_expected || !is_ordered || (registers.is_empty() && !is_last) {
+            return Ok(());
+        }
+        sync.pages.insert(from, (registers, is_last));
+        self.compare_pages(slot)
+    }
+
+    fn compare_pages(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let Some(sync) = &mut leadership.sync else { return Ok(()) };
+        if !sync.is_page_complete() || !sync.is_repaired() {
+            return Ok(());
+        }
+        let ends = sync.pages.values().filter(|(_, is_last)| !is_last).filter_map(|(page, _)| page.last());
+        let bound = ends.map(|(key, _)| key.clone()).min();
+        let mut reads: BTreeMap<Key, Reads> = BTreeMap::new();
+        for (node, (page, _)) in &sync.pages {
+            for (key, summary) in page.iter().filter(|(key, _)| bound.as_ref().is_none_or(|bound| key <= bound)) {
+                reads.entry(key.clone()).or_default().insert(*node, Some(summary.clone()));
+            }
+        }
+        for (key, mut found) in reads {
+            for node in &sync.asked {
+                found.entry(*node).or_insert(None);
+            }
+            let mut all = found.values();
+            let first = all.next();
+            if !all.all(|other| Some(other) == first) {
+                sync.waiting.push_back((key, found));
+            }
+        }
+        sync.is_last = bound.is_none();
+        sync.after = bound;
+        self.continue_sync(slot)
+    }
+
+    /// Repairs the next keys that differ; then goes on to the next page, or ends.
+    pub(crate) fn continue_sync(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        loop {
+            let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+            let Some(sync) = &mut leadership.sync else { return Ok(()) };
+            if sync.repairing.len() >= REPAIRS_MAX {
+                return Ok(());
+            }
+            let Some((key, reads)) = sync.waiting.pop_front() else { break };
+            self.repair(slot, key, reads)?;
+        }
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let Some(sync) = &mut leadership.sync else { return Ok(()) };
+        if !sync.is_repaired() || !sync.is_page_complete() {
+            return Ok(());
+        }
+        if sync.is_last {
+            return self.finish_sync(slot);
+        }
+        sync.pages.clear();
+        self.ask_for_pages(slot);
+        Ok(())
+    }
+
+    /// Proposes a key again that not all members hold alike, unless it is being proposed anyway.
+    fn repair(&mut self, slot: SlotId, key: Key, reads: Reads) -> Result<(), StoreError> {
+        let own = self.store.register(slot, &key)?.map(|own| summary_of(&own));
+        let me = self.me;
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let is_busy = leadership.keys.get(&key).is_some_and(|state| !matches!(state.stage, Stage::Idle));
+        // Proposed since the page was read: the members have it, or are about to.
+        let has_changed = reads.get(&me) != Some(&own);
+        if is_busy || has_changed {
+            return Ok(());
+        }
+        let Some(best) = reads.values().flatten().max_by_key(|summary| summary.ballot).cloned() else { return Ok(()) };
+        if let Some(sync) = &mut leadership.sync {
+            sync.is_clean = false;
+            sync.repairing.insert(key.clone());
+        }
+        leadership.keys.entry(key.clone()).or_default();
+        if self.is_settled(slot, &key)? {
+            // Committed as it is here: whatever else was told is an older ballot, or is not committed.
+            let Some(own) = own else { return self.forget_if_idle(slot, &key) };
+            let head = (own.height, own.hash);
+            return self.propose(slot, &key, head, Vec::new(), Some(own.height), Vec::new());
+        }
+        self.adopt(slot, &key, best, &reads)
+    }
+
+    fn finish_sync(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        let now = self.now;
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let Some(sync) = leadership.sync.take() else { return Ok(()) };
+        leadership.is_synced = true;
+        if sync.is_clean {
+            leadership.in_sync.extend(sync.asked);
+        } else {
+            leadership.sync_at = Some(now + REPEAT_AFTER);
+            self.next_tick = self.next_tick.min(now + REPEAT_AFTER);
+        }
+        self.release_ranges(slot);
+        self.continue_change(slot)
+    }
+
+    /// A member that takes part in a comparison became suspect: go on without it, or give up.
+    pub(crate) fn forget_sync_member(&mut self, slot: SlotId, node: NodeId) {
+        let now = self.now;
+        let Some(state) = self.slots.get_mut(&slot) else { return };
+        let can_go_on = can_decide(&state.record.configuration, self.me, &self.suspects);
+        let Phase::Leading(leadership) = &mut state.phase else { return };
+        let Some(sync) = &mut leadership.sync else { return };
+        sync.asked.remove(&node);
+        sync.pages.remove(&node);
+        if !can_go_on {
+            leadership.sync = None;
+        }
+        leadership.sync_at = Some(now + self.options.resend_after);
+    }
+
+    /// A member told the digest of what it holds.
+    pub(crate) fn note_digest(&mut self, slot: SlotId, node: NodeId, digest: SlotDigest) {
+        let Ok(own) = self.store.digest(slot) else { return };
+        let now = self.now;
+        let Some(leadership) = self.leadership(slot) else { return };
+        if own == digest {
+            leadership.in_sync.insert(node);
+            return;
+        }
+        let is_on_its_way = leadership.in_sync.contains(&node)
+            && (now.since(leadership.last_append) < QUIET_AFTER || !leadership.is_quiet());
+        if !is_on_its_way {
+            leadership.in_sync.remove(&node);
+            leadership.sync_at.get_or_insert(now);
+        }
+    }
+
+    pub(crate) fn handle_holdings(&mut self, from: NodeId, slots: Vec<Held>) -> Result<(), StoreError> {
+        for (slot, epoch, digest) in slots {
+            let Some(state) = self.slots.get(&slot) else { continue };
+            let configuration = &state.record.configuration;
+            if epoch < configuration.epoch {
+                let configuration = configuration.clone();
+                self.send(from, KeylogMessage::Outdated { configuration });
+            } else if epoch > configuration.epoch {
+                let own = (slot, configuration.epoch, self.store.digest(slot)?);
+                self.send(from, KeylogMessage::Holdings { slots: vec![own] });
+            } else if configuration.contains(&from) {
+                self.note_digest(slot, from, digest);
+                self.start_sync_if_due(slot);
+            }
+        }
+        Ok(())
+    }
+}

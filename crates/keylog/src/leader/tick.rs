@@ -1,0 +1,138 @@
+//! What time brings: messages are sent again, campaigns and changes are begun.
+
+use difuse_types::{Key, SlotId};
+
+use super::{
+    Phase, Stage,
+    change::{Change, PARKED_MAX},
+};
+use crate::{
+    KeylogMessage,
+    keylog::Keylog,
+    store::{Store, StoreError},
+};
+
+impl<S: Store> Keylog<S> {
+    pub(crate) fn tick_slots(&mut self) -> Result<(), StoreError> {
+        let slots: Vec<SlotId> = self.slots.keys().copied().collect();
+        let mut moves = self.slots.values().filter(|state| is_moving(state)).count();
+        for slot in slots {
+            self.expire_parked(slot);
+            match self.slots.get(&slot).map(|state| &state.phase) {
+                Some(Phase::Follower) => self.consider_campaign(slot),
+                Some(Phase::Candidate(_)) => self.tick_candidate(slot),
+                Some(Phase::Leading(_)) => {
+                    self.tick_leader(slot, moves < self.options.moves_max)?;
+                    moves += usize::from(self.slots.get(&slot).is_some_and(is_draining));
+                }
+                None => {}
+            }
+            self.tell_blocks_ready(slot);
+        }
+        Ok(())
+    }
+
+    fn expire_parked(&mut self, slot: SlotId) {
+        let now = self.now;
+        let is_stuck = self
+            .slots
+            .get(&slot)
+            .and_then(|state| state.parked.front())
+            .is_some_and(|job| now.since(job.since) > PARKED_MAX);
+        if is_stuck {
+            self.bounce_parked(slot);
+        }
+    }
+
+    /// A candidate asks again, unless another member should lead by now.
+    fn tick_candidate(&mut self, slot: SlotId) {
+        let (now, resend_after) = (self.now, self.options.resend_after);
+        let Some(state) = self.slots.get_mut(&slot) else { return };
+        let configuration = state.record.configuration.clone();
+        let Phase::Candidate(candidate) = &mut state.phase else { return };
+        if now.since(candidate.sent_at) < resend_after {
+            return;
+        }
+        candidate.sent_at = now;
+        let term = candidate.term;
+        let missing: Vec<_> =
+            configuration.all_members().into_iter().filter(|node| !candidate.promises.contains_key(node)).collect();
+        if self.preferred_leader(&configuration) != Some(self.me) {
+            self.step_down(slot);
+            self.bounce_parked(slot);
+            return;
+        }
+        for member in missing {
+            self.send(member, KeylogMessage::Prepare { configuration: configuration.clone(), term });
+        }
+    }
+
+    fn tick_leader(&mut self, slot: SlotId, may_move: bool) -> Result<(), StoreError> {
+        self.resend_keys(slot);
+        self.resend_sync(slot);
+        self.resend_change(slot);
+        self.start_sync_if_due(slot);
+        self.continue_change(slot)?;
+        self.consider_change(slot, may_move)
+    }
+
+    /// Sends again what keys wait for.
+    fn resend_keys(&mut self, slot: SlotId) {
+        let (now, resend_after) = (self.now, self.options.resend_after);
+        let Some(leadership) = self.leadership(slot) else { return };
+        let is_late = |sent_at| now.since(sent_at) >= resend_after;
+        let late: Vec<Key> = leadership
+            .keys
+            .iter()
+            .filter(|(_, state)| match &state.stage {
+                Stage::Idle => false,
+                Stage::Touching { sent_at, .. } => is_late(*sent_at),
+                Stage::Fetching(fetching) => is_late(fetching.sent_at),
+                Stage::Proposing(proposing) => is_late(proposing.sent_at),
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in late {
+            self.resend_key(slot, &key);
+        }
+    }
+
+    fn resend_key(&mut self, slot: SlotId, key: &Key) {
+        let now = self.now;
+        let Some(members) = self.configuration(slot).map(crate::Configuration::all_members) else { return };
+        let Some(leadership) = self.leadership(slot) else { return };
+        let term = leadership.term;
+        let Some(state) = leadership.keys.get_mut(key) else { return };
+        match &mut state.stage {
+            Stage::Idle => {}
+            Stage::Touching { reads, sent_at } => {
+                *sent_at = now;
+                let answered = reads.clone();
+                self.ask_for_register(slot, term, key, &answered);
+            }
+            Stage::Fetching(_) => {
+                if let Stage::Fetching(fetching) = std::mem::take(&mut state.stage) {
+                    self.fetch(slot, key, fetching);
+                }
+            }
+            Stage::Proposing(proposing) => {
+                proposing.sent_at = now;
+                let (ballot, height, hash) = (proposing.ballot, proposing.height, proposing.hash);
+                let transactions = proposing.transactions.clone();
+                let missing: Vec<_> = members.into_iter().filter(|node| !proposing.voters.contains(node)).collect();
+                for member in missing {
+                    let (key, transactions) = (key.clone(), transactions.clone());
+                    self.send(member, KeylogMessage::Accept { slot, ballot, key, height, hash, transactions });
+                }
+            }
+        }
+    }
+}
+
+fn is_moving(state: &crate::keylog::SlotState) -> bool {
+    matches!(state.phase, Phase::Leading(_)) && (state.record.configuration.is_joint() || is_draining(state))
+}
+
+fn is_draining(state: &crate::keylog::SlotState) -> bool {
+    matches!(&state.phase, Phase::Leading(leadership) if matches!(leadership.change, Some(Change::Draining { .. } | Change::Proposing { .. })))
+}

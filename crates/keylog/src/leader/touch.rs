@@ -1,0 +1,264 @@
+//! The first use of a key in a term: read it from a majority, adopt what has the highest ballot, propose it again.
+
+use std::collections::BTreeMap;
+
+use difuse_types::{Key, NodeId, SlotId};
+
+use super::{Fetching, Phase, Proposing, Stage, append::BATCH_MAX, holders_of};
+use crate::{
+    Ballot, KeylogMessage, RegisterSummary, Term, Transaction,
+    keylog::Keylog,
+    replica::summary_of,
+    store::{Store, StoreError},
+    verify_chain,
+};
+
+impl<S: Store> Keylog<S> {
+    pub(crate) fn touch(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
+        let now = self.now;
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let term = leadership.term;
+        let Some(state) = leadership.keys.get_mut(key) else { return Ok(()) };
+        state.stage = Stage::Touching { reads: BTreeMap::new(), sent_at: now };
+        self.ask_for_register(slot, term, key, &BTreeMap::new());
+        Ok(())
+    }
+
+    /// Asks the members that have not answered.
+    pub(crate) fn ask_for_register(
+        &mut self,
+        slot: SlotId,
+        term: Term,
+        key: &Key,
+        answered: &BTreeMap<NodeId, Option<RegisterSummary>>,
+    ) {
+        let Some(configuration) = self.configuration(slot) else { return };
+        let members = configuration.all_members();
+        for member in members.into_iter().filter(|member| !answered.contains_key(member)) {
+            self.send(member, KeylogMessage::ReadRegister { slot, term, key: key.clone() });
+        }
+    }
+
+    pub(crate) fn handle_register_read(
+        &mut self,
+        from: NodeId,
+        slot: SlotId,
+        term: Term,
+        key: Key,
+        register: Option<RegisterSummary>,
+    ) -> Result<(), StoreError> {
+        let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
+        let configuration = &state.record.configuration;
+        let Phase::Leading(leadership) = &mut state.phase else { return Ok(()) };
+        if leadership.term != term || !configuration.contains(&from) {
+            return Ok(());
+        }
+        let Some(key_state) = leadership.keys.get_mut(&key) else { return Ok(()) };
+        let Stage::Touching { reads, .. } = &mut key_state.stage else { return Ok(()) };
+        reads.insert(from, register);
+        // With its own answer: what this node holds is compared with what the others do.
+        let is_enough =
+            reads.contains_key(&self.me) && configuration.is_quorum(&reads.keys().copied().collect());
+        if !is_enough {
+            return Ok(());
+        }
+        let reads = std::mem::take(reads);
+        key_state.stage = Stage::Idle;
+        self.decide_touch(slot, &key, reads)
+    }
+
+    /// A majority has answered in this term.
+    fn decide_touch(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        reads: BTreeMap<NodeId, Option<RegisterSummary>>,
+    ) -> Result<(), StoreError> {
+        let best = reads.values().flatten().max_by_key(|summary| summary.ballot).cloned();
+        let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
+        let configuration = &state.record.configuration;
+        let is_agreed = match &best {
+            None => true,
+            // Equal heads at different ballots are not agreed: a third ballot may stand between them.
+            Some(best) => {
+                let holders = holders_of(&reads, best);
+                holders.contains(&self.me) && configuration.is_quorum(&holders)
+            }
+        };
+        match best {
+            Some(best) if !is_agreed => self.adopt(slot, key, best, &reads),
+            _ => {
+                if let Phase::Leading(leadership) = &mut state.phase {
+                    leadership.touched.insert(key.clone(), ());
+                }
+                self.advance(slot, key)
+            }
+        }
+    }
+
+    /// Proposes the head found at the highest ballot again, after fetching its chain if it is not here.
+    pub(crate) fn adopt(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        target: RegisterSummary,
+        reads: &BTreeMap<NodeId, Option<RegisterSummary>>,
+    ) -> Result<(), StoreError> {
+        let own = self.store.register(slot, key)?;
+        if self.holds(slot, key, own.as_ref(), (target.height, target.hash))? {
+            return self.propose(slot, key, (target.height, target.hash), Vec::new(), None, Vec::new());
+        }
+        let holders: Vec<NodeId> =
+            holders_of(reads, &target).into_iter().filter(|holder| *holder != self.me).collect();
+        let held = own.map_or(0, |register| register.head.height);
+        let from_height = if held < target.height { held + 1 } else { target.height };
+        self.fetch(slot, key, Fetching { target, holders, collected: Vec::new(), from_height, sent_at: self.now });
+        Ok(())
+    }
+
+    /// Asks a holder for the next part of the chain.
+    pub(crate) fn fetch(&mut self, slot: SlotId, key: &Key, mut fetching: Fetching) {
+        fetching.sent_at = self.now;
+        let step = 1.min(fetching.holders.len());
+        fetching.holders.rotate_left(step);
+        let next = fetching.collected.last().map_or(fetching.from_height, |last| last.height + 1);
+        if let Some(holder) = fetching.holders.last().copied() {
+            let to_height = fetching.target.height;
+            let message = KeylogMessage::FetchTransactions { slot, key: key.clone(), from_height: next, to_height };
+            self.send(holder, message);
+        }
+        if let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key)) {
+            state.stage = Stage::Fetching(fetching);
+        }
+    }
+
+    /// A part of a chain: for the head that this leader adopts, or, on a replica, for the proposal that will follow.
+    pub(crate) fn handle_transactions(
+        &mut self,
+        from: NodeId,
+        slot: SlotId,
+        key: Key,
+        transactions: Vec<Transaction>,
+    ) -> Result<(), StoreError> {
+        let Some(slot_state) = self.slots.get(&slot) else { return Ok(()) };
+        let is_from_leader = slot_state.record.promised.node == from;
+        let state = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(&key));
+        match state {
+            Some(state) if matches!(state.stage, Stage::Fetching(_)) => {
+                let Stage::Fetching(fetching) = std::mem::take(&mut state.stage) else { return Ok(()) };
+                self.collect(slot, &key, fetching, transactions)
+            }
+            _ => {
+                if is_from_leader {
+                    self.assembly.add(slot, &key, transactions);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn collect(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        mut fetching: Fetching,
+        part: Vec<Transaction>,
+    ) -> Result<(), StoreError> {
+        let expected = fetching.collected.last().map_or(fetching.from_height, |last| last.height + 1);
+        let is_wanted = part.first().is_some_and(|first| first.height == expected);
+        if is_wanted {
+            fetching.collected.extend(part);
+        }
+        let is_complete = fetching.collected.last().is_some_and(|last| last.height >= fetching.target.height);
+        if !is_complete {
+            self.fetch(slot, key, fetching);
+            return Ok(());
+        }
+        self.finish_fetch(slot, key, fetching)
+    }
+
+    /// The chain is here: check that it ends at the head and connects to what is stored.
+    fn finish_fetch(&mut self, slot: SlotId, key: &Key, mut fetching: Fetching) -> Result<(), StoreError> {
+        let target = (fetching.target.height, fetching.target.hash);
+        let first = &fetching.collected[0];
+        let parent = (first.height - 1, first.previous);
+        let is_chain = verify_chain(key, parent, &fetching.collected) == Ok(target.1);
+        let own = self.store.register(slot, key)?;
+        let connects = parent.0 == 0 || self.holds(slot, key, own.as_ref(), parent)?;
+        if is_chain && connects {
+            return self.propose(slot, key, target, fetching.collected, None, Vec::new());
+        }
+        // Another chain is stored below: fetch from further down, in the end from the start.
+        let span = 2 * (target.0 + 1 - fetching.from_height).max(4);
+        fetching.from_height = if is_chain { (target.0 + 1).saturating_sub(span).max(1) } else { fetching.from_height };
+        fetching.collected.clear();
+        self.fetch(slot, key, fetching);
+        Ok(())
+    }
+
+    /// A member lacks the chain below a proposal: send it, if the proposal still stands here.
+    pub(crate) fn handle_lacking(
+        &mut self,
+        from: NodeId,
+        slot: SlotId,
+        ballot: Ballot,
+        key: Key,
+        from_height: u64,
+    ) -> Result<(), StoreError> {
+        if self.leadership(slot).is_none_or(|leadership| leadership.term != ballot.term) {
+            return Ok(());
+        }
+        let Some(own) = self.store.register(slot, &key)?.filter(|own| own.ballot == ballot) else { return Ok(()) };
+        let target = summary_of(&own);
+        let mut next = from_height.max(1);
+        // A chain too long for one message goes ahead in parts; the proposal follows with the last one.
+        loop {
+            let transactions = self.read_chain(slot, &key, next, target.height)?;
+            let Some(last) = transactions.last().map(|last| last.height) else { return Ok(()) };
+            if last == target.height {
+                let (height, hash) = (target.height, target.hash);
+                self.send(from, KeylogMessage::Accept { slot, ballot, key, height, hash, transactions });
+                return Ok(());
+            }
+            self.send(from, KeylogMessage::Transactions { slot, key: key.clone(), transactions });
+            next = last + 1;
+        }
+    }
+
+    /// Proposes a head to every member.
+    pub(crate) fn propose(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        (height, hash): (u64, difuse_types::Hash),
+        transactions: Vec<Transaction>,
+        committed_height: Option<u64>,
+        results: Vec<(u64, crate::Answer)>,
+    ) -> Result<(), StoreError> {
+        let now = self.now;
+        let Some(configuration) = self.configuration(slot) else { return Ok(()) };
+        let members = configuration.all_members();
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let ballot = leadership.next_ballot();
+        leadership.last_append = now;
+        let voters = Default::default();
+        let proposing = Proposing {
+            ballot,
+            height,
+            hash,
+            transactions: transactions.clone(),
+            voters,
+            committed_height,
+            results,
+            sent_at: now,
+        };
+        leadership.keys.entry(key.clone()).or_default().stage = Stage::Proposing(proposing);
+        // A long chain was fetched because this node lacked it; others that lack it will say so.
+        let for_others = if transactions.len() > BATCH_MAX { Vec::new() } else { transactions.clone() };
+        for member in members {
+            let transactions = if member == self.me { transactions.clone() } else { for_others.clone() };
+            self.send(member, KeylogMessage::Accept { slot, ballot, key: key.clone(), height, hash, transactions });
+        }
+        Ok(())
+    }
+}

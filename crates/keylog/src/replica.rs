@@ -1,0 +1,292 @@
+//! The acceptor of every slot that this node is a member of: what it may promise and accept, and what it answers.
+//!
+//! Each `handle_*` changes the store in one batch and then answers; answers that promise something leave only when the
+//! batch is durable ([`Keylog::send_durably`]).
+
+use difuse_types::{Hash, Key, NodeId, SlotId};
+
+use crate::{
+    Ballot, Configuration, KeylogMessage, Register, RegisterSummary, SCAN_PAGE_MAX, Term, Transaction,
+    keylog::Keylog,
+    store::{Head, Proposed, RECENT_OPERATIONS_MAX, SlotRecord, Store, StoreError, Write},
+    verify_chain,
+};
+
+mod assembly;
+mod chain;
+mod configure;
+
+pub(crate) use assembly::Assembly;
+
+/// About how many bytes of keys or transactions travel in one message at most.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 512 * 1024;
+/// About how many bytes a register takes in a message besides its key.
+const REGISTER_BYTES: usize = 160;
+
+/// How a message's term stands to what this replica has promised.
+enum Standing {
+    /// It may be served.
+    Current,
+    /// It was answered with the reason why not, or cannot be answered.
+    Dealt,
+}
+
+impl<S: Store> Keylog<S> {
+    /// The record of a slot that this node is a member of, in the epoch of `term`. Answers the sender if its term
+    /// belongs to an epoch that is over, and asks it for the newer configuration if this replica is behind.
+    fn check_epoch(&mut self, from: NodeId, slot: SlotId, epoch: u64) -> Option<SlotRecord> {
+        let record = self.slots.get(&slot)?.record.clone();
+        if epoch < record.configuration.epoch {
+            self.send(from, KeylogMessage::Outdated { configuration: record.configuration });
+            return None;
+        }
+        if epoch > record.configuration.epoch {
+            // A receiver in a later epoch answers with its configuration.
+            let digest = self.store.digest(slot).unwrap_or_default();
+            self.send(from, KeylogMessage::Holdings { slots: vec![(slot, record.configuration.epoch, digest)] });
+            return None;
+        }
+        record.configuration.contains(&self.me).then_some(record)
+    }
+
+    /// Enters a higher term of the leader `from` on any of its messages: the term was promised by a majority already.
+    /// Refuses a lower one.
+    fn check_term(&mut self, from: NodeId, slot: SlotId, term: Term) -> Result<Standing, StoreError> {
+        if term.node != from {
+            return Ok(Standing::Dealt);
+        }
+        let Some(record) = self.check_epoch(from, slot, term.epoch) else { return Ok(Standing::Dealt) };
+        if term < record.promised {
+            self.send(from, KeylogMessage::Refuse { slot, term, promised: record.promised });
+            return Ok(Standing::Dealt);
+        }
+        if term > record.promised {
+            self.promise(slot, term)?;
+        }
+        if let Some(state) = self.slots.get_mut(&slot) {
+            state.refused_since = None;
+        }
+        Ok(Standing::Current)
+    }
+
+    /// Promises a term, durably before anything that follows is answered.
+    fn promise(&mut self, slot: SlotId, term: Term) -> Result<(), StoreError> {
+        let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
+        state.record.promised = term;
+        let record = state.record.clone();
+        self.write(vec![Write::Slot(record)])?;
+        if term.node != self.me {
+            self.step_down(slot);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle_prepare(
+        &mut self,
+        from: NodeId,
+        configuration: Configuration,
+        term: Term,
+    ) -> Result<(), StoreError> {
+        let slot = configuration.slot;
+        let valid = configuration.is_well_formed()
+            && term.epoch == configuration.epoch
+            && term.node == from
+            && configuration.contains(&from);
+        if !valid {
+            return Ok(());
+        }
+        self.enter_if_newer(configuration)?;
+        let Some(record) = self.check_epoch(from, slot, term.epoch) else { return Ok(()) };
+        if term < record.promised || self.prefers_present_leader(&record, from) {
+            self.send(from, KeylogMessage::Refuse { slot, term, promised: record.promised });
+            return Ok(());
+        }
+        if term > record.promised {
+            self.promise(slot, term)?;
+        }
+        let digest = self.store.digest(slot)?;
+        self.send_durably(from, KeylogMessage::Promise { slot, term, digest, proposed: record.proposed });
+        Ok(())
+    }
+
+    /// Whether the leader promised to is alive as far as this node knows, and preferred to the candidate: then a
+    /// candidate that merely cannot reach the leader itself does not depose it (A–B and B–C but not A–C). A candidate
+    /// that insists for [`crate::KeylogOptions::insist_after`] is let through, for the case that the leader only seems alive.
+    fn prefers_present_leader(&mut self, record: &SlotRecord, candidate: NodeId) -> bool {
+        let leader = record.promised.node;
+        let rank = |node: NodeId| record.configuration.all_members().iter().position(|member| *member == node);
+        let stands = record.promised.number > 0
+            && leader != candidate
+            && rank(leader).is_some()
+            && rank(leader) < rank(candidate)
+            && (leader == self.me || !self.suspects.contains(&leader));
+        let (now, insist_after) = (self.now, self.options.insist_after);
+        let Some(state) = self.slots.get_mut(&record.configuration.slot) else { return false };
+        if !stands {
+            state.refused_since = None;
+            return false;
+        }
+        let since = *state.refused_since.get_or_insert(now);
+        now.since(since) < insist_after
+    }
+
+    pub(crate) fn handle_read_register(
+        &mut self,
+        from: NodeId,
+        slot: SlotId,
+        term: Term,
+        key: Key,
+    ) -> Result<(), StoreError> {
+        if let Standing::Dealt = self.check_term(from, slot, term)? {
+            return Ok(());
+        }
+        let register = self.store.register(slot, &key)?.map(|register| summary_of(&register));
+        self.send_durably(from, KeylogMessage::RegisterRead { slot, term, key, register });
+        Ok(())
+    }
+
+    pub(crate) fn handle_scan(
+        &mut self,
+        from: NodeId,
+        slot: SlotId,
+        term: Term,
+        after: Option<Key>,
+    ) -> Result<(), StoreError> {
+        if let Standing::Dealt = self.check_term(from, slot, term)? {
+            return Ok(());
+        }
+        let page = self.store.scan(slot, &bytes::Bytes::new(), after.as_ref(), SCAN_PAGE_MAX)?;
+        let mut bytes = 0;
+        let fits = |(key, _): &&(Key, Register)| {
+            bytes += REGISTER_BYTES + key.encoded().len();
+            bytes <= MESSAGE_BYTES_MAX
+        };
+        let count = page.iter().take_while(fits).count();
+        let is_last = page.len() < SCAN_PAGE_MAX && count == page.len();
+        let registers = page.into_iter().take(count).map(|(key, register)| (key, summary_of(&register))).collect();
+        self.send_durably(from, KeylogMessage::Scanned { slot, term, after, registers, is_last });
+        Ok(())
+    }
+
+    pub(crate) fn handle_accept(&mut self, from: NodeId, slot: SlotId, proposal: Proposal) -> Result<(), StoreError> {
+        if let Standing::Dealt = self.check_term(from, slot, proposal.ballot.term)? {
+            return Ok(());
+        }
+        if self.is_ended_by_proposal(slot, proposal.ballot.term)? {
+            return Ok(());
+        }
+        let Proposal { ballot, key, height, hash, transactions } = proposal;
+        let existing = self.store.register(slot, &key)?;
+        match &existing {
+            Some(register) if register.ballot > ballot => return Ok(()),
+            Some(register) if register.ballot == ballot => {
+                self.send_durably(from, KeylogMessage::Accepted { slot, ballot, key });
+                return Ok(());
+            }
+            _ => {}
+        }
+        match self.connect(slot, &key, existing.as_ref(), (height, hash), transactions)? {
+            chain::Connection::Broken => {}
+            chain::Connection::Lacking { from_height } => {
+                self.send(from, KeylogMessage::Lacking { slot, ballot, key, from_height });
+            }
+            chain::Connection::Connected { transactions } => {
+                let recent = self.recent_operations(slot, &key, existing.as_ref(), height, &transactions)?;
+                let register = Register { ballot, head: Head { height, hash, recent } };
+                self.write(vec![Write::Accept { slot, key: key.clone(), register, transactions }])?;
+                self.send_durably(from, KeylogMessage::Accepted { slot, ballot, key });
+            }
+        }
+        Ok(())
+    }
+
+    /// A proposed configuration ends the epoch for keys: see [`SlotRecord::proposed`]. Only a leader of a later term
+    /// that proposes keys all the same shows that it was not decided: it would have found it at a majority.
+    fn is_ended_by_proposal(&mut self, slot: SlotId, term: Term) -> Result<bool, StoreError> {
+        let Some(state) = self.slots.get_mut(&slot) else { return Ok(true) };
+        match &state.record.proposed {
+            None => Ok(false),
+            Some(proposed) if proposed.term >= term => Ok(true),
+            Some(_) => {
+                state.record.proposed = None;
+                let record = state.record.clone();
+                self.write(vec![Write::Slot(record)])?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// The operation ids of a new head, newest first: those of the new transactions, then those below them.
+    fn recent_operations(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        existing: Option<&Register>,
+        height: u64,
+        transactions: &[Transaction],
+    ) -> Result<Vec<difuse_types::OperationId>, StoreError> {
+        let mut recent: Vec<_> =
+            transactions.iter().rev().take(RECENT_OPERATIONS_MAX).map(|transaction| transaction.operation_id).collect();
+        let mut below = transactions.first().map_or(height, |first| first.height - 1);
+        match existing {
+            Some(register) if register.head.height == below => recent.extend(&register.head.recent),
+            _ => {
+                while below > 0 && recent.len() < RECENT_OPERATIONS_MAX {
+                    let Some(transaction) = self.store.transaction(slot, key, below)? else { break };
+                    recent.push(transaction.operation_id);
+                    below -= 1;
+                }
+            }
+        }
+        recent.truncate(RECENT_OPERATIONS_MAX);
+        Ok(recent)
+    }
+
+    pub(crate) fn handle_confirm(&mut self, from: NodeId, round: u64, leaderships: Vec<(SlotId, Term)>) {
+        let mut slots = Vec::new();
+        for (slot, term) in leaderships {
+            let Some(record) = self.check_epoch(from, slot, term.epoch) else { continue };
+            if record.promised == term {
+                slots.push(slot);
+            } else if record.promised > term {
+                self.send(from, KeylogMessage::Refuse { slot, term, promised: record.promised });
+            }
+        }
+        if !slots.is_empty() {
+            self.send(from, KeylogMessage::Confirmed { round, slots });
+        }
+    }
+}
+
+/// What an accept message proposes.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    pub(crate) ballot: Ballot,
+    pub(crate) key: Key,
+    pub(crate) height: u64,
+    pub(crate) hash: Hash,
+    pub(crate) transactions: Vec<Transaction>,
+}
+
+/// A register as it is shown to a leader.
+pub(crate) fn summary_of(register: &Register) -> RegisterSummary {
+    RegisterSummary { ballot: register.ballot, height: register.head.height, hash: register.head.hash }
+}
+
+fn follows(record: &SlotRecord, next: &Configuration) -> bool {
+    next.is_well_formed()
+        && next.slot == record.configuration.slot
+        && next.epoch == record.configuration.epoch + 1
+        && next.previous == record.configuration.hash()
+}
+
+fn chain_holds(key: &Key, transactions: &[Transaction], head: (u64, Hash)) -> bool {
+    let Some(first) = transactions.first() else { return false };
+    let Some(parent_height) = first.height.checked_sub(1) else { return false };
+    let end = verify_chain(key, (parent_height, first.previous), transactions);
+    end == Ok(head.1) && transactions.last().is_some_and(|last| last.height == head.0)
+}
+
+fn accepts_proposal(record: &SlotRecord, term: Term) -> bool {
+    record.proposed.as_ref().is_none_or(|Proposed { term: accepted, .. }| *accepted <= term)
+}

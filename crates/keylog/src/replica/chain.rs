@@ -1,0 +1,128 @@
+//! Whether a proposed head connects to the chain that a replica holds.
+
+use difuse_types::{Hash, Key, NodeId, SlotId};
+
+use super::{MESSAGE_BYTES_MAX, chain_holds};
+use crate::{
+    KeylogMessage, Register, TRANSACTIONS_MAX, Transaction,
+    keylog::Keylog,
+    store::{Store, StoreError},
+};
+
+pub(super) enum Connection {
+    /// The chain up to the head is here or comes with these transactions.
+    Connected { transactions: Vec<Transaction> },
+    /// The chain is wanted from this height on.
+    Lacking { from_height: u64 },
+    /// The transactions are not a chain that ends at the head.
+    Broken,
+}
+
+impl<S: Store> Keylog<S> {
+    pub(super) fn connect(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        existing: Option<&Register>,
+        head: (u64, Hash),
+        transactions: Vec<Transaction>,
+    ) -> Result<Connection, StoreError> {
+        if transactions.is_empty() {
+            return self.connect_without_transactions(slot, key, existing, head);
+        }
+        if !chain_holds(key, &transactions, head) {
+            return Ok(Connection::Broken);
+        }
+        let transactions = self.assembly.join(slot, key, transactions);
+        let first = &transactions[0];
+        let parent = (first.height - 1, first.previous);
+        if parent.0 == 0 {
+            let is_first = parent.1.is_zero();
+            return Ok(if is_first { Connection::Connected { transactions } } else { Connection::Broken });
+        }
+        if self.holds(slot, key, existing, parent)? {
+            return Ok(Connection::Connected { transactions });
+        }
+        let held = existing.map_or(0, |register| register.head.height);
+        let from_height = if held + 1 < first.height {
+            held + 1
+        } else {
+            // Our chain has another transaction at the parent's height: ask for twice as much, until it connects.
+            first.height.saturating_sub(2 * transactions.len().max(4) as u64).max(1)
+        };
+        Ok(Connection::Lacking { from_height })
+    }
+
+    fn connect_without_transactions(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        existing: Option<&Register>,
+        head: (u64, Hash),
+    ) -> Result<Connection, StoreError> {
+        if self.holds(slot, key, existing, head)? {
+            return Ok(Connection::Connected { transactions: Vec::new() });
+        }
+        let held = existing.map_or(0, |register| register.head.height);
+        let from_height = if held < head.0 { held + 1 } else { head.0 };
+        Ok(Connection::Lacking { from_height: from_height.max(1) })
+    }
+
+    /// Whether the transaction of this height and hash is stored.
+    pub(crate) fn holds(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        existing: Option<&Register>,
+        wanted: (u64, Hash),
+    ) -> Result<bool, StoreError> {
+        match existing {
+            None => return Ok(false),
+            Some(register) if (register.head.height, register.head.hash) == wanted => return Ok(true),
+            Some(register) if register.head.height <= wanted.0 => return Ok(false),
+            Some(_) => {}
+        }
+        let stored = self.store.transaction(slot, key, wanted.0)?;
+        Ok(stored.is_some_and(|transaction| transaction.hash() == wanted.1))
+    }
+
+    /// Reads a part of a chain from the store: at most [`TRANSACTIONS_MAX`] and half a mebibyte.
+    pub(crate) fn read_chain(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        from_height: u64,
+        to_height: u64,
+    ) -> Result<Vec<Transaction>, StoreError> {
+        let mut transactions = Vec::new();
+        let mut bytes = 0;
+        for height in from_height.max(1)..=to_height {
+            let Some(transaction) = self.store.transaction(slot, key, height)? else { break };
+            bytes += transaction.approximate_bytes();
+            let full = transactions.len() >= TRANSACTIONS_MAX || (bytes > MESSAGE_BYTES_MAX && !transactions.is_empty());
+            if full {
+                break;
+            }
+            transactions.push(transaction);
+        }
+        Ok(transactions)
+    }
+
+    pub(crate) fn handle_fetch_transactions(
+        &mut self,
+        from: NodeId,
+        slot: SlotId,
+        key: Key,
+        from_height: u64,
+        to_height: u64,
+    ) -> Result<(), StoreError> {
+        if !self.slots.contains_key(&slot) {
+            return Ok(());
+        }
+        let transactions = self.read_chain(slot, &key, from_height, to_height)?;
+        if !transactions.is_empty() {
+            self.send(from, KeylogMessage::Transactions { slot, key, transactions });
+        }
+        Ok(())
+    }
+}

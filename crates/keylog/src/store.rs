@@ -1,0 +1,175 @@
+//! What a replica keeps, and the trait of the stores that keep it.
+
+use difuse_types::{Hash, Key, KeyPrefix, OperationId, SlotId};
+
+use crate::{Ballot, Configuration, Term, Transaction};
+
+mod memory;
+pub mod conformance;
+
+pub use memory::MemoryStore;
+
+/// How many operation ids a head remembers: a retry finds its own write among the last this many of its key.
+pub const RECENT_OPERATIONS_MAX: usize = 128;
+
+/// What a replica keeps of a slot besides its registers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SlotRecord {
+    /// The newest configuration that it knows to be decided. Kept even when this node is no member (any more).
+    pub configuration: Configuration,
+    /// The highest term it has promised in that epoch.
+    pub promised: Term,
+    /// The next configuration that it has accepted, if any: from then on it accepts no key's proposal in this epoch,
+    /// so that everything committed in the epoch is visible to a majority read that follows.
+    pub proposed: Option<Proposed>,
+}
+
+/// A next configuration, as accepted in a term.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proposed {
+    /// The term of the leader that proposed it.
+    pub term: Term,
+    /// The proposal.
+    pub configuration: Configuration,
+}
+
+/// What a key's group agrees on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// Height of the last transaction.
+    pub height: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// The operation ids of the last transactions, newest first: that of height `height - i` at index `i`.
+    pub recent: Vec<OperationId>,
+}
+
+/// What a replica has accepted for a key: the CASPaxos acceptor state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Register {
+    /// The ballot it was accepted at.
+    pub ballot: Ballot,
+    /// The value.
+    pub head: Head,
+}
+
+/// Digest of the registers of a slot: equal sets have equal digests, and it can be updated by one register. The sum
+/// (wrapping, 128 bits) of [`register_digest`] over the slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SlotDigest(pub u128);
+
+/// The part that a key's register adds to the digest of its slot.
+pub fn register_digest(key: &Key, register: &Register) -> u128 {
+    let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 slot digest v1");
+    hasher.update(&register.ballot.term.epoch.to_le_bytes());
+    hasher.update(&register.ballot.term.number.to_le_bytes());
+    hasher.update(register.ballot.term.node.as_bytes());
+    hasher.update(&register.ballot.sequence.to_le_bytes());
+    hasher.update(&register.head.height.to_le_bytes());
+    hasher.update(register.head.hash.as_bytes());
+    hasher.update(key.encoded());
+    let mut first = [0; 16];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    u128::from_le_bytes(first)
+}
+
+impl SlotDigest {
+    /// The digest after a register of `key` changed from `before` to `after`.
+    #[must_use]
+    pub fn replace(self, key: &Key, before: Option<&Register>, after: Option<&Register>) -> Self {
+        let part = |register: Option<&Register>| register.map_or(0, |register| register_digest(key, register));
+        Self(self.0.wrapping_sub(part(before)).wrapping_add(part(after)))
+    }
+}
+
+/// One change of a store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// Replaces the record of a slot.
+    Slot(SlotRecord),
+    /// Replaces a key's register. `transactions` follow each other and end at the register's head (they are empty when
+    /// the head is already stored); whatever was stored at their heights or above goes, and nothing stays above the
+    /// head.
+    Accept {
+        /// The slot.
+        slot: SlotId,
+        /// The key.
+        key: Key,
+        /// The new acceptor state.
+        register: Register,
+        /// The new transactions.
+        transactions: Vec<Transaction>,
+    },
+    /// Removes all registers and transactions of a slot; its record stays.
+    ClearSlot(SlotId),
+    /// Sets a small named value of the node itself (its host table, its incarnation, …); `None` removes it.
+    Meta(String, Option<Vec<u8>>),
+}
+
+/// Counts the batches written to a store, from 1. When the store reports a sequence as durable, all batches up to it
+/// survive a crash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct WriteSequence(pub u64);
+
+/// The store cannot go on. A node that meets it stops serving rather than guess.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Reading or writing failed.
+    #[error("storage failed: {0}")]
+    Failed(String),
+    /// What was read is not what was written.
+    #[error("storage is corrupt: {0}")]
+    Corrupt(String),
+    /// There is no room; reads go on.
+    #[error("storage is full: {0}")]
+    Full(String),
+}
+
+/// What a replica needs of a disk. Reads see every write at once; a write is durable only when the store reports its
+/// sequence (how it reports is the runtime's affair: the core receives it as an input).
+///
+/// Every implementation passes [`conformance`].
+pub trait Store {
+    /// The record of a slot.
+    fn slot(&self, slot: SlotId) -> Result<Option<SlotRecord>, StoreError>;
+
+    /// The records of all slots, by slot.
+    fn slots(&self) -> Result<Vec<SlotRecord>, StoreError>;
+
+    /// The register of a key.
+    fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError>;
+
+    /// The transaction of a key at a height.
+    fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError>;
+
+    /// At most `limit` registers of a slot in the order of their keys: those whose encoded key begins with `prefix`
+    /// and is greater than `after`.
+    fn scan(
+        &self,
+        slot: SlotId,
+        prefix: &KeyPrefix,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Register)>, StoreError>;
+
+    /// The digest of a slot's registers.
+    fn digest(&self, slot: SlotId) -> Result<SlotDigest, StoreError>;
+
+    /// How many keys a slot has here, and how many bytes their transactions take, both as good estimates.
+    fn size(&self, slot: SlotId) -> Result<SlotSize, StoreError>;
+
+    /// A small named value of the node itself.
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Queues a batch, to be made durable together and in order; visible to reads at once.
+    fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError>;
+}
+
+/// How much of a slot a node holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SlotSize {
+    /// Keys, tombstones among them.
+    pub keys: u64,
+    /// Bytes of their transactions.
+    pub bytes: u64,
+}

@@ -1,0 +1,462 @@
+//! What every [`Store`] must do, checked. A store's own tests call [`check_all`], and [`check_persistent`] if it
+//! survives its process. Every function here panics when the store is wrong.
+
+use std::collections::BTreeMap;
+
+use difuse_types::{Hash, Key, KeyPrefix, NodeId, OperationId, SlotId, WallTime};
+
+use super::{Head, Proposed, Register, SlotDigest, SlotRecord, SlotSize, Store, Write, WriteSequence};
+use crate::{Ballot, Configuration, Operation, Term, Transaction, Value, ValueKind};
+
+/// The slots that the checks use.
+const SLOTS: [SlotId; 3] = [SlotId(0), SlotId(1), SlotId(0x0102)];
+/// The names of node values that the checks use.
+const NAMES: [&str; 3] = ["hosts", "incarnation", ""];
+/// The highest transaction that the checks look for.
+const HEIGHT_MAX: u64 = 12;
+/// Batches of the random comparison.
+const RANDOM_BATCHES: usize = 400;
+
+/// Checks everything that does not need a restart. `make` gives a new, empty store each time.
+pub fn check_all<S: Store>(mut make: impl FnMut() -> S) {
+    check_empty(&make());
+    check_accept(make());
+    check_diverged_chain(make());
+    check_scan(make());
+    check_clear_slot(make());
+    check_slot_records_and_meta(make());
+    for seed in 0..4 {
+        check_random(make(), seed);
+    }
+}
+
+/// Checks that what is durable survives. `flush` returns when all that was written is durable; `reopen` closes the
+/// store, orderly or (if its second argument is true) as if the process were killed, and opens it again.
+pub fn check_persistent<S: Store>(
+    mut make: impl FnMut() -> S,
+    mut flush: impl FnMut(&mut S),
+    mut reopen: impl FnMut(S, bool) -> S,
+) {
+    for seed in 0..3 {
+        check_random_restarts(make(), seed, &mut flush, &mut reopen);
+    }
+    check_cleared_stays_cleared(make(), &mut flush, &mut reopen);
+}
+
+/// The keys that the checks use, in the order of scans: some begin with another, some have bytes at the ends of the
+/// range, some are files.
+pub fn sample_keys() -> Vec<Key> {
+    let names: [&[u8]; 9] = [b"a", b"a\0", b"a\0\xff", b"ab", b"b", b"b\xff", b"b\xff\xff", b"\0", b"\xff"];
+    let flat = names.iter().map(|name| Key::new(name));
+    let other = ["n", "nn"].iter().map(|namespace| Key::in_namespace(namespace, b"a"));
+    let files = ["a", "a/b", "a/c", "ab"].iter().map(|path| Key::of_path(path));
+    let mut keys: Vec<_> = flat.chain(other).chain(files).map(|key| key.expect("a valid key")).collect();
+    keys.sort();
+    keys
+}
+
+/// `length` transactions of `key` that follow `parent` (height, hash); `salt` makes chains differ.
+pub fn sample_chain(key: &Key, parent: (u64, Hash), length: u64, salt: u8) -> Vec<Transaction> {
+    let (parent_height, mut previous) = parent;
+    let transactions = (parent_height + 1..=parent_height + length).map(|height| {
+        let operation = match (height + u64::from(salt)) % 5 {
+            0 => Operation::Delete,
+            1 => Operation::Set(Value { kind: ValueKind::Inode, bytes: vec![salt; 70].into() }),
+            size => Operation::Set(Value { kind: ValueKind::Inline, bytes: vec![salt; 40 * size as usize].into() }),
+        };
+        let transaction = Transaction {
+            key: key.clone(),
+            height,
+            previous,
+            operation,
+            author: NodeId([salt; 32]),
+            time: WallTime(height * 1000),
+            operation_id: OperationId([salt ^ height as u8; 16]),
+        };
+        previous = transaction.hash();
+        transaction
+    });
+    transactions.collect()
+}
+
+/// The register whose head is the last of `transactions`.
+pub fn sample_register(transactions: &[Transaction], ballot: u64) -> Register {
+    let node = NodeId([ballot as u8; 32]);
+    Register {
+        ballot: Ballot { term: Term { epoch: 1 + ballot / 10, number: ballot, node }, sequence: ballot * 3 },
+        head: Head {
+            height: transactions.last().map_or(0, |last| last.height),
+            hash: transactions.last().map_or(Hash::ZERO, Transaction::hash),
+            recent: transactions.iter().rev().map(|transaction| transaction.operation_id).collect(),
+        },
+    }
+}
+
+/// A record of `slot` with the given epoch; a proposal is in it if the epoch is odd.
+pub fn sample_record(slot: SlotId, epoch: u64) -> SlotRecord {
+    let configuration = Configuration { epoch, ..Configuration::first(slot, vec![NodeId([1; 32]), NodeId([2; 32])]) };
+    let promised = Term { epoch, number: 7, node: NodeId([2; 32]) };
+    let next = configuration.towards(vec![NodeId([3; 32])]);
+    let proposed = (epoch % 2 == 1).then_some(Proposed { term: promised, configuration: next });
+    SlotRecord { configuration, promised, proposed }
+}
+
+fn accept(slot: SlotId, key: &Key, register: &Register, transactions: &[Transaction]) -> Write {
+    Write::Accept { slot, key: key.clone(), register: register.clone(), transactions: transactions.to_vec() }
+}
+
+fn check_empty<S: Store>(store: &S) {
+    assert_eq!(Snapshot::of(store), Snapshot::default());
+    assert_eq!(store.slots(), Ok(Vec::new()));
+    for slot in SLOTS {
+        assert_eq!(store.digest(slot), Ok(SlotDigest::default()));
+        assert_eq!(store.size(slot), Ok(SlotSize::default()));
+    }
+}
+
+fn check_accept<S: Store>(mut store: S) {
+    let (slot, key) = (SLOTS[1], Key::new(b"key").expect("a valid key"));
+    let chain = sample_chain(&key, (0, Hash::ZERO), 3, 1);
+    let first = sample_register(&chain[..2], 1);
+    assert_eq!(store.write(vec![accept(slot, &key, &first, &chain[..2])]), Ok(WriteSequence(1)));
+    assert_eq!(store.register(slot, &key), Ok(Some(first.clone())));
+    assert_eq!(store.transaction(slot, &key, 0), Ok(None));
+    assert_eq!(store.transaction(slot, &key, 1), Ok(Some(chain[0].clone())));
+    assert_eq!(store.transaction(slot, &key, 2), Ok(Some(chain[1].clone())));
+    assert_eq!(store.transaction(slot, &key, 3), Ok(None));
+    assert_eq!(store.register(SLOTS[0], &key), Ok(None), "slots are apart");
+    assert_eq!(store.transaction(SLOTS[0], &key, 1), Ok(None), "slots are apart");
+    assert_eq!(store.register(slot, &Key::new(b"ke").expect("a valid key")), Ok(None));
+
+    let again = sample_register(&chain[..2], 2);
+    assert_eq!(store.write(vec![accept(slot, &key, &again, &[])]), Ok(WriteSequence(2)));
+    assert_eq!(store.register(slot, &key), Ok(Some(again.clone())), "a higher ballot replaces the register");
+    assert_eq!(store.transaction(slot, &key, 2), Ok(Some(chain[1].clone())), "the transactions stay");
+
+    let third = sample_register(&chain, 3);
+    assert_eq!(store.write(vec![accept(slot, &key, &third, &chain[2..])]), Ok(WriteSequence(3)));
+    assert_eq!(store.transaction(slot, &key, 1), Ok(Some(chain[0].clone())));
+    assert_eq!(store.transaction(slot, &key, 3), Ok(Some(chain[2].clone())));
+    assert_eq!(store.digest(slot), Ok(SlotDigest::default().replace(&key, None, Some(&third))));
+    check_size(&store, slot, 1, &chain);
+}
+
+fn check_size<S: Store>(store: &S, slot: SlotId, keys: u64, transactions: &[Transaction]) {
+    let size = store.size(slot).expect("the size is readable");
+    let values = transactions.iter().filter_map(Transaction::value).map(|value| value.bytes.len() as u64).sum::<u64>();
+    let per_transaction = 300 + 2 * 1024;
+    assert_eq!(size.keys, keys, "keys of {slot:?}");
+    let bound = values + per_transaction * transactions.len() as u64;
+    assert!((values..=bound).contains(&size.bytes), "{} bytes, values of {values}, at most {bound}", size.bytes);
+}
+
+fn check_diverged_chain<S: Store>(mut store: S) {
+    let (slot, key) = (SLOTS[0], Key::of_path("a/b").expect("a valid path"));
+    let old = sample_chain(&key, (0, Hash::ZERO), 6, 1);
+    store.write(vec![accept(slot, &key, &sample_register(&old, 1), &old)]).expect("a write");
+
+    let branch = sample_chain(&key, (2, old[1].hash()), 2, 2);
+    let register = sample_register(&branch, 2);
+    store.write(vec![accept(slot, &key, &register, &branch)]).expect("a write");
+    let expected = [&old[..2], &branch[..]].concat();
+    check_chain(&store, slot, &key, &expected);
+    assert_eq!(store.register(slot, &key), Ok(Some(register)));
+
+    store.write(vec![accept(slot, &key, &sample_register(&old[..1], 3), &[])]).expect("a write");
+    check_chain(&store, slot, &key, &old[..1]);
+    check_size(&store, slot, 1, &old[..1]);
+
+    store.write(vec![accept(slot, &key, &sample_register(&[], 4), &[])]).expect("a write");
+    check_chain(&store, slot, &key, &[]);
+    check_size(&store, slot, 1, &[]);
+}
+
+fn check_chain<S: Store>(store: &S, slot: SlotId, key: &Key, expected: &[Transaction]) {
+    for height in 0..=HEIGHT_MAX {
+        let wanted = height.checked_sub(1).and_then(|index| expected.get(index as usize));
+        assert_eq!(store.transaction(slot, key, height), Ok(wanted.cloned()), "height {height}");
+    }
+}
+
+fn check_scan<S: Store>(mut store: S) {
+    let keys = sample_keys();
+    let slot = SLOTS[1];
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut shuffled = keys.clone();
+    random.shuffle(&mut shuffled);
+    for key in &shuffled {
+        for slot in SLOTS {
+            let chain = sample_chain(key, (0, Hash::ZERO), 1, slot.0 as u8);
+            store.write(vec![accept(slot, key, &sample_register(&chain, 1), &chain)]).expect("a write");
+        }
+    }
+    for prefix in prefixes(&keys) {
+        for after in [None].into_iter().chain(keys.iter().map(Some)) {
+            for limit in [0, 1, 2, keys.len(), usize::MAX] {
+                check_one_scan(&store, slot, &keys, &prefix, after, limit);
+            }
+        }
+    }
+}
+
+fn prefixes(keys: &[Key]) -> Vec<KeyPrefix> {
+    let directory = Key::prefix_of_directory("a").expect("a valid path");
+    let whole = keys.iter().map(|key| key.encoded().clone());
+    let cut = keys.iter().map(|key| key.encoded().slice(..key.encoded().len() - 1));
+    let odd: [&[u8]; 4] = [b"", b"\x01", b"\xff\xff", b"\x01\x00a\x01"];
+    let odd = odd.iter().map(|bytes| KeyPrefix::copy_from_slice(bytes));
+    whole.chain(cut).chain(odd).chain([directory]).collect()
+}
+
+fn check_one_scan<S: Store>(
+    store: &S,
+    slot: SlotId,
+    keys: &[Key],
+    prefix: &KeyPrefix,
+    after: Option<&Key>,
+    limit: usize,
+) {
+    let fits = |key: &&Key| key.encoded().starts_with(prefix) && after.is_none_or(|after| *key > after);
+    let expected: Vec<_> = keys.iter().filter(fits).take(limit).cloned().collect();
+    let found = store.scan(slot, prefix, after, limit).expect("a scan");
+    for (key, register) in &found {
+        assert_eq!(store.register(slot, key), Ok(Some(register.clone())));
+    }
+    let found: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(found, expected, "prefix {prefix:?} after {after:?} limit {limit}");
+}
+
+fn check_clear_slot<S: Store>(mut store: S) {
+    let keys = sample_keys();
+    let chains: Vec<_> = keys.iter().map(|key| sample_chain(key, (0, Hash::ZERO), 2, 5)).collect();
+    let fill = |slot| -> Vec<Write> {
+        let both = keys.iter().zip(&chains);
+        both.map(|(key, chain)| accept(slot, key, &sample_register(chain, 1), chain)).collect()
+    };
+    let mut writes: Vec<_> = SLOTS.into_iter().flat_map(fill).collect();
+    writes.push(Write::Slot(sample_record(SLOTS[1], 3)));
+    store.write(writes).expect("a write");
+    let mut expected = Snapshot::of(&store);
+    expected.entries.retain(|(slot, _), _| *slot != SLOTS[1]);
+    store.write(vec![Write::ClearSlot(SLOTS[1])]).expect("a write");
+    assert_eq!(Snapshot::of(&store), expected, "only the registers and transactions of the slot go");
+    assert_eq!(store.digest(SLOTS[1]), Ok(SlotDigest::default()));
+    assert_eq!(store.size(SLOTS[1]), Ok(SlotSize::default()));
+    assert_eq!(store.slot(SLOTS[1]), Ok(Some(sample_record(SLOTS[1], 3))), "the record stays");
+
+    let batch = vec![fill(SLOTS[1]).remove(0), Write::ClearSlot(SLOTS[1]), fill(SLOTS[1]).remove(1)];
+    store.write(batch).expect("a write");
+    let left = store.scan(SLOTS[1], &KeyPrefix::new(), None, usize::MAX).expect("a scan");
+    assert_eq!(left.len(), 1, "the writes of a batch take effect in order");
+    check_chain(&store, SLOTS[1], &keys[0], &[]);
+    check_chain(&store, SLOTS[1], &keys[1], &chains[1]);
+}
+
+fn check_slot_records_and_meta<S: Store>(mut store: S) {
+    let records: Vec<_> = SLOTS.iter().map(|slot| sample_record(*slot, u64::from(slot.0) + 1)).collect();
+    store.write(records.iter().rev().cloned().map(Write::Slot).collect()).expect("a write");
+    assert_eq!(store.slots(), Ok(records.clone()), "by slot");
+    let newer = sample_record(SLOTS[2], 9);
+    store.write(vec![Write::Slot(newer.clone())]).expect("a write");
+    assert_eq!(store.slot(SLOTS[2]), Ok(Some(newer)));
+    assert_eq!(store.slot(SLOTS[0]), Ok(Some(records[0].clone())));
+
+    let meta = |name: &str, value: Option<&[u8]>| Write::Meta(name.to_string(), value.map(<[u8]>::to_vec));
+    store.write(vec![meta("a", Some(b"1")), meta("b", Some(b"")), meta("a", Some(b"2"))]).expect("a write");
+    assert_eq!(store.meta("a"), Ok(Some(b"2".to_vec())), "the last write counts");
+    assert_eq!(store.meta("b"), Ok(Some(Vec::new())), "empty is not absent");
+    store.write(vec![meta("a", None), meta("never", None)]).expect("a write");
+    assert_eq!((store.meta("a"), store.meta("never")), (Ok(None), Ok(None)));
+    assert_eq!(store.write(Vec::new()), Ok(WriteSequence(5)), "an empty batch counts");
+}
+
+fn check_random<S: Store>(mut store: S, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut model = Snapshot::default();
+    for count in 1..=RANDOM_BATCHES as u64 {
+        let writes = model.apply_random_batch(&mut random);
+        assert_eq!(store.write(writes), Ok(WriteSequence(count)), "seed {seed}");
+        if count % 20 == 0 {
+            model.check_against(&store, &format!("seed {seed} batch {count}"));
+        }
+    }
+}
+
+fn check_random_restarts<S: Store>(
+    mut store: S,
+    seed: u64,
+    flush: &mut impl FnMut(&mut S),
+    reopen: &mut impl FnMut(S, bool) -> S,
+) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut model = Snapshot::default();
+    let mut last = WriteSequence(0);
+    for round in 0..12 {
+        for _ in 0..random.usize(..40) {
+            last = checked_write(&mut store, model.apply_random_batch(&mut random), last);
+        }
+        flush(&mut store);
+        let (durable, mut possible) = (last, vec![model.clone()]);
+        for _ in 0..random.usize(..6) {
+            last = checked_write(&mut store, model.apply_random_batch(&mut random), last);
+            possible.push(model.clone());
+        }
+        let crash = random.bool();
+        store = reopen(store, crash);
+        let context = format!("seed {seed} round {round} crash {crash}, durable {durable:?}, written {last:?}");
+        let found = Snapshot::of(&store);
+        let kept = possible.iter().rposition(|model| *model == found);
+        model = possible.swap_remove(kept.unwrap_or_else(|| panic!("{context}: what is there was never written")));
+        assert!(crash || kept == Some(possible.len()), "{context}: an orderly close lost a batch");
+        model.check_against(&store, &context);
+        last = durable;
+    }
+}
+
+fn checked_write<S: Store>(store: &mut S, writes: Vec<Write>, after: WriteSequence) -> WriteSequence {
+    let sequence = store.write(writes).expect("a write");
+    assert!(sequence > after, "{sequence:?} does not come after {after:?}");
+    sequence
+}
+
+fn check_cleared_stays_cleared<S: Store>(
+    mut store: S,
+    flush: &mut impl FnMut(&mut S),
+    reopen: &mut impl FnMut(S, bool) -> S,
+) {
+    let keys = sample_keys();
+    let chain = |key: &Key| sample_chain(key, (0, Hash::ZERO), 4, 1);
+    for key in &keys {
+        let chain = chain(key);
+        store.write(vec![accept(SLOTS[0], key, &sample_register(&chain, 1), &chain)]).expect("a write");
+    }
+    flush(&mut store);
+    store = reopen(store, false);
+    store.write(vec![Write::ClearSlot(SLOTS[0])]).expect("a write");
+    let again = chain(&keys[3]);
+    store.write(vec![accept(SLOTS[0], &keys[3], &sample_register(&again[..1], 2), &again[..1])]).expect("a write");
+    flush(&mut store);
+    for crash in [true, false, true] {
+        store = reopen(store, crash);
+        let left = store.scan(SLOTS[0], &KeyPrefix::new(), None, usize::MAX).expect("a scan");
+        assert_eq!(left.len(), 1, "crash {crash}");
+        check_chain(&store, SLOTS[0], &keys[3], &again[..1]);
+        check_chain(&store, SLOTS[0], &keys[4], &[]);
+    }
+}
+
+/// All that a store holds of the slots, keys and names of the checks; also the plain model of a store.
+#[derive(Clone, PartialEq, Debug, Default)]
+struct Snapshot {
+    records: BTreeMap<SlotId, SlotRecord>,
+    entries: BTreeMap<(SlotId, Key), (Register, Vec<Transaction>)>,
+    meta: BTreeMap<String, Vec<u8>>,
+}
+
+impl Snapshot {
+    fn of<S: Store>(store: &S) -> Self {
+        let mut snapshot = Self::default();
+        for record in store.slots().expect("slots are readable") {
+            assert_eq!(store.slot(record.configuration.slot), Ok(Some(record.clone())));
+            snapshot.records.insert(record.configuration.slot, record);
+        }
+        for slot in SLOTS {
+            for (key, register) in store.scan(slot, &KeyPrefix::new(), None, usize::MAX).expect("a scan") {
+                assert_eq!(store.register(slot, &key), Ok(Some(register.clone())));
+                snapshot.entries.insert((slot, key.clone()), (register, stored_chain(store, slot, &key)));
+            }
+        }
+        for name in NAMES {
+            let value = store.meta(name).expect("meta is readable");
+            snapshot.meta.extend(value.map(|value| (name.to_string(), value)));
+        }
+        snapshot
+    }
+
+    fn check_against<S: Store>(&self, store: &S, context: &str) {
+        assert_eq!(Self::of(store), *self, "{context}");
+        let keys = sample_keys();
+        for slot in SLOTS {
+            let entries = || self.entries.iter().filter(|((of, _), _)| *of == slot);
+            let sum = entries()
+                .fold(SlotDigest::default(), |sum, ((_, key), (register, _))| sum.replace(key, None, Some(register)));
+            assert_eq!(store.digest(slot), Ok(sum), "{context}: digest of {slot:?}");
+            let transactions: Vec<_> = entries().flat_map(|(_, (_, chain))| chain.clone()).collect();
+            check_size(store, slot, entries().count() as u64, &transactions);
+            for key in keys.iter().filter(|key| !self.entries.contains_key(&(slot, (*key).clone()))) {
+                assert_eq!(store.register(slot, key), Ok(None), "{context}: {key:?}");
+                check_chain(store, slot, key, &[]);
+            }
+            let held: Vec<_> = entries().map(|((_, key), _)| key.clone()).collect();
+            for prefix in prefixes(&keys[..4]) {
+                check_one_scan(store, slot, &held, &prefix, keys.get(2), 3);
+                check_one_scan(store, slot, &held, &prefix, None, usize::MAX);
+            }
+        }
+    }
+
+    fn apply_random_batch(&mut self, random: &mut fastrand::Rng) -> Vec<Write> {
+        let mut writes = Vec::new();
+        for _ in 0..random.usize(1..5) {
+            let write = self.random_write(random);
+            self.apply(write.clone());
+            writes.push(write);
+        }
+        writes
+    }
+
+    fn random_write(&self, random: &mut fastrand::Rng) -> Write {
+        let slot = SLOTS[random.usize(..SLOTS.len())];
+        match random.u8(..40) {
+            0 => Write::ClearSlot(slot),
+            1..4 => Write::Slot(sample_record(slot, random.u64(1..20))),
+            4..7 => {
+                let value = random.bool().then(|| vec![random.u8(..); random.usize(..20)]);
+                Write::Meta(NAMES[random.usize(..NAMES.len())].to_string(), value)
+            }
+            _ => self.random_accept(slot, random),
+        }
+    }
+
+    /// Extends a chain, cuts it, replaces its end, or accepts the same head at another ballot.
+    fn random_accept(&self, slot: SlotId, random: &mut fastrand::Rng) -> Write {
+        let keys = sample_keys();
+        let key = &keys[random.usize(..keys.len())];
+        let old = self.entries.get(&(slot, key.clone())).map(|(_, chain)| &chain[..]).unwrap_or_default();
+        let base = if random.bool() { old.len() } else { random.usize(..=old.len()) };
+        let parent = base.checked_sub(1).map_or(Hash::ZERO, |index| old[index].hash());
+        let length = random.u64(..4).min(HEIGHT_MAX - 1 - base as u64);
+        let added = sample_chain(key, (base as u64, parent), length, random.u8(..));
+        let whole = [&old[..base], &added[..]].concat();
+        accept(slot, key, &sample_register(&whole, random.u64(1..250)), &added)
+    }
+
+    fn apply(&mut self, write: Write) {
+        match write {
+            Write::Slot(record) => {
+                self.records.insert(record.configuration.slot, record);
+            }
+            Write::Accept { slot, key, register, transactions } => {
+                let entry = self.entries.entry((slot, key)).or_insert_with(|| (register.clone(), Vec::new()));
+                entry.1.truncate(register.head.height as usize - transactions.len());
+                entry.1.extend(transactions);
+                entry.0 = register;
+            }
+            Write::ClearSlot(slot) => self.entries.retain(|(of, _), _| *of != slot),
+            Write::Meta(name, Some(value)) => {
+                self.meta.insert(name, value);
+            }
+            Write::Meta(name, None) => {
+                self.meta.remove(&name);
+            }
+        }
+    }
+}
+
+fn stored_chain<S: Store>(store: &S, slot: SlotId, key: &Key) -> Vec<Transaction> {
+    let at = |height| store.transaction(slot, key, height).expect("a transaction is readable");
+    let chain: Vec<_> = (1..=HEIGHT_MAX).map_while(at).collect();
+    let above = (chain.len() as u64 + 1..=HEIGHT_MAX).find(|height| at(*height).is_some());
+    assert_eq!(above, None, "a transaction of {key:?} above a gap");
+    chain
+}

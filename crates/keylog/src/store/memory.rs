@@ -1,0 +1,343 @@
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
+
+use bytes::Bytes;
+use difuse_types::{Key, KeyPrefix, SlotId};
+
+use super::{Register, SlotDigest, SlotRecord, SlotSize, Store, StoreError, Write, WriteSequence};
+use crate::Transaction;
+
+/// Bytes of a transaction besides its key and its value: two hashes' worth of ids, height, time.
+const TRANSACTION_OVERHEAD_BYTES: u64 = 112;
+
+/// A store in memory, for tests and the simulator: it can crash like a disk. Writes are visible at once and stay
+/// undoable until they are flushed.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    records: BTreeMap<SlotId, SlotRecord>,
+    contents: BTreeMap<SlotId, Contents>,
+    meta: BTreeMap<String, Vec<u8>>,
+    /// How to undo each batch that is not durable, oldest first.
+    unflushed: VecDeque<Vec<Undo>>,
+    written: WriteSequence,
+    fault: Option<Fault>,
+}
+
+/// The registers of one slot.
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    /// By encoded key, so that a prefix is where a scan begins.
+    entries: BTreeMap<Bytes, Entry>,
+    digest: SlotDigest,
+    bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    key: Key,
+    register: Register,
+    transactions: BTreeMap<u64, Transaction>,
+}
+
+/// What brings back the state before one write.
+#[derive(Clone, Debug)]
+enum Undo {
+    Record(SlotId, Option<SlotRecord>),
+    Accept {
+        slot: SlotId,
+        key: Key,
+        register: Option<Register>,
+        removed: BTreeMap<u64, Transaction>,
+        inserted: Vec<u64>,
+        digest: SlotDigest,
+        bytes: u64,
+    },
+    Contents(SlotId, Option<Contents>),
+    Meta(String, Option<Vec<u8>>),
+}
+
+#[derive(Clone, Debug)]
+struct Fault {
+    error: StoreError,
+    stays: bool,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The last batch written.
+    pub fn written(&self) -> WriteSequence {
+        self.written
+    }
+
+    /// The last batch that survives a crash.
+    pub fn durable(&self) -> WriteSequence {
+        WriteSequence(self.written.0 - self.unflushed.len() as u64)
+    }
+
+    /// Makes all batches up to `sequence` durable.
+    pub fn flush_through(&mut self, sequence: WriteSequence) {
+        let count = sequence.0.saturating_sub(self.durable().0) as usize;
+        self.unflushed.drain(..count.min(self.unflushed.len()));
+    }
+
+    /// Makes everything durable; returns the last batch.
+    pub fn flush_all(&mut self) -> WriteSequence {
+        self.unflushed.clear();
+        self.written
+    }
+
+    /// Loses everything that is not durable, and clears faults: what a restart finds on the disk.
+    pub fn crash(&mut self) {
+        self.crash_torn(0);
+    }
+
+    /// As [`MemoryStore::crash`], but the first `kept` of the batches that were not durable reached the disk all the
+    /// same (always a prefix: batches are made durable in order).
+    pub fn crash_torn(&mut self, kept: usize) {
+        while self.unflushed.len() > kept {
+            let undos = self.unflushed.pop_back().unwrap_or_default();
+            undos.into_iter().rev().for_each(|undo| self.undo(undo));
+            self.written.0 -= 1;
+        }
+        self.unflushed.clear();
+        self.fault = None;
+    }
+
+    /// The next write is refused with `error`. [`StoreError::Full`] passes; after any other error, as on a disk, all
+    /// later writes fail as well, until a crash.
+    pub fn fail_next_write(&mut self, error: StoreError) {
+        let stays = !matches!(error, StoreError::Full(_));
+        self.fault = Some(Fault { error, stays });
+    }
+
+    /// While `full`, every write is refused with [`StoreError::Full`].
+    pub fn set_full(&mut self, full: bool) {
+        self.fault = full.then(|| Fault { error: StoreError::Full("injected".to_string()), stays: true });
+    }
+
+    fn check_fault(&mut self) -> Result<(), StoreError> {
+        match &self.fault {
+            None => Ok(()),
+            Some(fault) => {
+                let error = fault.error.clone();
+                if !fault.stays {
+                    self.fault = None;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn apply(&mut self, write: Write) -> Undo {
+        match write {
+            Write::Slot(record) => {
+                let slot = record.configuration.slot;
+                Undo::Record(slot, self.records.insert(slot, record))
+            }
+            Write::Accept { slot, key, register, transactions } => {
+                self.contents.entry(slot).or_default().accept(slot, key, register, transactions)
+            }
+            Write::ClearSlot(slot) => Undo::Contents(slot, self.contents.remove(&slot)),
+            Write::Meta(name, value) => {
+                let before = set(&mut self.meta, name.clone(), value);
+                Undo::Meta(name, before)
+            }
+        }
+    }
+
+    fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Record(slot, before) => {
+                set(&mut self.records, slot, before);
+            }
+            Undo::Accept { slot, key, register, removed, inserted, digest, bytes } => {
+                let contents = self.contents.entry(slot).or_default();
+                contents.restore(key, register, removed, &inserted);
+                (contents.digest, contents.bytes) = (digest, bytes);
+            }
+            Undo::Contents(slot, before) => {
+                set(&mut self.contents, slot, before);
+            }
+            Undo::Meta(name, before) => {
+                set(&mut self.meta, name, before);
+            }
+        }
+    }
+}
+
+impl Contents {
+    fn accept(&mut self, slot: SlotId, key: Key, register: Register, transactions: Vec<Transaction>) -> Undo {
+        let (digest, bytes) = (self.digest, self.bytes);
+        let before = self.entries.get(key.encoded()).map(|entry| entry.register.clone());
+        self.digest = digest.replace(&key, before.as_ref(), Some(&register));
+        let above = register.head.height.saturating_add(1);
+        let gone_from = transactions.first().map_or(above, |first| first.height.min(above));
+        let entry = self.entries.entry(key.encoded().clone()).or_insert_with(|| Entry {
+            key: key.clone(),
+            register: register.clone(),
+            transactions: BTreeMap::new(),
+        });
+        entry.register = register;
+        let removed = entry.transactions.split_off(&gone_from);
+        let inserted = transactions.iter().map(|transaction| transaction.height).collect();
+        self.bytes -= removed.values().map(stored_bytes).sum::<u64>();
+        self.bytes += transactions.iter().map(stored_bytes).sum::<u64>();
+        entry.transactions.extend(transactions.into_iter().map(|transaction| (transaction.height, transaction)));
+        Undo::Accept { slot, key, register: before, removed, inserted, digest, bytes }
+    }
+
+    fn restore(&mut self, key: Key, register: Option<Register>, removed: BTreeMap<u64, Transaction>, inserted: &[u64]) {
+        let Some(register) = register else {
+            self.entries.remove(key.encoded());
+            return;
+        };
+        if let Some(entry) = self.entries.get_mut(key.encoded()) {
+            entry.register = register;
+            inserted.iter().for_each(|height| {
+                entry.transactions.remove(height);
+            });
+            entry.transactions.extend(removed);
+        }
+    }
+}
+
+fn stored_bytes(transaction: &Transaction) -> u64 {
+    let value = transaction.value().map_or(0, |value| value.bytes.len());
+    (transaction.key.encoded().len() + value) as u64 + TRANSACTION_OVERHEAD_BYTES
+}
+
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    }
+}
+
+impl Store for MemoryStore {
+    fn slot(&self, slot: SlotId) -> Result<Option<SlotRecord>, StoreError> {
+        Ok(self.records.get(&slot).cloned())
+    }
+
+    fn slots(&self) -> Result<Vec<SlotRecord>, StoreError> {
+        Ok(self.records.values().cloned().collect())
+    }
+
+    fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
+        let entry = self.contents.get(&slot).and_then(|contents| contents.entries.get(key.encoded()));
+        Ok(entry.map(|entry| entry.register.clone()))
+    }
+
+    fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError> {
+        let entry = self.contents.get(&slot).and_then(|contents| contents.entries.get(key.encoded()));
+        Ok(entry.and_then(|entry| entry.transactions.get(&height)).cloned())
+    }
+
+    fn scan(
+        &self,
+        slot: SlotId,
+        prefix: &KeyPrefix,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Register)>, StoreError> {
+        let Some(contents) = self.contents.get(&slot) else { return Ok(Vec::new()) };
+        let after = after.map(Key::encoded).filter(|after| *after >= prefix);
+        let start = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let entries = contents.entries.range::<Bytes, _>((start, Bound::Unbounded));
+        Ok(entries
+            .take_while(|(encoded, _)| encoded.starts_with(prefix))
+            .take(limit)
+            .map(|(_, entry)| (entry.key.clone(), entry.register.clone()))
+            .collect())
+    }
+
+    fn digest(&self, slot: SlotId) -> Result<SlotDigest, StoreError> {
+        Ok(self.contents.get(&slot).map_or_else(SlotDigest::default, |contents| contents.digest))
+    }
+
+    fn size(&self, slot: SlotId) -> Result<SlotSize, StoreError> {
+        let size = |contents: &Contents| SlotSize { keys: contents.entries.len() as u64, bytes: contents.bytes };
+        Ok(self.contents.get(&slot).map_or_else(SlotSize::default, size))
+    }
+
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.meta.get(name).cloned())
+    }
+
+    fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError> {
+        self.check_fault()?;
+        let undos = writes.into_iter().map(|write| self.apply(write)).collect();
+        self.unflushed.push_back(undos);
+        self.written.0 += 1;
+        Ok(self.written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MemoryStore, Store, StoreError, Write};
+    use crate::store::conformance;
+
+    fn meta(value: u8) -> Vec<Write> {
+        vec![Write::Meta("name".to_string(), Some(vec![value]))]
+    }
+
+    #[test]
+    fn conforms() {
+        conformance::check_all(MemoryStore::new);
+    }
+
+    #[test]
+    fn conforms_when_it_crashes() {
+        let mut random = fastrand::Rng::with_seed(7);
+        conformance::check_persistent(
+            MemoryStore::new,
+            |store| {
+                store.flush_all();
+            },
+            |mut store, crash| {
+                let kept = if crash { random.usize(..4) } else { usize::MAX };
+                store.crash_torn(kept);
+                store
+            },
+        );
+    }
+
+    #[test]
+    fn a_crash_returns_to_the_flushed_prefix() {
+        let mut store = MemoryStore::new();
+        let first = store.write(meta(1)).unwrap();
+        for value in 2..=5 {
+            store.write(meta(value)).unwrap();
+        }
+        store.flush_through(first);
+        assert_eq!((store.written().0, store.durable().0), (5, 1));
+        let mut torn = store.clone();
+        torn.crash_torn(2);
+        assert_eq!((torn.meta("name").unwrap(), torn.written().0), (Some(vec![3]), 3));
+        store.crash();
+        assert_eq!((store.meta("name").unwrap(), store.written().0), (Some(vec![1]), 1));
+    }
+
+    #[test]
+    fn injected_errors_refuse_writes() {
+        let mut store = MemoryStore::new();
+        store.fail_next_write(StoreError::Full("f".into()));
+        assert_eq!(store.write(meta(1)), Err(StoreError::Full("f".into())));
+        assert!(store.write(meta(1)).is_ok());
+        store.set_full(true);
+        assert!(store.write(meta(2)).is_err() && store.write(meta(2)).is_err());
+        store.set_full(false);
+        store.fail_next_write(StoreError::Failed("x".into()));
+        assert!(store.write(meta(2)).is_err() && store.write(meta(2)).is_err());
+        assert_eq!(store.meta("name"), Ok(Some(vec![1])));
+        store.crash();
+        assert_eq!(store.meta("name"), Ok(None));
+        assert!(store.write(meta(2)).is_ok());
+    }
+}

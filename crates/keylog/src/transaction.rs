@@ -1,0 +1,223 @@
+use bytes::Bytes;
+use difuse_types::{Hash, Key, NodeId, OperationId, WallTime};
+
+/// The longest value that lives in a transaction, in bytes. Larger values become blocks, and the transaction holds
+/// their inode.
+pub const MAX_INLINE_BYTES: usize = 4096;
+/// The longest encoded value of any kind: an inode may carry a whole small file besides its own fields.
+pub const MAX_VALUE_BYTES: usize = MAX_INLINE_BYTES + 2048;
+
+/// What a transaction's value bytes are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ValueKind {
+    /// The value itself.
+    Inline,
+    /// An encoded inode that names the blocks of the value.
+    Inode,
+}
+
+/// A value as a transaction holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Value {
+    /// What the bytes are.
+    pub kind: ValueKind,
+    /// At most [`MAX_VALUE_BYTES`].
+    pub bytes: Bytes,
+}
+
+/// What a transaction does to its key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// The key has this value from now on.
+    Set(Value),
+    /// The key has no value from now on (a tombstone): the history stays.
+    Delete,
+}
+
+/// One entry of a key's log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Transaction {
+    /// The key.
+    pub key: Key,
+    /// Its place in the log, from 1.
+    pub height: u64,
+    /// The hash of the transaction before, zero for the first.
+    pub previous: Hash,
+    /// What it does.
+    pub operation: Operation,
+    /// The node through which it came in.
+    pub author: NodeId,
+    /// When it came in there. For people: nothing is ordered by it.
+    pub time: WallTime,
+    /// Which request it answers.
+    pub operation_id: OperationId,
+}
+
+impl Transaction {
+    /// blake3 over a layout of its own, because FlatBuffers bytes are not canonical: version (1 byte), then every
+    /// field in the order of the struct, integers little-endian, byte strings preceded by their length (4 bytes), the
+    /// operation as a tag (0 delete, 1 set inline, 2 set inode) and its bytes.
+    pub fn hash(&self) -> Hash {
+        let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 transaction v1");
+        hasher.update(&[1]);
+        update_framed(&mut hasher, self.key.encoded());
+        hasher.update(&self.height.to_le_bytes());
+        hasher.update(self.previous.as_bytes());
+        let (tag, bytes): (u8, &[u8]) = match &self.operation {
+            Operation::Delete => (0, &[]),
+            Operation::Set(Value { kind: ValueKind::Inline, bytes }) => (1, bytes),
+            Operation::Set(Value { kind: ValueKind::Inode, bytes }) => (2, bytes),
+        };
+        hasher.update(&[tag]);
+        update_framed(&mut hasher, bytes);
+        hasher.update(self.author.as_bytes());
+        hasher.update(&self.time.0.to_le_bytes());
+        hasher.update(&self.operation_id.0);
+        Hash(*hasher.finalize().as_bytes())
+    }
+
+    /// Whether the value is within bounds: checked on everything that a peer or a client sends.
+    pub fn is_well_formed(&self) -> bool {
+        self.height > 0 && self.operation.is_well_formed()
+    }
+
+    /// About how many bytes it takes in a message.
+    pub fn approximate_bytes(&self) -> usize {
+        200 + self.key.encoded().len() + self.value().map_or(0, |value| value.bytes.len())
+    }
+
+    /// The value that the key has after this transaction.
+    pub fn value(&self) -> Option<&Value> {
+        match &self.operation {
+            Operation::Set(value) => Some(value),
+            Operation::Delete => None,
+        }
+    }
+}
+
+impl Operation {
+    /// Whether the value is within bounds.
+    pub fn is_well_formed(&self) -> bool {
+        match self {
+            Self::Set(Value { kind: ValueKind::Inline, bytes }) => bytes.len() <= MAX_INLINE_BYTES,
+            Self::Set(Value { kind: ValueKind::Inode, bytes }) => bytes.len() <= MAX_VALUE_BYTES,
+            Self::Delete => true,
+        }
+    }
+}
+
+fn update_framed(hasher: &mut blake3::Hasher, bytes: &[u8]) {
+    hasher.update(&(bytes.len() as u32).to_le_bytes());
+    hasher.update(bytes);
+}
+
+/// Why a list of transactions is not a chain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokenChain {
+    /// A transaction is of another key.
+    #[error("transaction {height} belongs to another key")]
+    OtherKey {
+        /// Its height.
+        height: u64,
+    },
+    /// A height does not follow the one before.
+    #[error("expected transaction {expected}, found {found}")]
+    Height {
+        /// What should be there.
+        expected: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// A previous hash is not the hash of the transaction before.
+    #[error("transaction {height} does not follow the one before: its previous hash is wrong")]
+    Previous {
+        /// Its height.
+        height: u64,
+    },
+    /// A value is out of bounds.
+    #[error("transaction {height} carries a value out of bounds")]
+    Malformed {
+        /// Its height.
+        height: u64,
+    },
+}
+
+/// Checks that `transactions` follow each other, the first one on `parent` (height, hash), and returns the hash of the
+/// last one (the parent's if there are none). This is all that it takes to verify a key's history.
+pub fn verify_chain(key: &Key, parent: (u64, Hash), transactions: &[Transaction]) -> Result<Hash, BrokenChain> {
+    let (mut height, mut previous) = parent;
+    for transaction in transactions {
+        let found = transaction.height;
+        if transaction.key != *key {
+            return Err(BrokenChain::OtherKey { height: found });
+        }
+        if found != height + 1 {
+            return Err(BrokenChain::Height { expected: height + 1, found });
+        }
+        if transaction.previous != previous {
+            return Err(BrokenChain::Previous { height: found });
+        }
+        if !transaction.is_well_formed() {
+            return Err(BrokenChain::Malformed { height: found });
+        }
+        (height, previous) = (found, transaction.hash());
+    }
+    Ok(previous)
+}
+
+#[cfg(test)]
+mod tests {
+    use difuse_types::{Hash, Key, NodeId, OperationId, WallTime};
+
+    use super::{BrokenChain, Operation, Transaction, Value, ValueKind, verify_chain};
+
+    fn chain(length: u64) -> Vec<Transaction> {
+        let mut previous = Hash::ZERO;
+        (1..=length)
+            .map(|height| {
+                let transaction = Transaction {
+                    key: Key::new(b"k").unwrap(),
+                    height,
+                    previous,
+                    operation: Operation::Delete,
+                    author: NodeId([1; 32]),
+                    time: WallTime(height),
+                    operation_id: OperationId([height as u8; 16]),
+                };
+                previous = transaction.hash();
+                transaction
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_field_changes_the_hash() {
+        let base = chain(1).remove(0);
+        let value = |kind| Operation::Set(Value { kind, bytes: b"v"[..].into() });
+        let variants = [
+            Transaction { key: Key::new(b"l").unwrap(), ..base.clone() },
+            Transaction { height: 2, ..base.clone() },
+            Transaction { previous: Hash([1; 32]), ..base.clone() },
+            Transaction { operation: value(ValueKind::Inline), ..base.clone() },
+            Transaction { operation: value(ValueKind::Inode), ..base.clone() },
+            Transaction { author: NodeId([2; 32]), ..base.clone() },
+            Transaction { time: WallTime(9), ..base.clone() },
+            Transaction { operation_id: OperationId([9; 16]), ..base.clone() },
+        ];
+        let hashes: std::collections::BTreeSet<_> =
+            variants.iter().map(Transaction::hash).chain([base.hash()]).collect();
+        assert_eq!(hashes.len(), variants.len() + 1);
+    }
+
+    #[test]
+    fn a_tampered_history_is_found() {
+        let key = Key::new(b"k").unwrap();
+        let good = chain(3);
+        assert_eq!(verify_chain(&key, (0, Hash::ZERO), &good), Ok(good[2].hash()));
+        let mut tampered = good.clone();
+        tampered[1].time = WallTime(77);
+        assert_eq!(verify_chain(&key, (0, Hash::ZERO), &tampered), Err(BrokenChain::Previous { height: 3 }));
+        let gap = [good[0].clone(), good[2].clone()];
+        assert_eq!(verify_chain(&key, (0, Hash::ZERO), &gap), Err(BrokenChain::Height { expected: 2, found: 3 }));
+    }
+}

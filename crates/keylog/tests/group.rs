@@ -1,0 +1,398 @@
+//! A group of replicas over a seeded network that delays, reorders and loses messages, and stores that lose what was
+//! not flushed: what clients of the group see.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use difuse_keylog::{
+    Answer, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output, Store, Submission,
+    Transaction, Undecided, Value, ValueKind, WriteSequence, store::MemoryStore, verify_chain,
+};
+use difuse_types::{Hash, Instant, Key, NodeId, OperationId, SlotId, Slots, WallTime};
+
+const SLOT: SlotId = SlotId(0);
+
+fn node(name: u8) -> NodeId {
+    NodeId([name; 32])
+}
+
+fn key(name: &str) -> Key {
+    Key::new(name.as_bytes()).unwrap()
+}
+
+/// Replicas, the messages between them, and what became of jobs.
+struct Group {
+    now: Instant,
+    rng: fastrand::Rng,
+    replicas: BTreeMap<NodeId, Keylog<MemoryStore>>,
+    down: BTreeMap<NodeId, MemoryStore>,
+    wire: Vec<(Instant, NodeId, NodeId, KeylogMessage)>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    loss_percent: u32,
+    results: BTreeMap<u64, Result<Answer, Failure>>,
+    last_ticket: u64,
+    placement: Vec<NodeId>,
+}
+
+impl Group {
+    /// `founder` alone, then all others as empty replicas that know of nothing.
+    fn new(names: &[u8], seed: u64) -> Self {
+        let mut group = Self {
+            now: Instant(0),
+            rng: fastrand::Rng::with_seed(seed),
+            replicas: BTreeMap::new(),
+            down: BTreeMap::new(),
+            wire: Vec::new(),
+            cut: BTreeSet::new(),
+            loss_percent: 0,
+            results: BTreeMap::new(),
+            last_ticket: 0,
+            placement: Vec::new(),
+        };
+        for name in names {
+            group.start(node(*name), MemoryStore::default());
+        }
+        group.replicas.get_mut(&node(names[0])).unwrap().found().unwrap();
+        group
+    }
+
+    /// A group whose slot is held by all of `names`.
+    fn joined(names: &[u8], seed: u64) -> Self {
+        let mut group = Self::new(names, seed);
+        group.place(names);
+        group.run_until(|group| group.is_settled_with(names));
+        group
+    }
+
+    fn start(&mut self, name: NodeId, store: MemoryStore) {
+        let options = KeylogOptions::new(Slots::with_count(1).unwrap());
+        let mut replica = Keylog::new(name, options, store, self.now, self.rng.u64(..)).unwrap();
+        replica.handle_placement(SLOT, self.placement.clone());
+        self.replicas.insert(name, replica);
+        for other in self.down.keys() {
+            self.replicas.get_mut(&name).unwrap().handle_suspicion(*other, true).unwrap();
+        }
+    }
+
+    fn place(&mut self, names: &[u8]) {
+        self.placement = names.iter().map(|name| node(*name)).collect();
+        let members = self.placement.clone();
+        for replica in self.replicas.values_mut() {
+            replica.handle_placement(SLOT, members.clone());
+        }
+    }
+
+    fn kill(&mut self, name: u8) {
+        let mut store = self.replicas.remove(&node(name)).unwrap().into_store();
+        store.crash();
+        self.down.insert(node(name), store);
+        self.suspect(name, true);
+    }
+
+    fn restart(&mut self, name: u8) {
+        let store = self.down.remove(&node(name)).unwrap();
+        self.start(node(name), store);
+        self.suspect(name, false);
+    }
+
+    fn suspect(&mut self, name: u8, is_suspect: bool) {
+        for (other, replica) in &mut self.replicas {
+            if *other != node(name) {
+                replica.handle_suspicion(node(name), is_suspect).unwrap();
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        self.now = self.now + Duration::from_millis(1);
+        self.wire.sort_by_key(|(at, ..)| *at);
+        let due = self.wire.iter().take_while(|(at, ..)| *at <= self.now).count();
+        for (_, from, to, message) in self.wire.drain(..due).collect::<Vec<_>>() {
+            if let Some(replica) = self.replicas.get_mut(&to) {
+                replica.handle_message(from, message).unwrap();
+            }
+        }
+        for name in self.replicas.keys().copied().collect::<Vec<_>>() {
+            self.turn(name);
+        }
+    }
+
+    fn turn(&mut self, name: NodeId) {
+        let replica = self.replicas.get_mut(&name).unwrap();
+        replica.set_time(self.now);
+        replica.handle_tick().unwrap();
+        // A flush now and then: batches wait for it a little.
+        if self.rng.u32(..3) == 0 {
+            let sequence: WriteSequence = replica.store_mut().flush_all();
+            replica.handle_durable(sequence).unwrap();
+        }
+        replica.finish_batch().unwrap();
+        for output in replica.take_outputs() {
+            match output {
+                Output::Send { to, message } => {
+                    let is_lost = self.rng.u32(..100) < self.loss_percent || self.cut.contains(&(name, to));
+                    if !is_lost {
+                        let at = self.now + Duration::from_micros(self.rng.u64(100..5000));
+                        self.wire.push((at, name, to, message));
+                    }
+                }
+                Output::Done { ticket, result } => {
+                    assert!(self.results.insert(ticket, result).is_none(), "a job was done twice");
+                }
+                Output::Entered { configuration } => self.note_entered(name, &configuration),
+            }
+        }
+    }
+
+    fn note_entered(&mut self, name: NodeId, configuration: &Configuration) {
+        let replica = self.replicas.get_mut(&name).unwrap();
+        if configuration.newcomers().contains(&name) {
+            replica.handle_blocks_fetched(configuration.slot, configuration.epoch).unwrap();
+        }
+        if !configuration.contains(&name) {
+            replica.clear(configuration.slot).unwrap();
+        }
+    }
+
+    fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..60_000 {
+            if done(self) {
+                return;
+            }
+            self.step();
+        }
+        panic!("not reached within a minute of virtual time");
+    }
+
+    fn is_settled_with(&self, names: &[u8]) -> bool {
+        let is_led = |name: &u8| {
+            let summary = self.replicas.get(&node(*name)).and_then(|replica| replica.summaries().next());
+            summary.is_some_and(|summary| summary.is_settled && summary.members == names.len())
+        };
+        names.iter().any(is_led)
+    }
+
+    /// Asks a replica, and follows where it points, until the job is done.
+    fn ask(&mut self, via: u8, key: &Key, job: Job) -> Result<Answer, Failure> {
+        let mut to = node(via);
+        for _ in 0..2000 {
+            self.last_ticket += 1;
+            let ticket = self.last_ticket;
+            let Some(replica) = self.replicas.get_mut(&to) else {
+                to = *self.replicas.keys().next().unwrap();
+                continue;
+            };
+            replica.submit(ticket, SLOT, key.clone(), job.clone()).unwrap();
+            self.run_until(|group| group.results.contains_key(&ticket) || !group.replicas.contains_key(&to));
+            match self.results.remove(&ticket) {
+                Some(Err(Failure::Redirect { leader, .. })) => {
+                    to = leader.unwrap_or(to);
+                    self.step();
+                }
+                Some(Err(Failure::NoQuorum)) => self.step(),
+                Some(result) => return result,
+                None => {}
+            }
+        }
+        panic!("no answer")
+    }
+
+    /// The different heads that replicas have accepted for a key.
+    fn heads(&self, key: &Key) -> BTreeSet<Hash> {
+        let registers = self.replicas.values().map(|replica| replica.store().register(SLOT, key).unwrap());
+        registers.map(|register| register.map_or(Hash::ZERO, |register| register.head.hash)).collect()
+    }
+
+    fn append(&mut self, via: u8, key: &Key, id: u8, condition: Undecided) -> Answer {
+        let job = Job::Append(submission(id, condition));
+        self.ask(via, key, job).unwrap()
+    }
+
+    fn head(&mut self, via: u8, key: &Key) -> Option<(Hash, Transaction)> {
+        match self.ask(via, key, Job::Read).unwrap() {
+            Answer::Head(head) => head,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn log(&mut self, via: u8, key: &Key) -> Vec<Transaction> {
+        match self.ask(via, key, Job::Log { from_height: 1, limit: 1000 }).unwrap() {
+            Answer::Log { transactions, .. } => transactions,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn submission(id: u8, condition: Undecided) -> Submission {
+    Submission {
+        operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: vec![id].into() }),
+        condition,
+        operation_id: OperationId([id; 16]),
+        author: node(99),
+        time: WallTime(0),
+    }
+}
+
+fn height_of(answer: &Answer) -> u64 {
+    match answer {
+        Answer::Appended { height, .. } => *height,
+        other => panic!("not appended: {other:?}"),
+    }
+}
+
+#[test]
+fn one_node_serves_alone() {
+    let mut group = Group::new(&[1], 1);
+    let key = key("k");
+    assert_eq!(group.head(1, &key), None);
+    assert_eq!(height_of(&group.append(1, &key, 1, Undecided::Absent)), 1);
+    assert!(matches!(group.append(1, &key, 2, Undecided::Absent), Answer::Conflict(Some((1, _, true)))));
+    assert_eq!(height_of(&group.append(1, &key, 3, Undecided::Present)), 2);
+    assert_eq!(group.head(1, &key).unwrap().1.height, 2);
+}
+
+#[test]
+fn a_group_grows_and_every_member_holds_the_keys() {
+    let mut group = Group::new(&[1, 2, 3], 2);
+    let keys: Vec<Key> = (0..100).map(|index| key(&format!("key-{index}"))).collect();
+    for key in &keys {
+        group.append(1, key, 1, Undecided::None);
+        group.append(1, key, 2, Undecided::None);
+    }
+    group.place(&[1, 2, 3]);
+    group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+    for replica in group.replicas.values() {
+        for key in &keys {
+            assert_eq!(replica.store().register(SLOT, key).unwrap().unwrap().head.height, 2);
+            assert!(replica.store().transaction(SLOT, key, 1).unwrap().is_some());
+        }
+    }
+}
+
+#[test]
+fn appends_survive_the_death_of_the_leader() {
+    for seed in 0..20 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        group.loss_percent = 5;
+        let key = key("k");
+        for id in 1..=5 {
+            group.append(2, &key, id, Undecided::None);
+        }
+        group.kill(1);
+        assert_eq!(group.head(3, &key).unwrap().1.height, 5);
+        for id in 6..=9 {
+            group.append(3, &key, id, Undecided::None);
+        }
+        group.restart(1);
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+        let log = group.log(1, &key);
+        assert_eq!(log.len(), 9, "seed {seed}");
+        verify_chain(&key, (0, Hash::ZERO), &log).unwrap();
+    }
+}
+
+#[test]
+fn a_retry_is_applied_once() {
+    for seed in 0..20 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        let first = height_of(&group.append(1, &key, 1, Undecided::None));
+        group.append(1, &key, 2, Undecided::None);
+        group.kill(1);
+        let again = group.append(2, &key, 1, Undecided::Absent);
+        assert_eq!(height_of(&again), first);
+        assert_eq!(group.log(2, &key).len(), 2);
+    }
+}
+
+#[test]
+fn what_one_member_alone_accepted_is_replaced_or_adopted_but_never_both() {
+    for seed in 0..40 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        group.append(1, &key, 1, Undecided::None);
+        // The leader proposes, but nobody hears it.
+        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
+        let job = Job::Append(submission(2, Undecided::None));
+        group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX, SLOT, key.clone(), job).unwrap();
+        for _ in 0..20 {
+            group.step();
+        }
+        group.kill(1);
+        group.cut.clear();
+        group.append(2, &key, 3, Undecided::None);
+        group.restart(1);
+        group.append(1, &key, 4, Undecided::None);
+        // The last proposal may still be on its way to one of them.
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.heads(&key).len() == 1);
+        let ids: Vec<u8> = group.log(3, &key).iter().map(|transaction| transaction.operation_id.0[0]).collect();
+        assert_eq!(ids, [1, 3, 4], "seed {seed}");
+    }
+}
+
+#[test]
+fn without_a_majority_nothing_is_changed() {
+    let mut group = Group::joined(&[1, 2, 3], 3);
+    let key = key("k");
+    group.append(1, &key, 1, Undecided::None);
+    group.kill(2);
+    group.kill(3);
+    let job = Job::Append(submission(2, Undecided::None));
+    group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX, SLOT, key.clone(), job).unwrap();
+    group.run_until(|group| group.results.contains_key(&u64::MAX));
+    assert_eq!(group.results.remove(&u64::MAX), Some(Err(Failure::NoQuorum)));
+    group.restart(2);
+    assert_eq!(group.log(1, &key).len(), 1);
+}
+
+#[test]
+fn a_slot_moves_to_other_members_while_it_is_written() {
+    for seed in 0..20 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        for name in [4, 5] {
+            group.start(node(name), MemoryStore::default());
+        }
+        group.loss_percent = 5;
+        let key = key("k");
+        for id in 1..=3 {
+            group.append(1, &key, id, Undecided::None);
+        }
+        group.place(&[3, 4, 5]);
+        for id in 4..=40 {
+            group.append(1 + id % 3, &key, id, Undecided::None);
+        }
+        group.run_until(|group| {
+            // A newcomer learns of the placement from the ring too.
+            group.is_settled_with(&[3, 4, 5]) || group.replicas[&node(3)].configuration(SLOT).unwrap().epoch >= 5
+        });
+        group.place(&[3, 4, 5]);
+        group.run_until(|group| group.is_settled_with(&[3, 4, 5]));
+        let log = group.log(4, &key);
+        let ids: Vec<u8> = log.iter().map(|transaction| transaction.operation_id.0[0]).collect();
+        assert_eq!(ids, (1..=40).collect::<Vec<u8>>(), "seed {seed}");
+        verify_chain(&key, (0, Hash::ZERO), &log).unwrap();
+        assert_eq!(group.replicas[&node(1)].store().register(SLOT, &key).unwrap(), None, "the leaver cleared it");
+    }
+}
+
+#[test]
+fn a_member_with_a_long_way_behind_catches_up() {
+    let mut group = Group::joined(&[1, 2, 3], 5);
+    let key = key("k");
+    group.append(1, &key, 1, Undecided::None);
+    group.kill(3);
+    for _ in 0..30 {
+        for id in 2..=20u8 {
+            let mut one = submission(id, Undecided::None);
+            one.operation_id = OperationId(group.rng.u128(..).to_le_bytes());
+            group.ask(1, &key, Job::Append(one)).unwrap();
+        }
+    }
+    group.restart(3);
+    group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+    let replica = &group.replicas[&node(3)];
+    assert_eq!(replica.store().register(SLOT, &key).unwrap().unwrap().head.height, 571);
+    assert!(replica.store().transaction(SLOT, &key, 300).unwrap().is_some());
+}
