@@ -1,0 +1,282 @@
+//! What the members of a slot agree on about a block, without agreeing on an order.
+//!
+//! Content never changes, so only "is it there" can be in dispute. Each member keeps one [`BlockRecord`] per block, and
+//! two records merge into one, whatever order they arrive in. Versions grow as follows:
+//!
+//! - a put of a block that nobody has seen writes version 1;
+//! - a delete writes the seen version + 1, not present: a tombstone;
+//! - a put over a tombstone writes its version + 1;
+//! - a put that makes an unreferenced block referenced writes its version + 1, too. Otherwise a delete that did not see
+//!   the reference would win over it: so both write the same version, and present wins;
+//! - any other put of a block that is there keeps its version.
+//!
+//! "Seen" means merged from as many members as the operation's level says. A majority for each makes them see each
+//! other. A caller asks [`next_put`] or [`next_delete`] what to write; each member asks [`decide_put`] or
+//! [`decide_delete`] what to do with it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    MAX_BLOCK_BYTES,
+    codec::{DecodeError, Reader},
+};
+
+/// Bytes of an encoded record.
+pub const RECORD_BYTES: usize = 14;
+
+const VERSION: u8 = 1;
+const PRESENT: u8 = 1;
+const REFERENCED: u8 = 2;
+
+/// What a member knows about one block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BlockRecord {
+    /// Grows with each change, from 1.
+    pub version: u64,
+    /// Whether the block is there; a record that says it is not is a tombstone.
+    pub present: bool,
+    /// Whether a file was stored with the block: then it is not to be deleted on its own.
+    pub referenced: bool,
+    /// Bytes of the block, at most [`MAX_BLOCK_BYTES`]; a tombstone keeps it.
+    pub length: u32,
+}
+
+impl BlockRecord {
+    /// The record that follows from both. Commutative, associative and idempotent: the higher version wins; at the same
+    /// version present wins over deleted, and one reference is enough.
+    pub fn merge(self, other: Self) -> Self {
+        match self.version.cmp(&other.version) {
+            std::cmp::Ordering::Greater => self,
+            std::cmp::Ordering::Less => other,
+            std::cmp::Ordering::Equal => Self {
+                version: self.version,
+                present: self.present || other.present,
+                referenced: self.referenced || other.referenced,
+                // The block's hash decides its length, so honest records do not differ here.
+                length: self.length.max(other.length),
+            },
+        }
+    }
+
+    /// Merges what several members answered; `None` if none has seen the block.
+    pub fn merge_all(records: impl IntoIterator<Item = Self>) -> Option<Self> {
+        records.into_iter().reduce(Self::merge)
+    }
+
+    /// The one encoding: encoding version, flags (1 present, 2 referenced), version and length, little-endian.
+    pub fn encode(&self) -> [u8; RECORD_BYTES] {
+        let mut bytes = [0; RECORD_BYTES];
+        bytes[0] = VERSION;
+        bytes[1] = u8::from(self.present) * PRESENT + u8::from(self.referenced) * REFERENCED;
+        bytes[2..10].copy_from_slice(&self.version.to_le_bytes());
+        bytes[10..].copy_from_slice(&self.length.to_le_bytes());
+        bytes
+    }
+
+    /// The record of which `bytes` is the encoding.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        reader.version(VERSION)?;
+        let flags = reader.u8()?;
+        if flags & !(PRESENT | REFERENCED) != 0 {
+            return Err(DecodeError::Field("flags"));
+        }
+        let (version, length) = (reader.u64()?, reader.u32()?);
+        reader.finish()?;
+        let record = Self { version, present: flags & PRESENT != 0, referenced: flags & REFERENCED != 0, length };
+        record.check().map(|()| record)
+    }
+
+    /// Whether an honest member can have this record: a version from 1 and a length up to [`MAX_BLOCK_BYTES`].
+    pub fn check(&self) -> Result<(), DecodeError> {
+        if self.version == 0 {
+            return Err(DecodeError::Field("version"));
+        }
+        if self.length as usize > MAX_BLOCK_BYTES {
+            return Err(DecodeError::Field("length"));
+        }
+        Ok(())
+    }
+}
+
+/// What a put writes, given what was seen: the seen record itself if there is nothing to change (members that lack it
+/// still take it). `length` is in bytes.
+///
+/// A version at its maximum, which only a hostile member can have written, stays there: then puts win over deletes.
+pub fn next_put(seen: Option<BlockRecord>, length: u32, referenced: bool) -> BlockRecord {
+    let version = match seen {
+        None => 1,
+        Some(seen) if seen.present && (seen.referenced || !referenced) => return seen,
+        Some(seen) => seen.version.saturating_add(1),
+    };
+    BlockRecord { version, present: true, referenced, length }
+}
+
+/// The block belongs to a file and is not deleted on its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the block belongs to a file")]
+pub struct StillReferenced;
+
+/// What a delete writes, given what was seen: `None` if there is nothing to delete. A tombstone that was seen is given
+/// again, so that members that lack it learn it.
+pub fn next_delete(seen: Option<BlockRecord>) -> Result<Option<BlockRecord>, StillReferenced> {
+    match seen {
+        Some(seen) if seen.present && seen.referenced => Err(StillReferenced),
+        Some(seen) if seen.present => {
+            Ok(Some(BlockRecord { version: seen.version.saturating_add(1), present: false, ..seen }))
+        }
+        seen => Ok(seen),
+    }
+}
+
+/// What a member does with a put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PutDecision {
+    /// Store the block, then the merged record.
+    Store,
+    /// The block is here; store the merged record if it differs.
+    AlreadyThere,
+    /// The put did not see a later change and has no effect here: the caller looks again and retries.
+    Superseded {
+        /// The version that this member has.
+        version: u64,
+    },
+}
+
+/// What a member that holds `existing` does with a put of `version`.
+pub fn decide_put(existing: Option<BlockRecord>, version: u64) -> PutDecision {
+    match existing {
+        Some(existing) if existing.version > version => PutDecision::Superseded { version: existing.version },
+        Some(existing) if existing.present => PutDecision::AlreadyThere,
+        _ => PutDecision::Store,
+    }
+}
+
+/// What a member does with a delete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeleteDecision {
+    /// Store the tombstone, then drop the block. Also when the block was never here: the tombstone stops a late put.
+    Delete,
+    /// The tombstone is here.
+    AlreadyDeleted,
+    /// The delete did not see a later change, or a put of the same version won: no effect here.
+    Superseded {
+        /// The version that this member has.
+        version: u64,
+    },
+}
+
+/// What a member that holds `existing` does with a tombstone of `version`.
+pub fn decide_delete(existing: Option<BlockRecord>, version: u64) -> DeleteDecision {
+    match existing {
+        None => DeleteDecision::Delete,
+        Some(existing) if existing.version < version => DeleteDecision::Delete,
+        Some(existing) if existing.version == version && !existing.present => DeleteDecision::AlreadyDeleted,
+        Some(existing) => DeleteDecision::Superseded { version: existing.version },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
+
+    use super::{
+        BlockRecord, DeleteDecision, PutDecision, StillReferenced, decide_delete, decide_put, next_delete, next_put,
+    };
+    use crate::DecodeError;
+
+    fn record(version: u64, present: bool, referenced: bool) -> BlockRecord {
+        BlockRecord { version, present, referenced, length: 7 }
+    }
+
+    fn records() -> impl Strategy<Value = BlockRecord> {
+        (1_u64..4, any::<bool>(), any::<bool>(), 0_u32..3)
+            .prop_map(|(version, present, referenced, length)| BlockRecord { version, present, referenced, length })
+    }
+
+    proptest! {
+        #[test]
+        fn merging_knows_no_order(a in records(), b in records(), c in records()) {
+            prop_assert_eq!(a.merge(b), b.merge(a));
+            prop_assert_eq!(a.merge(b).merge(c), a.merge(b.merge(c)));
+            prop_assert_eq!(a.merge(a), a);
+        }
+
+        /// A decision to change something is made exactly when merging would change the presence of the block.
+        #[test]
+        fn decisions_agree_with_merging(existing in records(), version in 1_u64..4) {
+            let put = existing.merge(record(version, true, false));
+            let stores = decide_put(Some(existing), version) == PutDecision::Store;
+            prop_assert_eq!(stores, put.present && !existing.present);
+            let delete = existing.merge(record(version, false, false));
+            let deletes = decide_delete(Some(existing), version) == DeleteDecision::Delete;
+            prop_assert!(deletes || delete.present == existing.present);
+            prop_assert!(!deletes || !delete.present);
+        }
+
+        #[test]
+        fn encoding_round_trips(record in records()) {
+            prop_assert_eq!(BlockRecord::decode(&record.encode()), Ok(record));
+        }
+    }
+
+    #[test]
+    fn versions_follow_the_rules() {
+        let put = |seen, referenced| next_put(seen, 7, referenced);
+        assert_eq!(put(None, false), record(1, true, false));
+        assert_eq!(put(Some(record(2, false, false)), true), record(3, true, true));
+        assert_eq!(put(Some(record(1, true, true)), false), record(1, true, true));
+        assert_eq!(put(Some(record(1, true, false)), true), record(2, true, true));
+        assert_eq!(next_delete(None), Ok(None));
+        assert_eq!(next_delete(Some(record(1, true, false))), Ok(Some(record(2, false, false))));
+        assert_eq!(next_delete(Some(record(2, false, false))), Ok(Some(record(2, false, false))));
+        assert_eq!(next_delete(Some(record(1, true, true))), Err(StillReferenced));
+        assert_eq!(put(Some(record(u64::MAX, false, false)), false).version, u64::MAX);
+    }
+
+    /// A file is stored with a block while somebody deletes it: neither has seen the other.
+    #[test]
+    fn a_reference_survives_a_delete_at_the_same_time() {
+        let seen = Some(record(1, true, false));
+        let put = next_put(seen, 7, true);
+        let tombstone = next_delete(seen).expect("unreferenced").expect("present");
+        let merged = put.merge(tombstone);
+        assert!(merged.present && merged.referenced);
+        assert_eq!(decide_put(Some(tombstone), put.version), PutDecision::Store);
+        let decision = decide_delete(Some(put), tombstone.version);
+        assert_eq!(decision, DeleteDecision::Superseded { version: 2 });
+    }
+
+    #[test]
+    fn members_decide_by_version() {
+        let (there, gone) = (record(2, true, false), record(2, false, false));
+        for (existing, version, put, delete) in [
+            (None, 1, PutDecision::Store, DeleteDecision::Delete),
+            (Some(there), 1, PutDecision::Superseded { version: 2 }, DeleteDecision::Superseded { version: 2 }),
+            (Some(there), 2, PutDecision::AlreadyThere, DeleteDecision::Superseded { version: 2 }),
+            (Some(there), 3, PutDecision::AlreadyThere, DeleteDecision::Delete),
+            (Some(gone), 1, PutDecision::Superseded { version: 2 }, DeleteDecision::Superseded { version: 2 }),
+            (Some(gone), 2, PutDecision::Store, DeleteDecision::AlreadyDeleted),
+            (Some(gone), 3, PutDecision::Store, DeleteDecision::Delete),
+        ] {
+            assert_eq!(decide_put(existing, version), put, "{existing:?} {version}");
+            assert_eq!(decide_delete(existing, version), delete, "{existing:?} {version}");
+        }
+    }
+
+    #[test]
+    fn refuses_bytes_that_are_no_record() {
+        let good = record(1, true, true).encode();
+        let with = |index: usize, byte: u8| {
+            let mut bytes = good;
+            bytes[index] = byte;
+            BlockRecord::decode(&bytes)
+        };
+        assert_eq!(with(0, 9), Err(DecodeError::UnknownVersion(9)));
+        assert_eq!(with(1, 4), Err(DecodeError::Field("flags")));
+        assert_eq!(with(2, 0), Err(DecodeError::Field("version")));
+        assert_eq!(with(13, 1), Err(DecodeError::Field("length")));
+        assert_eq!(BlockRecord::decode(&good[..13]), Err(DecodeError::Truncated));
+        assert_eq!(BlockRecord::decode(&[&good[..], &[0]].concat()), Err(DecodeError::TrailingBytes(1)));
+    }
+}
