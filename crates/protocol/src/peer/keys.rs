@@ -1,0 +1,300 @@
+//! Coordinating requests about keys: to the leader of the key's slot, again elsewhere if it does not answer, until the
+//! request's deadline. Writes carry an operation id, so that trying again applies them once.
+
+use std::time::Duration;
+
+use difuse_keylog::{Failure, Store, StoreError};
+use difuse_types::{Instant, Level, NodeId, SlotId};
+
+use super::{Peer, RequestId, serve::Purpose};
+use crate::{
+    message::{Message, Outcome},
+    request::{PAGE_MAX, Reply, Request, RequestError},
+};
+
+/// The longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// A request about a key, until it is answered.
+pub(crate) struct Pending {
+    pub(crate) request: Request,
+    pub(crate) slot: SlotId,
+    deadline: Instant,
+    tries: u32,
+    state: Progress,
+    /// An attempt may have proposed the write: then its outcome is open.
+    is_open: bool,
+    /// Why the last attempt failed, for people.
+    last_failure: String,
+}
+
+enum Progress {
+    /// A node was asked.
+    Asked { attempt: u64, at: Instant },
+    /// The next attempt is due.
+    Pausing { until: Instant },
+}
+
+/// Something that was asked of another node.
+pub(crate) struct Attempted {
+    pub(crate) node: NodeId,
+    pub(crate) of: AttemptOf,
+}
+
+pub(crate) enum AttemptOf {
+    /// A request about a key.
+    Key(RequestId),
+    /// A part of a listing.
+    ListPart(RequestId),
+    /// A node's status.
+    Status(RequestId),
+}
+
+impl<S: Store> Peer<S> {
+    pub(super) fn coordinate(&mut self, id: RequestId, request: Request) -> Result<(), StoreError> {
+        if let Err(error) = check(&request) {
+            self.reply(id, Err(error));
+            return Ok(());
+        }
+        let slot = match &request {
+            Request::Read { key, .. } | Request::Write { key, .. } | Request::Log { key, .. } => {
+                self.settings.slots.of_key(key)
+            }
+            Request::List { slot: Some(slot), .. } if slot.0 < self.settings.slots.count() => *slot,
+            Request::List { slot: None, prefix, after, limit } => {
+                let (prefix, after, limit) = (prefix.clone(), after.clone(), *limit);
+                return self.start_list(id, prefix, after, limit);
+            }
+            _ => {
+                self.reply(id, Err(RequestError::Invalid("there is no such slot".into())));
+                return Ok(());
+            }
+        };
+        let pending = Pending {
+            request,
+            slot,
+            deadline: self.now + self.options.request_timeout,
+            tries: 0,
+            state: Progress::Pausing { until: self.now },
+            is_open: false,
+            last_failure: "no member answered".into(),
+        };
+        self.keys.insert(id, pending);
+        self.attempt(id)
+    }
+
+    /// Asks the node that most likely leads the slot.
+    fn attempt(&mut self, id: RequestId) -> Result<(), StoreError> {
+        let Some(pending) = self.keys.get(&id) else { return Ok(()) };
+        let target = self.target(pending.slot, pending.tries);
+        let attempt = self.next_id();
+        let now = self.now;
+        let Some(pending) = self.keys.get_mut(&id) else { return Ok(()) };
+        pending.tries += 1;
+        pending.state = Progress::Asked { attempt, at: now };
+        let request = pending.request.clone();
+        if target == self.me {
+            self.jobs.insert(attempt, Purpose::Local(id));
+            return self.submit(attempt, request);
+        }
+        self.attempts.insert(attempt, Attempted { node: target, of: AttemptOf::Key(id) });
+        self.send(target, Message::Request { id: attempt, direct: true, request });
+        Ok(())
+    }
+
+    /// Who most likely leads a slot; with every try that failed, one who may know better.
+    fn target(&self, slot: SlotId, tries: u32) -> NodeId {
+        let is_alive = |node: &NodeId| *node == self.me || !self.ring.is_suspect(node);
+        let is_member = self.keylog.configuration(slot).is_some_and(|known| known.contains(&self.me));
+        let known = if is_member { self.keylog.leader(slot) } else { self.known_leaders.get(&slot).copied() };
+        let successors: Vec<NodeId> = self.ring.successors(slot).into_iter().filter(is_alive).collect();
+        let guess = || {
+            let index = tries as usize % successors.len().max(1);
+            successors.get(index).copied().unwrap_or(self.me)
+        };
+        // Every third try asks around, in case that what is known is wrong.
+        known.filter(|known| is_alive(known) && tries % 3 != 2).unwrap_or_else(guess)
+    }
+
+    pub(super) fn handle_response(&mut self, from: NodeId, id: u64, outcome: Outcome) -> Result<(), StoreError> {
+        if self.attempts.get(&id).is_none_or(|attempted| attempted.node != from) {
+            return Ok(());
+        }
+        let Some(attempted) = self.attempts.remove(&id) else { return Ok(()) };
+        match attempted.of {
+            AttemptOf::Key(request) => self.handle_outcome(request, id, from, outcome),
+            AttemptOf::ListPart(request) => {
+                self.handle_list_part(request, from, outcome);
+                Ok(())
+            }
+            AttemptOf::Status(request) => {
+                self.handle_node_status(request, from, outcome);
+                Ok(())
+            }
+        }
+    }
+
+    /// How one attempt went.
+    pub(super) fn handle_outcome(
+        &mut self,
+        id: RequestId,
+        attempt: u64,
+        from: NodeId,
+        outcome: Outcome,
+    ) -> Result<(), StoreError> {
+        let now = self.now;
+        let Some(pending) = self.keys.get_mut(&id) else { return Ok(()) };
+        if !matches!(pending.state, Progress::Asked { attempt: current, .. } if current == attempt) {
+            return Ok(());
+        }
+        match outcome {
+            Outcome::Reply(reply) => self.finish(id, Ok(reply)),
+            Outcome::Error(error) if error.is_transient() => {
+                pending.is_open |= matches!(error, RequestError::Unknown { .. });
+                pending.last_failure = describe(&error);
+                self.pause(id);
+            }
+            Outcome::Error(error) => self.finish(id, Err(error)),
+            Outcome::Redirect { slot, leader, .. } => {
+                pending.last_failure = "no member leads the slot".into();
+                let is_news = leader.is_some_and(|leader| leader != from) && pending.tries < 4;
+                if is_news {
+                    pending.state = Progress::Pausing { until: now };
+                }
+                match leader {
+                    Some(leader) => self.known_leaders.insert(slot, leader),
+                    None => drop(self.known_leaders.remove(&slot)),
+                }
+                if is_news {
+                    return self.attempt(id);
+                }
+                self.pause(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, id: RequestId) {
+        let jitter = self.rng.u32(500..1000);
+        let Some(pending) = self.keys.get_mut(&id) else { return };
+        let pause = Duration::from_millis(2 << pending.tries.min(6)).min(PAUSE_MAX) * jitter / 1000;
+        pending.state = Progress::Pausing { until: self.now + pause };
+    }
+
+    /// A node is gone or suspect: what was asked of it is asked elsewhere.
+    pub(super) fn retry_attempts_at(&mut self, node: NodeId) -> Result<(), StoreError> {
+        let lost: Vec<u64> =
+            self.attempts.iter().filter(|(_, attempted)| attempted.node == node).map(|(id, _)| *id).collect();
+        for attempt in lost {
+            let Some(attempted) = self.attempts.remove(&attempt) else { continue };
+            match attempted.of {
+                AttemptOf::Key(request) => self.lose_attempt(request, attempt),
+                AttemptOf::ListPart(request) => self.retry_list(request),
+                AttemptOf::Status(request) => self.lose_status(request, node),
+            }
+        }
+        self.retry_block_questions(node);
+        Ok(())
+    }
+
+    fn lose_attempt(&mut self, id: RequestId, attempt: u64) {
+        self.attempts.remove(&attempt);
+        self.jobs.remove(&attempt);
+        let Some(pending) = self.keys.get_mut(&id) else { return };
+        if matches!(pending.state, Progress::Asked { attempt: current, .. } if current == attempt) {
+            pending.is_open = true;
+            pending.last_failure = "the node asked did not answer".into();
+            let slot = pending.slot;
+            self.known_leaders.remove(&slot);
+            self.pause(id);
+        }
+    }
+
+    pub(super) fn sweep_keys(&mut self) -> Result<(), StoreError> {
+        let now = self.now;
+        let patience = self.options.attempt_timeout;
+        let overdue: Vec<RequestId> =
+            self.keys.iter().filter(|(_, pending)| pending.deadline <= now).map(|(id, _)| *id).collect();
+        for id in overdue {
+            self.give_up(id);
+        }
+        let mut lost = Vec::new();
+        let mut due = Vec::new();
+        for (id, pending) in &self.keys {
+            match pending.state {
+                Progress::Asked { attempt, at } if now.since(at) >= patience => lost.push((*id, attempt)),
+                Progress::Pausing { until } if until <= now => due.push(*id),
+                _ => {}
+            }
+        }
+        for (id, attempt) in lost {
+            self.lose_attempt(id, attempt);
+        }
+        for id in due {
+            self.attempt(id)?;
+        }
+        self.sweep_lists()
+    }
+
+    /// The deadline has passed: say what is known of the outcome.
+    fn give_up(&mut self, id: RequestId) {
+        let Some(pending) = self.keys.get(&id) else { return };
+        let was_asked = matches!(pending.state, Progress::Asked { .. });
+        let error = match &pending.request {
+            Request::Write { operation_id, .. } if pending.is_open || was_asked => {
+                RequestError::Unknown { operation_id: *operation_id }
+            }
+            _ => RequestError::Unavailable { slot: pending.slot, reason: pending.last_failure.clone() },
+        };
+        self.finish(id, Err(error));
+    }
+
+    fn finish(&mut self, id: RequestId, result: Result<Reply, RequestError>) {
+        if let Some(pending) = self.keys.remove(&id)
+            && let Progress::Asked { attempt, .. } = pending.state
+        {
+            self.attempts.remove(&attempt);
+            self.jobs.remove(&attempt);
+        }
+        self.reply(id, result);
+    }
+}
+
+/// What can be refused without asking anyone.
+fn check(request: &Request) -> Result<(), RequestError> {
+    match request {
+        Request::Read { level, .. } | Request::Write { level, .. } if *level != Level::Quorum => {
+            Err(RequestError::LevelNotSupported { level: *level })
+        }
+        Request::Write { operation, .. } if !operation.is_well_formed() => {
+            Err(RequestError::Invalid("the value is too large for a transaction: store it as blocks".into()))
+        }
+        Request::Log { from_height: 0, .. } => Err(RequestError::Invalid("heights begin at 1".into())),
+        Request::Log { limit, .. } | Request::List { limit, .. } if !(1..=PAGE_MAX).contains(limit) => {
+            Err(RequestError::Invalid(format!("the limit must be between 1 and {PAGE_MAX}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn describe(error: &RequestError) -> String {
+    match error {
+        RequestError::Unavailable { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What a leader's failure means to whoever coordinates the request.
+pub(super) fn outcome_of_failure(slot: SlotId, request: &Request, failure: Failure) -> Outcome {
+    match (failure, request) {
+        (Failure::Redirect { was_proposed: true, .. }, Request::Write { operation_id, .. }) => {
+            Outcome::Error(RequestError::Unknown { operation_id: *operation_id })
+        }
+        (Failure::Redirect { leader, .. }, _) => Outcome::Redirect { slot, configuration: None, leader },
+        (Failure::NoQuorum, _) => {
+            let reason = "too few of its members are reachable to decide anything".into();
+            Outcome::Error(RequestError::Unavailable { slot, reason })
+        }
+        (Failure::Busy, _) => Outcome::Error(RequestError::Busy),
+    }
+}

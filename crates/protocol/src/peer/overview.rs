@@ -1,0 +1,193 @@
+//! The ring as a whole: its view, its routes, and leaving it.
+
+use std::collections::BTreeMap;
+
+use difuse_keylog::{Store, StoreError};
+use difuse_ring::HostState;
+use difuse_types::{Host, Instant, NodeId};
+
+use super::{
+    Peer, RequestId, is_present,
+    keys::{AttemptOf, Attempted},
+    list::ListAll,
+};
+use crate::{
+    message::{Message, Outcome},
+    request::{Moving, NodeStatus, Reply, Request, RequestError, RingView, Routes},
+};
+
+/// A request that every host is asked about.
+pub(crate) enum Overview {
+    /// A listing of all slots.
+    List(ListAll),
+    /// The ring's view: what each host told of its slots; `None` until it does.
+    Ring { statuses: BTreeMap<NodeId, Option<NodeStatus>>, deadline: Instant },
+}
+
+impl<S: Store> Peer<S> {
+    pub(super) fn start_overview(&mut self, id: RequestId) {
+        let hosts: Vec<NodeId> = self
+            .ring
+            .hosts()
+            .filter(|entry| is_present(entry.state) && entry.host.node != self.me)
+            .map(|entry| entry.host.node)
+            .collect();
+        let statuses = hosts.iter().map(|node| (*node, None)).collect();
+        let deadline = self.now + self.options.attempt_timeout;
+        self.overviews.insert(id, Overview::Ring { statuses, deadline });
+        for node in hosts {
+            if self.ring.is_suspect(&node) {
+                continue;
+            }
+            let attempt = self.next_id();
+            self.attempts.insert(attempt, Attempted { node, of: AttemptOf::Status(id) });
+            self.send(node, Message::Request { id: attempt, direct: true, request: Request::Status });
+        }
+        self.finish_overview(id, false);
+    }
+
+    pub(super) fn handle_node_status(&mut self, id: RequestId, from: NodeId, outcome: Outcome) {
+        if let Some(Overview::Ring { statuses, .. }) = self.overviews.get_mut(&id)
+            && let Outcome::Reply(Reply::Status(status)) = outcome
+        {
+            statuses.insert(from, Some(status));
+        }
+        self.finish_overview(id, false);
+    }
+
+    pub(super) fn lose_status(&mut self, id: RequestId, _node: NodeId) {
+        self.finish_overview(id, false);
+    }
+
+    /// Answers when every host that is not suspect has told, or when it is time.
+    fn finish_overview(&mut self, id: RequestId, is_overdue: bool) {
+        let Some(Overview::Ring { statuses, .. }) = self.overviews.get(&id) else { return };
+        let is_waiting = statuses.iter().any(|(node, status)| status.is_none() && !self.ring.is_suspect(node));
+        if is_waiting && !is_overdue {
+            return;
+        }
+        let Some(Overview::Ring { statuses, .. }) = self.overviews.remove(&id) else { return };
+        let result = self.status().map(|own| Reply::Ring(Box::new(self.view(own, statuses))));
+        self.reply(id, result.map_err(|error| RequestError::Storage(error.to_string())));
+    }
+
+    fn view(&self, own: NodeStatus, statuses: BTreeMap<NodeId, Option<NodeStatus>>) -> RingView {
+        let all_told = statuses.values().all(Option::is_some);
+        let mut sum = own;
+        for status in statuses.into_values().flatten() {
+            sum = NodeStatus {
+                slots_led: sum.slots_led + status.slots_led,
+                slots_settled: sum.slots_settled + status.slots_settled,
+                slots_short: sum.slots_short + status.slots_short,
+                slots_behind: sum.slots_behind + status.slots_behind,
+                slots_left_over: sum.slots_left_over + status.slots_left_over,
+                moving: Moving {
+                    slots: sum.moving.slots + status.moving.slots,
+                    bytes_done: sum.moving.bytes_done + status.moving.bytes_done,
+                    bytes_total: sum.moving.bytes_total + status.moving.bytes_total,
+                },
+            };
+        }
+        let count = u64::from(self.settings.slots.count());
+        let hosts = self.host_states();
+        let is_calm = hosts.iter().all(|(_, state)| !matches!(state, HostState::Joining | HostState::Suspect));
+        RingView {
+            node: self.me,
+            settings: self.settings,
+            settled: all_told
+                && is_calm
+                && sum.slots_led == count
+                && sum.slots_settled == count
+                && sum.slots_behind == 0
+                && sum.slots_left_over == 0,
+            slots_short: sum.slots_short,
+            moving: sum.moving,
+            hosts,
+        }
+    }
+
+    fn host_states(&self) -> Vec<(Host, HostState)> {
+        let state = |entry: &difuse_ring::HostEntry| {
+            let is_suspect = entry.state == HostState::Up && self.ring.is_suspect(&entry.host.node);
+            if is_suspect { HostState::Suspect } else { entry.state }
+        };
+        self.ring.hosts().map(|entry| (entry.host.clone(), state(entry))).collect()
+    }
+
+    /// How this node's own slots stand.
+    pub(super) fn status(&self) -> Result<NodeStatus, StoreError> {
+        let mut status = NodeStatus { slots_behind: self.repair.behind.len() as u64, ..NodeStatus::default() };
+        for summary in self.keylog.summaries() {
+            if summary.is_led {
+                status.slots_led += 1;
+                status.slots_settled += u64::from(summary.is_settled);
+                status.slots_short += u64::from(summary.members < usize::from(self.settings.replicas));
+                status.moving.slots += u64::from(summary.is_moving);
+            }
+            if !summary.is_member && self.keylog.size(summary.slot)?.keys > 0 {
+                status.slots_left_over += 1;
+            }
+        }
+        (status.moving.bytes_done, status.moving.bytes_total) = self.transfer_bytes();
+        Ok(status)
+    }
+
+    /// Who leads each slot, as far as this node knows.
+    pub(super) fn routes(&self) -> Routes {
+        let hosts = self.host_states();
+        let index: BTreeMap<NodeId, u32> =
+            hosts.iter().zip(0..).map(|((host, _), index)| (host.node, index)).collect();
+        let leader = |slot| {
+            let known = self.keylog.configuration(slot).filter(|known| known.contains(&self.me));
+            let leader = match known {
+                Some(_) => self.keylog.leader(slot),
+                None => self.known_leaders.get(&slot).copied().or_else(|| self.ring.successors(slot).first().copied()),
+            };
+            leader.and_then(|leader| index.get(&leader).copied()).unwrap_or(u32::MAX)
+        };
+        Routes { settings: self.settings, leaders: self.settings.slots.iter().map(leader).collect(), hosts }
+    }
+
+    pub(super) fn sweep_overviews(&mut self) {
+        let now = self.now;
+        let overdue: Vec<RequestId> = self
+            .overviews
+            .iter()
+            .filter(|(_, overview)| matches!(overview, Overview::Ring { deadline, .. } if *deadline <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in overdue {
+            self.finish_overview(id, true);
+        }
+    }
+
+    /// Plans the leave of this node: it goes out of placement, its slots move away, and then it is gone.
+    pub(super) fn start_leave(&mut self, id: RequestId) {
+        let others = self.ring.hosts().filter(|entry| {
+            entry.host.node != self.me && matches!(entry.state, HostState::Up | HostState::Suspect)
+        });
+        if others.count() == 0 {
+            let reason = "this is the only node of its ring: stop it instead of leaving".into();
+            self.reply(id, Err(RequestError::Invalid(reason)));
+            return;
+        }
+        self.leaves.push(id);
+        let mut outputs = Vec::new();
+        self.ring.leave(self.now, &mut outputs);
+        self.take_ring_outputs(outputs);
+        self.finish_leaves();
+    }
+
+    /// Whether no slot needs this node any more: then it has left.
+    pub(super) fn finish_leaves(&mut self) {
+        if self.leaves.is_empty() || self.keylog.summaries().any(|summary| summary.is_member) {
+            return;
+        }
+        let mut outputs = Vec::new();
+        self.ring.left(self.now, &mut outputs);
+        self.take_ring_outputs(outputs);
+        for id in std::mem::take(&mut self.leaves) {
+            self.reply(id, Ok(Reply::Done));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Serving requests as the leader of a slot: for clients of this node, and for nodes that coordinate for theirs.
+
+use difuse_keylog::{Answer, Failure, Job, Store, StoreError, Submission, Ticket, Transaction, Undecided};
+use difuse_types::{Hash, NodeId, SlotId};
+
+use super::{Peer, RequestId, keys::outcome_of_failure};
+use crate::{
+    message::{Message, Outcome},
+    request::{Condition, Entry, ListEntry, Reply, Request, RequestError},
+};
+
+/// The most requests of other nodes that wait here.
+const SERVED_MAX: usize = 65_536;
+
+/// Whom a job of the key logs is for.
+pub(crate) enum Purpose {
+    /// A request that this node coordinates.
+    Local(RequestId),
+    /// A request that another node coordinates, or a client that came straight to the leader.
+    Remote { from: NodeId, id: u64, slot: SlotId, request: Request },
+    /// One slot of a listing of all slots that this node leads.
+    ListPart { list: u64, slot: SlotId },
+}
+
+impl<S: Store> Peer<S> {
+    /// Another node asks this one as the leader.
+    pub(super) fn serve(&mut self, from: NodeId, id: u64, request: Request) -> Result<(), StoreError> {
+        if self.jobs.len() >= SERVED_MAX {
+            self.send(from, Message::Response { id, outcome: Outcome::Error(RequestError::Busy) });
+            return Ok(());
+        }
+        match request {
+            Request::Status => {
+                let outcome = Outcome::Reply(Reply::Status(self.status()?));
+                self.send(from, Message::Response { id, outcome });
+                Ok(())
+            }
+            Request::ListLed { prefix, after, limit } => self.list_led(from, id, prefix, after, limit),
+            request => match self.slot_of(&request) {
+                Some(slot) => {
+                    let ticket = self.next_id();
+                    self.jobs.insert(ticket, Purpose::Remote { from, id, slot, request: request.clone() });
+                    self.submit(ticket, request)
+                }
+                None => {
+                    let error = RequestError::Invalid("this request is not one that a leader serves".into());
+                    self.send(from, Message::Response { id, outcome: Outcome::Error(error) });
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn slot_of(&self, request: &Request) -> Option<SlotId> {
+        match request {
+            Request::Read { key, .. } | Request::Write { key, .. } | Request::Log { key, .. } => {
+                Some(self.settings.slots.of_key(key))
+            }
+            Request::List { slot, .. } => slot.filter(|slot| slot.0 < self.settings.slots.count()),
+            _ => None,
+        }
+    }
+
+    /// Hands a request to the key logs.
+    pub(super) fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), StoreError> {
+        let Some(slot) = self.slot_of(&request) else { return Ok(()) };
+        match request {
+            Request::Read { key, .. } => self.keylog.submit(ticket, slot, key, Job::Read),
+            Request::Log { key, from_height, limit } => {
+                self.keylog.submit(ticket, slot, key, Job::Log { from_height, limit })
+            }
+            Request::Write { key, operation, condition, operation_id, .. } => {
+                let condition = undecided(condition);
+                let submission =
+                    Submission { operation, condition, operation_id, author: self.me, time: self.wall };
+                self.keylog.submit(ticket, slot, key, Job::Append(submission))
+            }
+            Request::List { prefix, after, limit, .. } => {
+                self.keylog.submit_range(ticket, slot, prefix, after, limit as usize)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn handle_job_done(
+        &mut self,
+        ticket: Ticket,
+        result: Result<Answer, Failure>,
+    ) -> Result<(), StoreError> {
+        match self.jobs.remove(&ticket) {
+            Some(Purpose::Local(request)) => {
+                let Some(pending) = self.keys.get(&request) else { return Ok(()) };
+                let outcome = outcome_of(pending.slot, &pending.request, result);
+                self.handle_outcome(request, ticket, self.me, outcome)
+            }
+            Some(Purpose::Remote { from, id, slot, request }) => {
+                let outcome = outcome_of(slot, &request, result);
+                self.send(from, Message::Response { id, outcome });
+                Ok(())
+            }
+            Some(Purpose::ListPart { list, slot }) => {
+                self.handle_led_slot(list, slot, result);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn undecided(condition: Condition) -> Undecided {
+    match condition {
+        Condition::None => Undecided::None,
+        Condition::Absent => Undecided::Absent,
+        Condition::Present => Undecided::Present,
+        Condition::Head(hash) => Undecided::Head(hash),
+    }
+}
+
+fn outcome_of(slot: SlotId, request: &Request, result: Result<Answer, Failure>) -> Outcome {
+    let reply = match result {
+        Err(failure) => return outcome_of_failure(slot, request, failure),
+        Ok(Answer::Conflict(current)) => return Outcome::Error(RequestError::Conflict { current }),
+        Ok(Answer::Head(head)) => Reply::Entry(head.map(|(hash, transaction)| entry_of(hash, &transaction))),
+        Ok(Answer::Appended { height, hash, created }) => Reply::Written { height, hash, created },
+        Ok(Answer::Log { transactions, head_height }) => Reply::Log { transactions, head_height },
+        Ok(Answer::Range { heads, next }) => Reply::List { entries: entries_of(heads), next },
+    };
+    Outcome::Reply(reply)
+}
+
+fn entry_of(hash: Hash, transaction: &Transaction) -> Entry {
+    Entry {
+        height: transaction.height,
+        hash,
+        time: transaction.time,
+        author: transaction.author,
+        value: transaction.value().cloned(),
+    }
+}
+
+pub(super) fn entries_of(heads: Vec<(Hash, Transaction)>) -> Vec<ListEntry> {
+    let entry = |(hash, transaction): (Hash, Transaction)| {
+        let entry = entry_of(hash, &transaction);
+        ListEntry { key: transaction.key, entry }
+    };
+    heads.into_iter().map(entry).collect()
+}

@@ -1,0 +1,398 @@
+//! Getting a slot's blocks from its other members: as a newcomer of a slot that moves, and as a member that was away or
+//! lost some. Digests are compared first; what differs is listed, and what is missing is read and stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use difuse_blocks::BlockRecord;
+use difuse_keylog::{Configuration, Store, StoreError};
+use difuse_types::{Hash, Instant, NodeId, SlotId};
+
+use super::{BlockCommand, BlockResult, Peer, blocks::AskedOf, member::CommandPurpose};
+use crate::message::{BlockAnswer, BlockQuestion};
+
+/// One slot's transfer.
+pub(crate) struct Transfer {
+    epoch: u64,
+    /// Whether this node is a newcomer: then it must hear a majority of the old members.
+    is_newcomer: bool,
+    step: Step,
+    /// What each source holds, as far as it was listed.
+    sources: BTreeMap<NodeId, Source>,
+    own: BTreeMap<Hash, BlockRecord>,
+    own_digest: Option<u128>,
+    is_own_listed: bool,
+    /// What is to be fetched, and from whom it can be had.
+    wanted: BTreeMap<Hash, (BlockRecord, Vec<NodeId>)>,
+    fetching: BTreeMap<Hash, (BlockRecord, Vec<NodeId>)>,
+    /// Something could not be had: begin anew.
+    has_failed: bool,
+    bytes_done: u64,
+    bytes_total: u64,
+    active_at: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Compare,
+    List,
+    Fetch,
+}
+
+#[derive(Default)]
+struct Source {
+    digest: Option<u128>,
+    records: BTreeMap<Hash, BlockRecord>,
+    is_listed: bool,
+    /// It does not answer.
+    is_lost: bool,
+}
+
+/// Which slots this node has to compare with the other members.
+#[derive(Default)]
+pub(crate) struct Repair {
+    /// Slots that it has not compared since it started, or since it lost sight of a member.
+    pub(crate) behind: BTreeSet<SlotId>,
+    next_slot: SlotId,
+    next_at: Instant,
+}
+
+impl<S: Store> Peer<S> {
+    /// This node is a newcomer of the slot.
+    pub(super) fn start_transfer(&mut self, configuration: &Configuration) {
+        let sources: Vec<NodeId> =
+            configuration.members.iter().filter(|node| **node != self.me).copied().collect();
+        self.begin_transfer(configuration, sources, true);
+    }
+
+    fn begin_transfer(&mut self, configuration: &Configuration, sources: Vec<NodeId>, is_newcomer: bool) {
+        let (slot, epoch) = (configuration.slot, configuration.epoch);
+        let step = if is_newcomer { Step::List } else { Step::Compare };
+        let transfer = Transfer {
+            epoch,
+            is_newcomer,
+            step,
+            sources: sources.iter().map(|node| (*node, Source::default())).collect(),
+            own: BTreeMap::new(),
+            own_digest: None,
+            is_own_listed: false,
+            wanted: BTreeMap::new(),
+            fetching: BTreeMap::new(),
+            has_failed: false,
+            bytes_done: 0,
+            bytes_total: 0,
+            active_at: self.now,
+        };
+        self.transfers.insert(slot, transfer);
+        if is_newcomer {
+            self.ask_for_lists(slot);
+        } else {
+            self.command(BlockCommand::Digest { slot }, CommandPurpose::Transfer { slot, of: None });
+            for node in sources {
+                self.ask(node, slot, epoch, BlockQuestion::Digest, AskedOf::Transfer(slot));
+            }
+        }
+    }
+
+    fn ask_for_lists(&mut self, slot: SlotId) {
+        let Some(transfer) = self.transfers.get_mut(&slot) else { return };
+        transfer.step = Step::List;
+        let epoch = transfer.epoch;
+        let sources: Vec<NodeId> =
+            transfer.sources.iter().filter(|(_, source)| !source.is_lost).map(|(node, _)| *node).collect();
+        self.command(BlockCommand::List { slot, after: None }, CommandPurpose::Transfer { slot, of: None });
+        for node in sources {
+            self.ask(node, slot, epoch, BlockQuestion::List { after: None }, AskedOf::Transfer(slot));
+        }
+    }
+
+    pub(super) fn handle_answer_to_transfer(&mut self, slot: SlotId, _question: u64, from: NodeId, answer: BlockAnswer) {
+        let now = self.now;
+        let Some(transfer) = self.transfers.get_mut(&slot) else { return };
+        transfer.active_at = now;
+        let epoch = transfer.epoch;
+        let Some(source) = transfer.sources.get_mut(&from) else { return };
+        match answer {
+            BlockAnswer::Digest { digest } => source.digest = Some(digest),
+            BlockAnswer::Page { records, is_last } => {
+                let last = records.last().map(|(hash, _)| *hash);
+                source.records.extend(records);
+                source.is_listed = is_last || last.is_none();
+                if !source.is_listed {
+                    self.ask(from, slot, epoch, BlockQuestion::List { after: last }, AskedOf::Transfer(slot));
+                }
+            }
+            BlockAnswer::Content { record, bytes } => {
+                self.handle_fetched(slot, from, record, bytes);
+                return;
+            }
+            // It has not entered the epoch yet, or cannot answer: asked again when the transfer begins anew.
+            _ => {
+                source.is_lost = true;
+                transfer.has_failed |= transfer.step == Step::Fetch;
+                let orphaned: Vec<Hash> = transfer
+                    .fetching
+                    .iter()
+                    .filter(|(_, (_, holders))| holders.last() == Some(&from))
+                    .map(|(hash, _)| *hash)
+                    .collect();
+                for hash in orphaned {
+                    transfer.fetching.remove(&hash);
+                }
+            }
+        }
+        self.advance_transfer(slot);
+    }
+
+    pub(super) fn handle_transfer_command(
+        &mut self,
+        slot: SlotId,
+        of: Option<Hash>,
+        result: BlockResult,
+    ) -> Result<(), StoreError> {
+        let now = self.now;
+        let Some(transfer) = self.transfers.get_mut(&slot) else { return Ok(()) };
+        transfer.active_at = now;
+        match (of, result) {
+            (Some(hash), result) => {
+                if let Some((record, _)) = transfer.fetching.remove(&hash) {
+                    transfer.bytes_done += u64::from(record.length);
+                }
+                transfer.has_failed |= matches!(result, BlockResult::Failed(_));
+            }
+            (None, BlockResult::Digest(digest)) => transfer.own_digest = Some(digest),
+            (None, BlockResult::Page { records, is_last }) => {
+                let last = records.last().map(|(hash, _)| *hash);
+                transfer.own.extend(records);
+                transfer.is_own_listed = is_last || last.is_none();
+                if !transfer.is_own_listed {
+                    let purpose = CommandPurpose::Transfer { slot, of: None };
+                    self.command(BlockCommand::List { slot, after: last }, purpose);
+                }
+            }
+            (None, _) => transfer.has_failed = true,
+        }
+        self.advance_transfer(slot);
+        Ok(())
+    }
+
+    fn advance_transfer(&mut self, slot: SlotId) {
+        let Some(transfer) = self.transfers.get(&slot) else { return };
+        match transfer.step {
+            Step::Compare => self.finish_compare(slot),
+            Step::List => self.finish_lists(slot),
+            Step::Fetch => self.fetch_blocks(slot),
+        }
+    }
+
+    fn finish_compare(&mut self, slot: SlotId) {
+        let Some(transfer) = self.transfers.get(&slot) else { return };
+        let is_heard_out = transfer.own_digest.is_some()
+            && transfer.sources.values().all(|source| source.digest.is_some() || source.is_lost);
+        if !is_heard_out {
+            return;
+        }
+        let heard: Vec<_> = transfer.sources.values().filter_map(|source| source.digest).collect();
+        if heard.is_empty() {
+            // Nobody to compare with: it stays on the list.
+            self.transfers.remove(&slot);
+        } else if heard.iter().all(|digest| Some(*digest) == transfer.own_digest) {
+            self.transfers.remove(&slot);
+            self.repair.behind.remove(&slot);
+        } else {
+            self.repair.behind.insert(slot);
+            self.ask_for_lists(slot);
+        }
+    }
+
+    /// When enough lists are here: find what this node lacks.
+    fn finish_lists(&mut self, slot: SlotId) {
+        let Some(configuration) = self.keylog.configuration(slot).cloned() else { return };
+        let Some(transfer) = self.transfers.get_mut(&slot) else { return };
+        let is_heard_out =
+            transfer.is_own_listed && transfer.sources.values().all(|source| source.is_listed || source.is_lost);
+        if !is_heard_out {
+            return;
+        }
+        let listed: BTreeSet<NodeId> =
+            transfer.sources.iter().filter(|(_, source)| source.is_listed).map(|(node, _)| *node).collect();
+        let is_enough = if transfer.is_newcomer {
+            // Whatever was stored by a majority of the old members is with one of any majority of them.
+            let old = Configuration { joint: Vec::new(), ..configuration };
+            old.is_quorum(&listed)
+        } else {
+            !listed.is_empty()
+        };
+        if !is_enough {
+            transfer.has_failed = true;
+            return;
+        }
+        let mut best: BTreeMap<Hash, (BlockRecord, Vec<NodeId>)> = BTreeMap::new();
+        for (node, source) in &mut transfer.sources {
+            for (hash, record) in std::mem::take(&mut source.records) {
+                let known = best.entry(hash).or_insert((record, Vec::new()));
+                known.0 = known.0.merge(record);
+                if record.present {
+                    known.1.push(*node);
+                }
+            }
+        }
+        let own = std::mem::take(&mut transfer.own);
+        best.retain(|hash, (record, _)| own.get(hash).is_none_or(|mine| mine.merge(*record) != *mine));
+        transfer.bytes_total = best.values().map(|(record, _)| u64::from(record.length)).sum();
+        transfer.wanted = best;
+        transfer.step = Step::Fetch;
+        self.fetch_blocks(slot);
+    }
+
+    /// Reads the next blocks that this node lacks, within the bound on all transfers.
+    fn fetch_blocks(&mut self, slot: SlotId) {
+        let under_way: usize = self.transfers.values().map(|transfer| transfer.fetching.len()).sum();
+        let mut room = self.options.fetches_max.saturating_sub(under_way);
+        let Some(transfer) = self.transfers.get_mut(&slot) else { return };
+        let epoch = transfer.epoch;
+        let mut reads = Vec::new();
+        let mut tombstones = Vec::new();
+        while room > 0
+            && let Some((hash, (record, mut holders))) = transfer.wanted.pop_first()
+        {
+            room -= 1;
+            if !record.present {
+                tombstones.push((hash, record));
+                transfer.fetching.insert(hash, (record, holders));
+                continue;
+            }
+            // Spread over the holders; the last one is the one asked.
+            let turn = usize::from(hash.0[31]) % holders.len().max(1);
+            holders.rotate_left(turn);
+            match holders.last() {
+                Some(holder) => {
+                    reads.push((*holder, hash));
+                    transfer.fetching.insert(hash, (record, holders));
+                }
+                None => transfer.has_failed = true,
+            }
+        }
+        let is_complete = transfer.wanted.is_empty() && transfer.fetching.is_empty();
+        for (holder, hash) in reads {
+            self.ask(holder, slot, epoch, BlockQuestion::Read { hash }, AskedOf::Transfer(slot));
+        }
+        for (hash, record) in tombstones {
+            let command = BlockCommand::Delete { slot, hash, version: record.version };
+            self.command(command, CommandPurpose::Transfer { slot, of: Some(hash) });
+        }
+        if is_complete {
+            self.finish_transfer(slot);
+        }
+    }
+
+    fn handle_fetched(&mut self, slot: SlotId, from: NodeId, record: Option<BlockRecord>, bytes: Option<bytes::Bytes>) {
+        let Some(transfer) = self.transfers.get_mut(&slot) else { return };
+        let Some((record, bytes)) = record.zip(bytes) else {
+            // Deleted since it was listed, or lost there: what was asked of this holder is looked for anew.
+            transfer.has_failed = true;
+            transfer.fetching.retain(|_, (_, holders)| holders.last() != Some(&from));
+            self.advance_transfer(slot);
+            return;
+        };
+        let hash = Hash::of(&bytes);
+        if !transfer.fetching.contains_key(&hash) {
+            return;
+        }
+        let command =
+            BlockCommand::Put { slot, hash, bytes, version: record.version, referenced: record.referenced };
+        self.command(command, CommandPurpose::Transfer { slot, of: Some(hash) });
+    }
+
+    fn finish_transfer(&mut self, slot: SlotId) {
+        let Some(transfer) = self.transfers.get(&slot) else { return };
+        if transfer.has_failed {
+            // Begun anew by the sweep.
+            return;
+        }
+        let (epoch, is_newcomer) = (transfer.epoch, transfer.is_newcomer);
+        self.transfers.remove(&slot);
+        self.repair.behind.remove(&slot);
+        if is_newcomer && self.keylog.handle_blocks_fetched(slot, epoch).is_err() {
+            self.repair.behind.insert(slot);
+        }
+    }
+
+    /// Lost sight of a member: what both hold is compared again.
+    pub(super) fn compare_with(&mut self, node: NodeId) {
+        let me = self.me;
+        let shared = self.settings.slots.iter().filter(|slot| {
+            let configuration = self.keylog.configuration(*slot);
+            configuration.is_some_and(|known| known.contains(&me) && known.contains(&node))
+        });
+        self.repair.behind.extend(shared);
+    }
+
+    pub(super) fn sweep_transfers(&mut self) {
+        let (now, patience) = (self.now, self.options.attempt_timeout);
+        let stuck: Vec<(SlotId, bool)> = self
+            .transfers
+            .iter()
+            .filter(|(_, transfer)| {
+                let waited = now.since(transfer.active_at);
+                waited >= patience || (transfer.has_failed && transfer.fetching.is_empty() && waited >= patience / 8)
+            })
+            .map(|(slot, transfer)| (*slot, transfer.is_newcomer))
+            .collect();
+        for (slot, is_newcomer) in stuck {
+            self.transfers.remove(&slot);
+            let configuration = self.keylog.configuration(slot).cloned();
+            if let Some(configuration) = configuration.filter(|known| is_newcomer && known.is_joint()) {
+                self.start_transfer(&configuration);
+            }
+        }
+        let waiting: Vec<SlotId> =
+            self.transfers.iter().filter(|(_, transfer)| transfer.step == Step::Fetch).map(|(slot, _)| *slot).collect();
+        for slot in waiting {
+            self.fetch_blocks(slot);
+        }
+        self.start_comparisons();
+    }
+
+    fn start_comparisons(&mut self) {
+        if self.repair.next_at <= self.now {
+            self.repair.next_at = self.now + self.options.compare_every;
+            let next = (self.repair.next_slot.0 + 1) % self.settings.slots.count();
+            self.repair.next_slot = SlotId(next);
+            self.compare(SlotId(next));
+        }
+        let behind: Vec<SlotId> = self.repair.behind.iter().copied().collect();
+        for slot in behind {
+            if self.transfers.len() >= self.options.transfers_max {
+                return;
+            }
+            if !self.transfers.contains_key(&slot) {
+                self.compare(slot);
+            }
+        }
+    }
+
+    fn compare(&mut self, slot: SlotId) {
+        let Some(configuration) = self.keylog.configuration(slot).cloned() else { return };
+        let is_settled_member =
+            configuration.members.contains(&self.me) && !self.transfers.contains_key(&slot);
+        if !is_settled_member {
+            self.repair.behind.remove(&slot);
+            return;
+        }
+        let others: Vec<NodeId> = configuration.members.iter().filter(|node| **node != self.me).copied().collect();
+        if others.is_empty() {
+            self.repair.behind.remove(&slot);
+            return;
+        }
+        let alive: Vec<NodeId> = others.into_iter().filter(|node| !self.ring.is_suspect(node)).collect();
+        if !alive.is_empty() {
+            self.begin_transfer(&configuration, alive, false);
+        }
+    }
+
+    /// Bytes that newcomers have taken over and have to, of the slots that this node takes over.
+    pub(super) fn transfer_bytes(&self) -> (u64, u64) {
+        let newcomers = self.transfers.values().filter(|transfer| transfer.is_newcomer);
+        newcomers.fold((0, 0), |(done, total), transfer| (done + transfer.bytes_done, total + transfer.bytes_total))
+    }
+}

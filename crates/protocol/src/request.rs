@@ -1,0 +1,437 @@
+//! What clients ask of a peer, and what it answers: the same on a node, between nodes and from an SDK.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use difuse_keylog::{Operation, Transaction, Value};
+use difuse_ring::HostState;
+use difuse_types::{Hash, Host, Key, KeyPrefix, Level, NodeId, OperationId, RingSettings, SlotId, WallTime};
+use difuse_blocks::BlockRecord;
+
+/// The most entries in one page of a listing, a log or a dump.
+pub const PAGE_MAX: u32 = 1000;
+
+/// What must hold of a key's head for a write to be applied (compare-and-set).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Condition {
+    /// Nothing.
+    #[default]
+    None,
+    /// The key has no value: never written, or deleted.
+    Absent,
+    /// The key has a value.
+    Present,
+    /// The key's last transaction has this hash.
+    Head(Hash),
+}
+
+/// One request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// The head of a key. Answer: [`Reply::Entry`].
+    Read {
+        /// The key.
+        key: Key,
+        /// Who stands behind the answer.
+        level: Level,
+    },
+    /// Appends to a key's log. Answer: [`Reply::Written`]; [`RequestError::Conflict`] if the condition fails.
+    Write {
+        /// The key.
+        key: Key,
+        /// What to do.
+        operation: Operation,
+        /// What must hold.
+        condition: Condition,
+        /// Names the write, so that a retry is applied once.
+        operation_id: OperationId,
+        /// Who stands behind the answer.
+        level: Level,
+    },
+    /// A part of a key's history, oldest first. Answer: [`Reply::Log`].
+    Log {
+        /// The key.
+        key: Key,
+        /// First height wanted, from 1.
+        from_height: u64,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+    /// Keys with values, in order. Answer: [`Reply::List`].
+    List {
+        /// The encoded keys begin with this.
+        prefix: KeyPrefix,
+        /// The page begins after this key.
+        after: Option<Key>,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+        /// The slot to look in, when the caller knows that there is but one (a directory's); else all.
+        slot: Option<SlotId>,
+    },
+    /// The part of a listing that lies in the slots that the asked node leads. Answer: [`Reply::ListLed`].
+    ListLed {
+        /// The encoded keys begin with this.
+        prefix: KeyPrefix,
+        /// The page begins after this key.
+        after: Option<Key>,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+    /// Who leads a key's slot and what each member holds of the key. Answer: [`Reply::Located`].
+    Locate {
+        /// The key.
+        key: Key,
+    },
+    /// Stores a block. Answer: [`Reply::BlockPut`].
+    PutBlock {
+        /// The content's hash; other content is refused.
+        hash: Hash,
+        /// The content.
+        bytes: Bytes,
+        /// Whether a file refers to it: then deleting it by its hash is refused.
+        referenced: bool,
+        /// Who stands behind the answer.
+        level: Level,
+    },
+    /// Reads a block. Answer: [`Reply::Block`], verified.
+    ReadBlock {
+        /// Its hash.
+        hash: Hash,
+        /// Who stands behind the answer.
+        level: Level,
+    },
+    /// Whether a block is there. Answer: [`Reply::BlockStat`].
+    StatBlock {
+        /// Its hash.
+        hash: Hash,
+    },
+    /// Deletes a block. Answer: [`Reply::BlockDeleted`].
+    DeleteBlock {
+        /// Its hash.
+        hash: Hash,
+        /// Who stands behind the answer.
+        level: Level,
+    },
+    /// What each member of a block's slot holds of it. Answer: [`Reply::BlockLocated`].
+    LocateBlock {
+        /// Its hash.
+        hash: Hash,
+    },
+    /// The ring as this node sees it. Answer: [`Reply::Ring`].
+    Ring,
+    /// How this node's own slots stand; from these, a node makes its [`RingView`]. Answer: [`Reply::Status`].
+    Status,
+    /// Who leads each slot, for clients that go straight to the leader. Answer: [`Reply::Routes`].
+    Routes,
+    /// Plans this node's leave. Answer: [`Reply::Done`] when it holds nothing more that others need.
+    Leave,
+    /// What this node itself holds, by slot: registers, then blocks. Answer: [`Reply::Dump`].
+    Dump {
+        /// Where the page begins: the cursor of the page before.
+        after: Option<DumpCursor>,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+}
+
+/// Where a page of a dump begins: after this item.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DumpCursor {
+    /// After this key of the slot.
+    Key(SlotId, Key),
+    /// After this block of the slot; `None`: before its first.
+    Block(SlotId, Option<Hash>),
+}
+
+/// The head of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Height of the last transaction.
+    pub height: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// When it was written.
+    pub time: WallTime,
+    /// The node through which it came in.
+    pub author: NodeId,
+    /// The value; `None` after a delete.
+    pub value: Option<Value>,
+}
+
+/// One key of a listing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListEntry {
+    /// The key.
+    pub key: Key,
+    /// Its head.
+    pub entry: Entry,
+}
+
+/// What one member holds of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holding {
+    /// The member.
+    pub node: NodeId,
+    /// Height and hash of the head it has accepted; `None` if none, or if it did not answer.
+    pub head: Option<(u64, Hash)>,
+    /// Whether it answered.
+    pub answered: bool,
+}
+
+/// Who has a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Located {
+    /// The key's slot.
+    pub slot: SlotId,
+    /// The configuration's epoch.
+    pub epoch: u64,
+    /// The leader.
+    pub leader: NodeId,
+    /// The members.
+    pub members: Vec<NodeId>,
+    /// The members-to-be while the group is moving.
+    pub joint: Vec<NodeId>,
+    /// What each of them holds.
+    pub holdings: Vec<Holding>,
+}
+
+/// Who has a block.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlockLocated {
+    /// The block's slot.
+    pub slot: SlotId,
+    /// The configuration's epoch.
+    pub epoch: u64,
+    /// What each member holds of it; `None` if nothing, or if it did not answer.
+    pub holdings: Vec<(NodeId, Option<BlockRecord>)>,
+}
+
+/// How far the moves are that this node knows of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Moving {
+    /// Slots on the move.
+    pub slots: u64,
+    /// Bytes that newcomers have taken over.
+    pub bytes_done: u64,
+    /// Bytes that they have to take over.
+    pub bytes_total: u64,
+}
+
+/// How one node's slots stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NodeStatus {
+    /// Slots that it leads.
+    pub slots_led: u64,
+    /// Of those, the ones whose members are the slot's successors and all hold what they should.
+    pub slots_settled: u64,
+    /// Of those, the ones with fewer members than the ring's number of replicas.
+    pub slots_short: u64,
+    /// Slots of which it has not compared the blocks with other members since it started, or lacks some.
+    pub slots_behind: u64,
+    /// Slots that it still holds though it is no member (any more).
+    pub slots_left_over: u64,
+    /// The moves that it leads or takes part in as a newcomer.
+    pub moving: Moving,
+}
+
+/// The ring as one node sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RingView {
+    /// The node that answers.
+    pub node: NodeId,
+    /// What the ring was founded with.
+    pub settings: RingSettings,
+    /// Whether every slot's members are its successors and all hold what they should, as far as all nodes report.
+    pub settled: bool,
+    /// Slots whose group is smaller than the number of replicas, for want of hosts.
+    pub slots_short: u64,
+    /// The moves under way.
+    pub moving: Moving,
+    /// Every host.
+    pub hosts: Vec<(Host, HostState)>,
+}
+
+/// Who leads each slot, as far as one node knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Routes {
+    /// What the ring was founded with.
+    pub settings: RingSettings,
+    /// Every host with its state.
+    pub hosts: Vec<(Host, HostState)>,
+    /// The leader of each slot, by slot: an index into `hosts`; `u32::MAX` where unknown.
+    pub leaders: Vec<u32>,
+}
+
+/// One thing that a node holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DumpItem {
+    /// A key, as accepted here (it may not be committed).
+    Key {
+        /// Its slot.
+        slot: SlotId,
+        /// The key.
+        key: Key,
+        /// Height of the head.
+        height: u64,
+        /// Hash of the head.
+        hash: Hash,
+    },
+    /// A block.
+    Block {
+        /// Its slot.
+        slot: SlotId,
+        /// Its hash.
+        hash: Hash,
+        /// What is recorded of it.
+        record: BlockRecord,
+    },
+}
+
+/// The answer to a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// To [`Request::Read`]; `None` if the key was never written.
+    Entry(Option<Entry>),
+    /// To [`Request::Write`].
+    Written {
+        /// Height of the new transaction.
+        height: u64,
+        /// Its hash.
+        hash: Hash,
+        /// Whether the key had no value before.
+        created: bool,
+    },
+    /// To [`Request::Log`].
+    Log {
+        /// They follow each other.
+        transactions: Vec<Transaction>,
+        /// Height of the committed head; 0 if the key was never written.
+        head_height: u64,
+    },
+    /// To [`Request::List`].
+    List {
+        /// In the order of keys; only keys with values.
+        entries: Vec<ListEntry>,
+        /// Where the next page begins; `None` if nothing follows.
+        next: Option<Key>,
+    },
+    /// To [`Request::ListLed`].
+    ListLed {
+        /// In the order of keys; only keys with values.
+        entries: Vec<ListEntry>,
+        /// Up to here, and beyond only if `None`, the entries are complete.
+        next: Option<Key>,
+        /// The slots that they were looked for in.
+        slots: Vec<SlotId>,
+    },
+    /// To [`Request::Locate`].
+    Located(Located),
+    /// To [`Request::PutBlock`]: whether it was not there before.
+    BlockPut {
+        /// Whether no member had it before.
+        created: bool,
+    },
+    /// To [`Request::ReadBlock`]; `None` if it is not there.
+    Block(Option<Bytes>),
+    /// To [`Request::StatBlock`]; `None` if it is not there.
+    BlockStat(Option<BlockRecord>),
+    /// To [`Request::DeleteBlock`]: whether it was there.
+    BlockDeleted {
+        /// Whether it was there.
+        existed: bool,
+    },
+    /// To [`Request::LocateBlock`].
+    BlockLocated(BlockLocated),
+    /// To [`Request::Ring`].
+    Ring(Box<RingView>),
+    /// To [`Request::Status`].
+    Status(NodeStatus),
+    /// To [`Request::Routes`].
+    Routes(Box<Routes>),
+    /// To [`Request::Leave`].
+    Done,
+    /// To [`Request::Dump`].
+    Dump {
+        /// The items.
+        items: Vec<DumpItem>,
+        /// Where the next page begins; `None` if nothing follows.
+        next: Option<DumpCursor>,
+    },
+}
+
+/// Why a request was not answered as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The write's condition does not hold. Nothing was changed.
+    #[error("the condition does not hold: {}", describe_head(current.as_ref()))]
+    Conflict {
+        /// The key's head: height, hash and whether it has a value; `None` if it was never written.
+        current: Option<(u64, Hash, bool)>,
+    },
+    /// The group cannot be reached now. Nothing was changed.
+    #[error("slot {slot} is unavailable: {reason}; nothing was changed, try again later")]
+    Unavailable {
+        /// The slot.
+        slot: SlotId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The write may or may not have been applied; repeat it with the same operation id to find out.
+    #[error("no answer in time: the outcome of operation {operation_id} is unknown; repeat it with the same operation id")]
+    Unknown {
+        /// The write.
+        operation_id: OperationId,
+    },
+    /// The level is not served for this request yet.
+    #[error("consistency level {level} is not yet supported here: use quorum")]
+    LevelNotSupported {
+        /// The level.
+        level: Level,
+    },
+    /// The bytes are not those of the hash.
+    #[error("the content's hash is {actual}, not {expected}")]
+    WrongHash {
+        /// The hash asked for.
+        expected: Hash,
+        /// The hash of the bytes.
+        actual: Hash,
+    },
+    /// The value or block is too large, or a field is out of bounds.
+    #[error("{0}")]
+    Invalid(String),
+    /// A file refers to the block.
+    #[error("block {hash} belongs to a file: delete the file instead")]
+    BlockReferenced {
+        /// The block.
+        hash: Hash,
+    },
+    /// Too much is waiting already. Nothing was changed.
+    #[error("the node is busy: too many requests are waiting; try again later")]
+    Busy,
+    /// This node's storage cannot go on, or is full. Nothing was changed.
+    #[error("{0}")]
+    Storage(String),
+    /// The node is not ready, or is going away.
+    #[error("the node is not serving: {0}")]
+    NotServing(String),
+}
+
+impl RequestError {
+    /// Whether the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Busy | Self::Unknown { .. } | Self::NotServing(_))
+    }
+
+    /// How long to wait before trying again, for answers such as HTTP's `Retry-After`.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.is_transient().then_some(Duration::from_secs(1))
+    }
+}
+
+fn describe_head(current: Option<&(u64, Hash, bool)>) -> String {
+    match current {
+        None => "the key was never written".into(),
+        Some((height, hash, true)) => format!("the key is at height {height}, transaction {hash}"),
+        Some((height, hash, false)) => format!("the key was deleted at height {height}, transaction {hash}"),
+    }
+}
