@@ -1,0 +1,106 @@
+use difuse_protocol::request::RequestError;
+
+use crate::{
+    builder::{Builder, Offset, UnionOffset, write_reason},
+    error::{WireError, present},
+    frame::reason,
+    generated::difuse::request as fb,
+    types::{hash_in, hash_out, level_in, level_out, operation_id_in, operation_id_out, slot_in},
+};
+
+/// Writes why a request was not served.
+pub(super) fn write_error(builder: &mut Builder, error: &RequestError) -> Offset<fb::RequestError<'static>> {
+    let (body_type, body) = write_body(builder, error);
+    fb::RequestError::create(builder, &fb::RequestErrorArgs { body_type, body: Some(body) })
+}
+
+fn write_body(builder: &mut Builder, error: &RequestError) -> (fb::ErrorBody, UnionOffset) {
+    use fb::ErrorBody as Body;
+    match error {
+        RequestError::Conflict { current } => {
+            let current = current
+                .as_ref()
+                .map(|(height, hash, has_value)| fb::CurrentHead::new(*height, &hash_out(hash), *has_value));
+            let table = fb::ConflictError::create(builder, &fb::ConflictErrorArgs { current: current.as_ref() });
+            (Body::ConflictError, table.as_union_value())
+        }
+        RequestError::Unavailable { slot, reason } => {
+            let reason = Some(write_reason(builder, reason));
+            let table = fb::UnavailableError::create(builder, &fb::UnavailableErrorArgs { slot: slot.0, reason });
+            (Body::UnavailableError, table.as_union_value())
+        }
+        RequestError::Unknown { operation_id } => {
+            let args = fb::UnknownErrorArgs { operation_id: Some(&operation_id_out(operation_id)) };
+            (Body::UnknownError, fb::UnknownError::create(builder, &args).as_union_value())
+        }
+        RequestError::LevelNotSupported { level } => {
+            let args = fb::LevelNotSupportedErrorArgs { level: level_out(*level) };
+            (Body::LevelNotSupportedError, fb::LevelNotSupportedError::create(builder, &args).as_union_value())
+        }
+        RequestError::WrongHash { expected, actual } => {
+            let (expected, actual) = (hash_out(expected), hash_out(actual));
+            let args = fb::WrongHashErrorArgs { expected: Some(&expected), actual: Some(&actual) };
+            (Body::WrongHashError, fb::WrongHashError::create(builder, &args).as_union_value())
+        }
+        RequestError::Invalid(reason) => {
+            let reason = Some(write_reason(builder, reason));
+            let table = fb::InvalidError::create(builder, &fb::InvalidErrorArgs { reason });
+            (Body::InvalidError, table.as_union_value())
+        }
+        RequestError::BlockReferenced { hash } => {
+            let args = fb::BlockReferencedErrorArgs { hash: Some(&hash_out(hash)) };
+            (Body::BlockReferencedError, fb::BlockReferencedError::create(builder, &args).as_union_value())
+        }
+        RequestError::Busy => (Body::BusyError, fb::BusyError::create(builder, &fb::BusyErrorArgs {}).as_union_value()),
+        RequestError::Storage(reason) => {
+            let reason = Some(write_reason(builder, reason));
+            let table = fb::StorageError::create(builder, &fb::StorageErrorArgs { reason });
+            (Body::StorageError, table.as_union_value())
+        }
+        RequestError::NotServing(reason) => {
+            let reason = Some(write_reason(builder, reason));
+            let table = fb::NotServingError::create(builder, &fb::NotServingErrorArgs { reason });
+            (Body::NotServingError, table.as_union_value())
+        }
+    }
+}
+
+/// Reads why a request was not served.
+pub(super) fn read_error(error: fb::RequestError<'_>) -> Result<RequestError, WireError> {
+    use fb::ErrorBody as Body;
+    const WHAT: &str = "an error without its body";
+    Ok(match error.body_type() {
+        Body::ConflictError => {
+            let current = present(error.body_as_conflict_error(), WHAT)?.current();
+            let current = current.map(|head| (head.height(), hash_in(head.hash()), head.has_value()));
+            RequestError::Conflict { current }
+        }
+        Body::UnavailableError => {
+            let table = present(error.body_as_unavailable_error(), WHAT)?;
+            RequestError::Unavailable { slot: slot_in(table.slot())?, reason: reason(table.reason())? }
+        }
+        Body::UnknownError => {
+            let operation_id = present(error.body_as_unknown_error(), WHAT)?.operation_id();
+            RequestError::Unknown { operation_id: operation_id_in(operation_id) }
+        }
+        Body::LevelNotSupportedError => {
+            let level = present(error.body_as_level_not_supported_error(), WHAT)?.level();
+            RequestError::LevelNotSupported { level: level_in(level)? }
+        }
+        Body::WrongHashError => {
+            let table = present(error.body_as_wrong_hash_error(), WHAT)?;
+            RequestError::WrongHash { expected: hash_in(table.expected()), actual: hash_in(table.actual()) }
+        }
+        Body::InvalidError => RequestError::Invalid(reason(present(error.body_as_invalid_error(), WHAT)?.reason())?),
+        Body::BlockReferencedError => {
+            let hash = present(error.body_as_block_referenced_error(), WHAT)?.hash();
+            RequestError::BlockReferenced { hash: hash_in(hash) }
+        }
+        Body::BusyError => RequestError::Busy,
+        Body::StorageError => RequestError::Storage(reason(present(error.body_as_storage_error(), WHAT)?.reason())?),
+        Body::NotServingError => {
+            RequestError::NotServing(reason(present(error.body_as_not_serving_error(), WHAT)?.reason())?)
+        }
+        _ => return Err(WireError::malformed("an unknown error")),
+    })
+}

@@ -1,0 +1,12 @@
+//! What clients ask of a peer, and what it answers.
+
+mod error;
+mod located;
+mod outcome;
+mod read;
+mod reply;
+mod write;
+
+pub(crate) use outcome::{read_response, write_response};
+pub(crate) use read::read_request;
+pub(crate) use write::write_request;

@@ -1,0 +1,150 @@
+use difuse_keylog::Operation;
+use difuse_protocol::request::{Condition, DumpCursor, Request};
+use difuse_types::{Hash, Key, Level, OperationId, SlotId};
+
+use crate::{
+    builder::{Builder, Offset, UnionOffset, write_bytes},
+    generated::difuse::request as fb,
+    keylog::write_value,
+    types::{hash_out, level_out, operation_id_out, write_key, write_key_option},
+};
+
+/// Writes a request.
+pub(crate) fn write_request(
+    builder: &mut Builder,
+    id: u64,
+    direct: bool,
+    request: &Request,
+) -> Offset<fb::Request<'static>> {
+    let (body_type, body) = write_body(builder, request);
+    fb::Request::create(builder, &fb::RequestArgs { id, direct, body_type, body: Some(body) })
+}
+
+fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, UnionOffset) {
+    use fb::RequestBody as Body;
+    match request {
+        Request::Read { key, level } => (Body::Read, read(builder, key, *level)),
+        Request::Write { key, operation, condition, operation_id, level } => {
+            (Body::Write, write(builder, key, operation, condition, operation_id, *level))
+        }
+        Request::Log { key, from_height, limit } => (Body::Log, log(builder, key, *from_height, *limit)),
+        Request::List { prefix, after, limit, slot } => {
+            (Body::List, list(builder, prefix, after.as_ref(), *limit, *slot))
+        }
+        Request::ListLed { prefix, after, limit } => (Body::ListLed, list_led(builder, prefix, after.as_ref(), *limit)),
+        Request::Locate { key } => (Body::Locate, locate(builder, key)),
+        Request::PutBlock { hash, bytes, referenced, level } => {
+            (Body::PutBlock, put_block(builder, hash, bytes, *referenced, *level))
+        }
+        Request::ReadBlock { hash, level } => (Body::ReadBlock, read_block(builder, hash, *level)),
+        Request::StatBlock { hash } => (Body::StatBlock, stat_block(builder, hash)),
+        Request::DeleteBlock { hash, level } => (Body::DeleteBlock, delete_block(builder, hash, *level)),
+        Request::LocateBlock { hash } => (Body::LocateBlock, locate_block(builder, hash)),
+        Request::Ring => (Body::Ring, fb::Ring::create(builder, &fb::RingArgs {}).as_union_value()),
+        Request::Status => (Body::Status, fb::Status::create(builder, &fb::StatusArgs {}).as_union_value()),
+        Request::Routes => (Body::Routes, fb::Routes::create(builder, &fb::RoutesArgs {}).as_union_value()),
+        Request::Leave => (Body::Leave, fb::Leave::create(builder, &fb::LeaveArgs {}).as_union_value()),
+        Request::Dump { after, limit } => (Body::Dump, dump(builder, after.as_ref(), *limit)),
+    }
+}
+
+fn read(builder: &mut Builder, key: &Key, level: Level) -> UnionOffset {
+    let key = Some(write_key(builder, key));
+    fb::Read::create(builder, &fb::ReadArgs { key, level: level_out(level) }).as_union_value()
+}
+
+fn write(
+    builder: &mut Builder,
+    key: &Key,
+    operation: &Operation,
+    condition: &Condition,
+    operation_id: &OperationId,
+    level: Level,
+) -> UnionOffset {
+    let key = Some(write_key(builder, key));
+    let value = match operation {
+        Operation::Set(value) => Some(write_value(builder, value)),
+        Operation::Delete => None,
+    };
+    let (condition, head) = match condition {
+        Condition::None => (fb::ConditionKind::None, None),
+        Condition::Absent => (fb::ConditionKind::Absent, None),
+        Condition::Present => (fb::ConditionKind::Present, None),
+        Condition::Head(hash) => (fb::ConditionKind::Head, Some(hash_out(hash))),
+    };
+    fb::Write::create(
+        builder,
+        &fb::WriteArgs {
+            key,
+            value,
+            condition,
+            head: head.as_ref(),
+            operation_id: Some(&operation_id_out(operation_id)),
+            level: level_out(level),
+        },
+    )
+    .as_union_value()
+}
+
+fn log(builder: &mut Builder, key: &Key, from_height: u64, limit: u32) -> UnionOffset {
+    let key = Some(write_key(builder, key));
+    fb::Log::create(builder, &fb::LogArgs { key, from_height, limit }).as_union_value()
+}
+
+fn list(builder: &mut Builder, prefix: &[u8], after: Option<&Key>, limit: u32, slot: Option<SlotId>) -> UnionOffset {
+    let prefix = Some(write_bytes(builder, prefix));
+    let after = write_key_option(builder, after);
+    fb::List::create(builder, &fb::ListArgs { prefix, after, limit, slot: slot.map(|slot| slot.0) }).as_union_value()
+}
+
+fn list_led(builder: &mut Builder, prefix: &[u8], after: Option<&Key>, limit: u32) -> UnionOffset {
+    let prefix = Some(write_bytes(builder, prefix));
+    let after = write_key_option(builder, after);
+    fb::ListLed::create(builder, &fb::ListLedArgs { prefix, after, limit }).as_union_value()
+}
+
+fn locate(builder: &mut Builder, key: &Key) -> UnionOffset {
+    let key = Some(write_key(builder, key));
+    fb::Locate::create(builder, &fb::LocateArgs { key }).as_union_value()
+}
+
+fn put_block(builder: &mut Builder, hash: &Hash, bytes: &[u8], referenced: bool, level: Level) -> UnionOffset {
+    let bytes = Some(write_bytes(builder, bytes));
+    fb::PutBlock::create(
+        builder,
+        &fb::PutBlockArgs { hash: Some(&hash_out(hash)), bytes, referenced, level: level_out(level) },
+    )
+    .as_union_value()
+}
+
+fn read_block(builder: &mut Builder, hash: &Hash, level: Level) -> UnionOffset {
+    fb::ReadBlock::create(builder, &fb::ReadBlockArgs { hash: Some(&hash_out(hash)), level: level_out(level) })
+        .as_union_value()
+}
+
+fn stat_block(builder: &mut Builder, hash: &Hash) -> UnionOffset {
+    fb::StatBlock::create(builder, &fb::StatBlockArgs { hash: Some(&hash_out(hash)) }).as_union_value()
+}
+
+fn delete_block(builder: &mut Builder, hash: &Hash, level: Level) -> UnionOffset {
+    fb::DeleteBlock::create(builder, &fb::DeleteBlockArgs { hash: Some(&hash_out(hash)), level: level_out(level) })
+        .as_union_value()
+}
+
+fn locate_block(builder: &mut Builder, hash: &Hash) -> UnionOffset {
+    fb::LocateBlock::create(builder, &fb::LocateBlockArgs { hash: Some(&hash_out(hash)) }).as_union_value()
+}
+
+fn dump(builder: &mut Builder, after: Option<&DumpCursor>, limit: u32) -> UnionOffset {
+    let after = after.map(|cursor| write_cursor(builder, cursor));
+    fb::Dump::create(builder, &fb::DumpArgs { after, limit }).as_union_value()
+}
+
+/// Writes where a page of a dump begins.
+pub(super) fn write_cursor(builder: &mut Builder, cursor: &DumpCursor) -> Offset<fb::DumpCursor<'static>> {
+    let (slot, key, block) = match cursor {
+        DumpCursor::Key(slot, key) => (slot, Some(write_key(builder, key)), None),
+        DumpCursor::Block(slot, hash) => (slot, None, hash.as_ref().map(hash_out)),
+    };
+    fb::DumpCursor::create(builder, &fb::DumpCursorArgs { slot: slot.0, key, block: block.as_ref() })
+}

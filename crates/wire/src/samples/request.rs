@@ -1,0 +1,172 @@
+use bytes::Bytes;
+use difuse_keylog::{Operation, ValueKind};
+use difuse_protocol::{
+    message::{Message, Outcome},
+    request::{
+        BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, NodeStatus,
+        PAGE_MAX, Reply, Request, RequestError, RingView, Routes,
+    },
+};
+use difuse_types::{Level, SlotId, WallTime};
+
+use super::{
+    parts::{
+        OPERATION_ID, SLOT, block, configuration, file, hash, host, key, node, record, settings, transactions, value,
+    },
+    ring::STATES,
+};
+
+pub(super) fn requests() -> Vec<Message> {
+    let message = |request| Message::Request { id: 21, direct: true, request };
+    let mut messages = vec![Message::Request { id: 0, direct: false, request: Request::Ring }];
+    messages.extend(of_keys().into_iter().chain(writes()).chain(of_blocks()).chain(of_nodes()).map(message));
+    messages
+}
+
+pub(super) fn responses() -> Vec<Message> {
+    let message = |outcome| Message::Response { id: 22, outcome };
+    let redirect = |configuration, leader| Outcome::Redirect { slot: SLOT, configuration, leader };
+    let mut messages = vec![message(redirect(Some(configuration()), Some(node(1)))), message(redirect(None, None))];
+    let replies = key_replies().into_iter().chain(block_replies()).chain(node_replies());
+    messages.extend(replies.map(Outcome::Reply).map(message));
+    messages.extend(errors().into_iter().map(Outcome::Error).map(message));
+    messages
+}
+
+fn of_keys() -> Vec<Request> {
+    let list = |after, slot| Request::List { prefix: Bytes::from_static(&[1, 0]), after, limit: PAGE_MAX, slot };
+    let mut requests: Vec<_> = Level::ALL.into_iter().map(|level| Request::Read { key: key("k"), level }).collect();
+    requests.extend([
+        Request::Log { key: key("k"), from_height: 1, limit: 10 },
+        list(Some(key("k")), Some(SlotId(0))),
+        list(None, None),
+        Request::ListLed { prefix: Bytes::new(), after: Some(key("k")), limit: 0 },
+        Request::ListLed { prefix: Bytes::new(), after: None, limit: 1 },
+        Request::Locate { key: file() },
+    ]);
+    requests
+}
+
+fn writes() -> Vec<Request> {
+    let write = |operation, condition| Request::Write {
+        key: key("k"),
+        operation,
+        condition,
+        operation_id: OPERATION_ID,
+        level: Level::Quorum,
+    };
+    vec![
+        write(Operation::Set(value(ValueKind::Inline)), Condition::None),
+        write(Operation::Set(value(ValueKind::Inode)), Condition::Absent),
+        write(Operation::Delete, Condition::Present),
+        write(Operation::Delete, Condition::Head(hash(8))),
+    ]
+}
+
+fn of_blocks() -> Vec<Request> {
+    vec![
+        Request::PutBlock { hash: hash(1), bytes: block(), referenced: true, level: Level::All },
+        Request::ReadBlock { hash: hash(1), level: Level::Lazy },
+        Request::StatBlock { hash: hash(1) },
+        Request::DeleteBlock { hash: hash(1), level: Level::Leader },
+        Request::LocateBlock { hash: hash(1) },
+    ]
+}
+
+fn of_nodes() -> Vec<Request> {
+    let dump = |after| Request::Dump { after, limit: 3 };
+    vec![
+        Request::Ring,
+        Request::Status,
+        Request::Routes,
+        Request::Leave,
+        dump(None),
+        dump(Some(DumpCursor::Key(SLOT, key("k")))),
+        dump(Some(DumpCursor::Block(SLOT, Some(hash(1))))),
+        dump(Some(DumpCursor::Block(SLOT, None))),
+    ]
+}
+
+fn key_replies() -> Vec<Reply> {
+    let entry = |value| Entry { height: 4, hash: hash(2), time: WallTime(1_700_000_000_000), author: node(1), value };
+    let located = Located {
+        slot: SLOT,
+        epoch: 3,
+        leader: node(1),
+        members: vec![node(1), node(2)],
+        joint: vec![node(3)],
+        holdings: vec![
+            Holding { node: node(1), head: Some((4, hash(2))), answered: true },
+            Holding { node: node(2), head: None, answered: false },
+        ],
+    };
+    let entries = vec![
+        ListEntry { key: key("k"), entry: entry(Some(value(ValueKind::Inline))) },
+        ListEntry { key: file(), entry: entry(Some(value(ValueKind::Inode))) },
+    ];
+    vec![
+        Reply::Entry(None),
+        Reply::Entry(Some(entry(None))),
+        Reply::Entry(Some(entry(Some(value(ValueKind::Inline))))),
+        Reply::Written { height: 5, hash: hash(3), created: true },
+        Reply::Log { transactions: transactions(), head_height: 5 },
+        Reply::Log { transactions: vec![], head_height: 0 },
+        Reply::ListLed { entries: entries.clone(), next: Some(key("l")), slots: vec![SlotId(0), SLOT] },
+        Reply::ListLed { entries: vec![], next: None, slots: vec![] },
+        Reply::List { entries, next: Some(key("l")) },
+        Reply::List { entries: vec![], next: None },
+        Reply::Located(Located { joint: vec![], ..located.clone() }),
+        Reply::Located(located),
+    ]
+}
+
+fn block_replies() -> Vec<Reply> {
+    let holdings = vec![(node(1), Some(record(1))), (node(2), None)];
+    vec![
+        Reply::BlockPut { created: true },
+        Reply::Block(Some(block())),
+        Reply::Block(None),
+        Reply::BlockStat(Some(record(1))),
+        Reply::BlockStat(None),
+        Reply::BlockDeleted { existed: true },
+        Reply::BlockLocated(BlockLocated { slot: SLOT, epoch: 3, holdings }),
+    ]
+}
+
+fn node_replies() -> Vec<Reply> {
+    let hosts: Vec<_> = STATES.into_iter().zip(1..).map(|(state, name)| (host(name), state)).collect();
+    let moving = Moving { slots: 1, bytes_done: 2, bytes_total: 3 };
+    let view =
+        RingView { node: node(1), settings: settings(), settled: true, slots_short: 4, moving, hosts: hosts.clone() };
+    let status =
+        NodeStatus { slots_led: 1, slots_settled: 2, slots_short: 3, slots_behind: 4, slots_left_over: 5, moving };
+    let items = vec![
+        DumpItem::Key { slot: SLOT, key: key("k"), height: 1, hash: hash(1) },
+        DumpItem::Block { slot: SLOT, hash: hash(2), record: record(2) },
+    ];
+    vec![
+        Reply::Ring(Box::new(view)),
+        Reply::Status(status),
+        Reply::Routes(Box::new(Routes { settings: settings(), hosts, leaders: vec![0, 5, u32::MAX] })),
+        Reply::Done,
+        Reply::Dump { items, next: Some(DumpCursor::Key(SLOT, key("k"))) },
+        Reply::Dump { items: vec![], next: None },
+    ]
+}
+
+fn errors() -> Vec<RequestError> {
+    let reason = || String::from("because");
+    vec![
+        RequestError::Conflict { current: Some((3, hash(1), true)) },
+        RequestError::Conflict { current: None },
+        RequestError::Unavailable { slot: SLOT, reason: reason() },
+        RequestError::Unknown { operation_id: OPERATION_ID },
+        RequestError::LevelNotSupported { level: Level::All },
+        RequestError::WrongHash { expected: hash(1), actual: hash(2) },
+        RequestError::Invalid(reason()),
+        RequestError::BlockReferenced { hash: hash(1) },
+        RequestError::Busy,
+        RequestError::Storage(reason()),
+        RequestError::NotServing(reason()),
+    ]
+}
