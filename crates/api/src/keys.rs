@@ -1,0 +1,336 @@
+//! Typed questions to any datastore: each sends one request (unless it says otherwise) and takes its reply apart.
+
+use bytes::Bytes;
+use difuse_keylog::{BrokenChain, MAX_INLINE_BYTES, Operation, Transaction, Value, ValueKind, verify_chain};
+use difuse_protocol::request::{
+    BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, PAGE_MAX, Reply, Request, RequestError,
+    RingView, Routes,
+};
+use difuse_types::{Hash, Key, KeyPrefix, Level, OperationId, SlotId};
+
+use crate::Datastore;
+
+/// Where a write came to stand in its key's log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// Height of the new transaction.
+    pub height: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// Whether the key had no value before.
+    pub created: bool,
+}
+
+/// A part of a key's history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogPage {
+    /// They follow each other, oldest first.
+    pub transactions: Vec<Transaction>,
+    /// Height of the committed head; 0 if the key was never written.
+    pub head_height: u64,
+}
+
+/// A part of a listing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListPage {
+    /// In the order of keys; only keys with values.
+    pub entries: Vec<ListEntry>,
+    /// Where the next page begins; `None` if nothing follows.
+    pub next: Option<Key>,
+}
+
+/// A part of what a node holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DumpPage {
+    /// The items.
+    pub items: Vec<DumpItem>,
+    /// Where the next page begins; `None` if nothing follows.
+    pub next: Option<DumpCursor>,
+}
+
+/// Why a key's history does not verify.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// A page of the log could not be read.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The transactions are no chain.
+    #[error(transparent)]
+    Broken(#[from] BrokenChain),
+    /// The log ends before the head, or the chain does not end in the head that the key's group agrees on.
+    #[error("the log ends at height {height} in {hash}, the key's head is at height {head_height} in {head_hash}")]
+    OtherHead {
+        /// Where the log ends.
+        height: u64,
+        /// The hash of its last transaction.
+        hash: Hash,
+        /// The head's height.
+        head_height: u64,
+        /// The head's hash.
+        head_hash: Hash,
+    },
+}
+
+/// A new operation id, drawn at random: no two operations of any client share one.
+pub fn new_operation_id() -> OperationId {
+    OperationId(rand::random())
+}
+
+/// A value as it stands in a transaction; `None` if it is longer than [`MAX_INLINE_BYTES`] (see [`crate::values`]).
+pub fn inline_value(bytes: Bytes) -> Option<Value> {
+    (bytes.len() <= MAX_INLINE_BYTES).then_some(Value { kind: ValueKind::Inline, bytes })
+}
+
+/// The head of `key`; `None` if it was never written. A deleted key has a head without a value.
+pub async fn read<D: Datastore + ?Sized>(datastore: &D, key: Key, level: Level) -> Result<Option<Entry>, RequestError> {
+    match datastore.call(Request::Read { key, level }).await? {
+        Reply::Entry(entry) => Ok(entry),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// Appends `operation` to the log of `key` if `condition` holds. Call it again with the same `operation_id` after
+/// [`RequestError::Unknown`]: it is applied once.
+pub async fn write<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: Key,
+    operation: Operation,
+    condition: Condition,
+    operation_id: OperationId,
+    level: Level,
+) -> Result<Written, RequestError> {
+    match datastore.call(Request::Write { key, operation, condition, operation_id, level }).await? {
+        Reply::Written { height, hash, created } => Ok(Written { height, hash, created }),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// Gives `key` the value `bytes`, at most [`MAX_INLINE_BYTES`] long.
+pub async fn set<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: Key,
+    bytes: Bytes,
+    level: Level,
+) -> Result<Written, RequestError> {
+    compare_and_set(datastore, key, bytes, Condition::None, level).await
+}
+
+/// Gives `key` the value `bytes`, at most [`MAX_INLINE_BYTES`] long, if `condition` holds.
+pub async fn compare_and_set<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: Key,
+    bytes: Bytes,
+    condition: Condition,
+    level: Level,
+) -> Result<Written, RequestError> {
+    let length = bytes.len();
+    let value = inline_value(bytes).ok_or_else(|| too_long(length))?;
+    write(datastore, key, Operation::Set(value), condition, new_operation_id(), level).await
+}
+
+/// Deletes `key`: `None` if it had no value. The history stays.
+pub async fn delete<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: Key,
+    level: Level,
+) -> Result<Option<Written>, RequestError> {
+    let written = write(datastore, key, Operation::Delete, Condition::Present, new_operation_id(), level).await;
+    match written {
+        Err(RequestError::Conflict { .. }) => Ok(None),
+        written => written.map(Some),
+    }
+}
+
+/// A part of the history of `key` from `from_height` (from 1), at most `limit` (at most [`PAGE_MAX`]) transactions.
+pub async fn log<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: Key,
+    from_height: u64,
+    limit: u32,
+) -> Result<LogPage, RequestError> {
+    match datastore.call(Request::Log { key, from_height, limit }).await? {
+        Reply::Log { transactions, head_height } => Ok(LogPage { transactions, head_height }),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// Reads the whole history of `key` page by page, recomputes every hash and compares the last one with the head that
+/// the group agrees on: height and hash of that head, `(0, zero)` for a key that was never written.
+pub async fn verify<D: Datastore + ?Sized>(datastore: &D, key: Key) -> Result<(u64, Hash), VerifyError> {
+    let head = read(datastore, key.clone(), Level::Quorum).await?;
+    let (head_height, head_hash) = head.map_or((0, Hash::ZERO), |entry| (entry.height, entry.hash));
+    let (mut height, mut hash) = (0, Hash::ZERO);
+    while height < head_height {
+        let limit = u32::try_from(head_height - height).unwrap_or(PAGE_MAX).min(PAGE_MAX);
+        let page = log(datastore, key.clone(), height + 1, limit).await?;
+        // A page may reach beyond the head read above: what came later is not this call's business.
+        let wanted: Vec<_> = page.transactions.into_iter().take_while(|one| one.height <= head_height).collect();
+        if wanted.is_empty() {
+            break;
+        }
+        hash = verify_chain(&key, (height, hash), &wanted)?;
+        height += wanted.len() as u64;
+    }
+    if (height, hash) == (head_height, head_hash) {
+        Ok((height, hash))
+    } else {
+        Err(VerifyError::OtherHead { height, hash, head_height, head_hash })
+    }
+}
+
+/// Keys with values whose encoding begins with `prefix`, after the key `after`, at most `limit` (at most
+/// [`PAGE_MAX`]); `slot` where all of them live in one.
+pub async fn list<D: Datastore + ?Sized>(
+    datastore: &D,
+    prefix: KeyPrefix,
+    after: Option<Key>,
+    limit: u32,
+    slot: Option<SlotId>,
+) -> Result<ListPage, RequestError> {
+    match datastore.call(Request::List { prefix, after, limit, slot }).await? {
+        Reply::List { entries, next } => Ok(ListPage { entries, next }),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// Who leads the slot of `key` and what each member holds of it.
+pub async fn locate<D: Datastore + ?Sized>(datastore: &D, key: Key) -> Result<Located, RequestError> {
+    match datastore.call(Request::Locate { key }).await? {
+        Reply::Located(located) => Ok(located),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// The ring as the node that answers sees it.
+pub async fn ring<D: Datastore + ?Sized>(datastore: &D) -> Result<RingView, RequestError> {
+    match datastore.call(Request::Ring).await? {
+        Reply::Ring(view) => Ok(*view),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// Who leads each slot.
+pub async fn routes<D: Datastore + ?Sized>(datastore: &D) -> Result<Routes, RequestError> {
+    match datastore.call(Request::Routes).await? {
+        Reply::Routes(routes) => Ok(*routes),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// Plans the leave of the node that answers; done when it holds nothing more that others need.
+pub async fn leave<D: Datastore + ?Sized>(datastore: &D) -> Result<(), RequestError> {
+    match datastore.call(Request::Leave).await? {
+        Reply::Done => Ok(()),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// A part of what the node that answers holds, after `after`, at most `limit` (at most [`PAGE_MAX`]) items.
+pub async fn dump<D: Datastore + ?Sized>(
+    datastore: &D,
+    after: Option<DumpCursor>,
+    limit: u32,
+) -> Result<DumpPage, RequestError> {
+    match datastore.call(Request::Dump { after, limit }).await? {
+        Reply::Dump { items, next } => Ok(DumpPage { items, next }),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// What each member of the slot of the block `hash` holds of it.
+pub async fn locate_block<D: Datastore + ?Sized>(datastore: &D, hash: Hash) -> Result<BlockLocated, RequestError> {
+    match datastore.call(Request::LocateBlock { hash }).await? {
+        Reply::BlockLocated(located) => Ok(located),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// The error for a reply of another kind than the request asks for: the peer runs another version, or lies.
+pub fn unexpected_reply() -> RequestError {
+    RequestError::NotServing("it answered another question than was asked".into())
+}
+
+fn too_long(length: usize) -> RequestError {
+    RequestError::Invalid(format!(
+        "the value is {length} bytes long, at most {MAX_INLINE_BYTES} live in a transaction: store it as blocks"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use difuse_protocol::request::{Condition, RequestError};
+    use difuse_types::{Hash, Key, Level};
+    use futures::executor::block_on;
+
+    use super::{VerifyError, compare_and_set, delete, inline_value, log, new_operation_id, read, set, verify, write};
+    use crate::{keylog::Operation, testing::FakeDatastore};
+
+    fn key() -> Key {
+        Key::new(b"k").unwrap()
+    }
+
+    #[test]
+    fn compare_and_set_names_the_head() {
+        block_on(async {
+            let datastore = FakeDatastore::new();
+            let first = set(&datastore, key(), "1".into(), Level::Quorum).await.unwrap();
+            assert!(first.created);
+            let next = |condition| compare_and_set(&datastore, key(), "2".into(), condition, Level::Quorum);
+            assert_eq!(
+                next(Condition::Absent).await,
+                Err(RequestError::Conflict { current: Some((1, first.hash, true)) })
+            );
+            let second = next(Condition::Head(first.hash)).await.unwrap();
+            assert_eq!((second.height, second.created), (2, false));
+            assert!(next(Condition::Head(first.hash)).await.is_err());
+        });
+    }
+
+    #[test]
+    fn a_retry_with_the_same_operation_id_is_applied_once() {
+        block_on(async {
+            let datastore = FakeDatastore::new();
+            let id = new_operation_id();
+            let operation = Operation::Set(inline_value("v".into()).unwrap());
+            let once = || write(&datastore, key(), operation.clone(), Condition::Absent, id, Level::Quorum);
+            assert_eq!(once().await.unwrap(), once().await.unwrap());
+            assert_eq!(log(&datastore, key(), 1, 10).await.unwrap().head_height, 1);
+        });
+    }
+
+    #[test]
+    fn a_deleted_key_keeps_its_history() {
+        block_on(async {
+            let datastore = FakeDatastore::new();
+            assert_eq!(delete(&datastore, key(), Level::Quorum).await, Ok(None));
+            set(&datastore, key(), "1".into(), Level::Quorum).await.unwrap();
+            assert_eq!(delete(&datastore, key(), Level::Quorum).await.unwrap().unwrap().height, 2);
+            assert_eq!(read(&datastore, key(), Level::Quorum).await.unwrap().unwrap().value, None);
+            assert_eq!(log(&datastore, key(), 1, 10).await.unwrap().transactions.len(), 2);
+        });
+    }
+
+    #[test]
+    fn a_history_verifies_until_it_is_tampered_with() {
+        block_on(async {
+            let datastore = FakeDatastore::new();
+            assert_eq!(verify(&datastore, key()).await, Ok((0, Hash::ZERO)));
+            for value in 0..2500 {
+                set(&datastore, key(), value.to_string().into(), Level::Quorum).await.unwrap();
+            }
+            assert_eq!(verify(&datastore, key()).await.unwrap().0, 2500);
+            datastore.tamper_with(&key(), 1500);
+            assert!(matches!(verify(&datastore, key()).await, Err(VerifyError::Broken(_))));
+        });
+    }
+
+    #[test]
+    fn values_that_are_too_long_are_refused() {
+        block_on(async {
+            let long = Bytes::from(vec![0; crate::keylog::MAX_INLINE_BYTES + 1]);
+            let refused = set(&FakeDatastore::new(), key(), long, Level::Quorum).await;
+            assert!(matches!(refused, Err(RequestError::Invalid(_))), "{refused:?}");
+        });
+    }
+}

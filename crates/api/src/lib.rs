@@ -1,0 +1,38 @@
+//! The datastore as its users see it: one trait, implemented by a node for its own process and by the SDK over the
+//! network, and keys and files on top of it.
+//!
+//! - [`Datastore`] serves one request.
+//! - [`keys`] asks the questions about keys, ring and blocks and gives typed answers.
+//! - [`values`] turns content of any size into a value of at most a few KiB and back.
+//! - [`files`] keeps a tree of directories and files.
+//!
+//! *Invariant:* nothing here knows how requests travel.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+pub use difuse_blocks as blocks;
+pub use difuse_keylog as keylog;
+pub use difuse_protocol::request;
+use difuse_protocol::request::{Reply, Request, RequestError};
+pub use difuse_ring as ring;
+
+pub mod files;
+pub mod keys;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod values;
+
+/// Serves requests, retrying what can be retried until its own deadline: an error is final for the caller.
+#[async_trait]
+pub trait Datastore: Send + Sync + 'static {
+    /// Serves one request. The variants of [`Reply`] are named in [`Request`].
+    async fn call(&self, request: Request) -> Result<Reply, RequestError>;
+}
+
+#[async_trait]
+impl<D: Datastore + ?Sized> Datastore for Arc<D> {
+    async fn call(&self, request: Request) -> Result<Reply, RequestError> {
+        (**self).call(request).await
+    }
+}
