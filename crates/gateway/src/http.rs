@@ -1,0 +1,156 @@
+//! The HTTP contract, version 1: keys, files, blocks, and what is going on.
+//!
+//! Errors are `application/problem+json` (RFC 9457): `title` and `status` as usual, `detail` for people, `code` for
+//! programs. Every answer names the node that gave it in `Difuse-Node`. Names of keys are percent-decoded bytes; where
+//! an answer shows one that is not UTF-8, it shows it percent-encoded, and `href` is always exact. A listing's `next`
+//! goes into the next request's `after` as it is.
+//!
+//! One module per group of routes; `problem` is the only place that turns errors into statuses.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::HeaderValue,
+    middleware,
+    routing::{any, get, post},
+};
+use difuse_api::{Datastore, files::Files};
+use difuse_types::NodeId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+mod blocks;
+mod body;
+mod cluster;
+mod content;
+mod files;
+mod headers;
+mod inspect;
+mod keys;
+mod log;
+mod metrics;
+mod observe;
+mod parameters;
+mod probes;
+mod problem;
+mod rubbish;
+mod server;
+
+use problem::Problem;
+pub use server::serve;
+
+/// The most requests that are served at a time; further ones are answered with 503.
+const REQUESTS_MAX: i64 = 1024;
+/// The most uploads and downloads at a time, each of which keeps some MiB in memory; further ones are answered with
+/// 503.
+const TRANSFERS_MAX: usize = 128;
+/// Uploads up to this length, in bytes, do not count as transfers.
+const SMALL_BODY_BYTES: u64 = 64 << 10;
+
+/// The datastore behind the gateway.
+type SharedDatastore = Arc<dyn Datastore>;
+/// Held while an upload or download runs.
+type Transfer = OwnedSemaphorePermit;
+
+/// What the gateway asks the process that it is part of.
+pub trait Health: Send + Sync + 'static {
+    /// Whether the node serves; else the reasons why not, for people.
+    fn ready(&self) -> Result<(), Vec<String>>;
+
+    /// Further metrics of the node in the text format of OpenMetrics.
+    fn metrics(&self) -> String;
+}
+
+/// The state that all requests share; cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Shared>);
+
+struct Shared {
+    datastore: SharedDatastore,
+    files: Files<SharedDatastore>,
+    node_header: HeaderValue,
+    health: Arc<dyn Health>,
+    metrics: metrics::Metrics,
+    transfers: Arc<Semaphore>,
+}
+
+impl Gateway {
+    /// A gateway to `datastore`, whose answers name `node`.
+    pub fn new(datastore: Arc<dyn Datastore>, node: NodeId, health: Arc<dyn Health>) -> Self {
+        Self(Arc::new(Shared {
+            files: Files::new(datastore.clone()),
+            datastore,
+            node_header: headers::value(node.to_string()),
+            health,
+            metrics: metrics::Metrics::new(),
+            transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+        }))
+    }
+
+    fn datastore(&self) -> &dyn Datastore {
+        &*self.0.datastore
+    }
+
+    fn shared_datastore(&self) -> SharedDatastore {
+        self.0.datastore.clone()
+    }
+
+    fn files(&self) -> &Files<SharedDatastore> {
+        &self.0.files
+    }
+
+    fn node_header(&self) -> HeaderValue {
+        self.0.node_header.clone()
+    }
+
+    fn health(&self) -> &dyn Health {
+        &*self.0.health
+    }
+
+    fn metrics(&self) -> &metrics::Metrics {
+        &self.0.metrics
+    }
+
+    /// Permission to move content; an error if too many transfers are running.
+    fn begin_transfer(&self) -> Result<Transfer, Problem> {
+        self.0.transfers.clone().try_acquire_owned().map_err(|_| Problem::busy())
+    }
+
+    /// The same, for a body of `length` bytes if that is known: small ones need no permission.
+    fn begin_transfer_unless_small(&self, length: Option<u64>) -> Result<Option<Transfer>, Problem> {
+        match length {
+            Some(..=SMALL_BODY_BYTES) => Ok(None),
+            _ => self.begin_transfer().map(Some),
+        }
+    }
+}
+
+/// All routes.
+pub fn router(gateway: Gateway) -> Router {
+    Router::new()
+        .route("/v1/keys", get(keys::list))
+        .route("/v1/keys/", any(keys::empty_key))
+        .route("/v1/keys/{*key}", get(keys::read).head(keys::read).put(keys::write).delete(keys::delete))
+        .route("/v1/log/{*key}", get(log::read))
+        .route("/v1/stat/{*key}", get(inspect::stat))
+        .route("/v1/leader/{*key}", get(inspect::leader))
+        .route("/v1/locate/{*key}", get(inspect::locate))
+        .route("/v1/blocks", post(blocks::post))
+        .route("/v1/blocks/", any(blocks::empty_hash))
+        .route("/v1/blocks/{*hash}", get(blocks::read).head(blocks::read).put(blocks::put).delete(blocks::delete))
+        .route("/v1/locate-block/{*hash}", get(blocks::locate))
+        .route("/v1/files", get(files::read).head(files::read))
+        .route("/v1/files/", get(files::read).head(files::read).put(files::write).delete(files::delete))
+        .route("/v1/files/{*path}", get(files::read).head(files::read).put(files::write).delete(files::delete))
+        .route("/v1/ring", get(cluster::ring))
+        .route("/v1/leave", post(cluster::leave))
+        .route("/v1/dump", get(cluster::dump))
+        .route("/livez", get(probes::alive))
+        .route("/healthz", get(probes::alive))
+        .route("/readyz", get(probes::ready))
+        .route("/metrics", get(probes::metrics))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(middleware::from_fn_with_state(gateway.clone(), observe::observe))
+        .with_state(gateway)
+}

@@ -1,0 +1,6 @@
+//! HTTP access to a difuse datastore.
+//!
+//! *Invariant:* nothing here knows of the ring, of replicas or of how requests travel: every answer comes from one
+//! [`difuse_api::Datastore`].
+
+pub mod http;

@@ -1,0 +1,8 @@
+//! The HTTP contract over real sockets, against the datastore in memory.
+
+mod blocks;
+mod files;
+mod keys;
+mod node;
+mod server;
+mod wire;
