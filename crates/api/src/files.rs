@@ -2,8 +2,8 @@
 //! slot.
 //!
 //! A put uploads the content first and names it last, so that a put that ends in the middle changes nothing. What
-//! happens to one path is linearizable; between paths nothing is promised: a file put while its directory is being
-//! removed may stay, with no directory above it.
+//! happens to one path is linearizable; between paths nothing is promised, but that a put ends with its directory in
+//! place: one that was removed meanwhile, by whomever, is made again.
 
 use std::{
     ops::Range,
@@ -219,6 +219,7 @@ impl<D: Datastore + Clone> Files<D> {
         let (upload, hash) = (uploaded.upload, uploaded.hash_of_content);
         let inode = Inode::file(upload.size, uploaded.content, hash, mode, modified_ms, media_type)?;
         let written = self.name(path, key, inode_value(&inode)?, &options).await?;
+        self.keep_parent(path).await?;
         Ok(Put { written, upload })
     }
 
@@ -229,7 +230,9 @@ impl<D: Datastore + Clone> Files<D> {
         let mode = options.mode.unwrap_or(SYMLINK_MODE);
         let inode = Inode::symlink(target, mode, options.modified_ms.unwrap_or_default())?;
         self.make_parents(path).await?;
-        self.name(path, key, inode_value(&inode)?, &options).await
+        let written = self.name(path, key, inode_value(&inode)?, &options).await?;
+        self.keep_parent(path).await?;
+        Ok(written)
     }
 
     /// Writes `value` at `key` unless a directory is there: each attempt names the head that it was decided on, so

@@ -5,7 +5,7 @@
 //! that tree. [`RangePlan`] walks a tree back into the blocks of a byte range.
 //!
 //! What a member of a slot knows about a block is a [`BlockRecord`]; two records of one block always merge into one.
-//! Members compare what they hold with [`SetDigest`]s and settle the differences with [`plan_repair`].
+//! Members that exchange records converge.
 //!
 //! *Invariant:* nothing here reads a clock, a socket, a file or a random generator, and nothing here knows who holds a
 //! block. Bytes from elsewhere are verified and bounded; bad ones are typed errors.
@@ -14,21 +14,17 @@ mod block;
 mod chunker;
 mod codec;
 mod inode;
-mod merkle;
 mod record;
-mod repair;
 mod tree;
 
 pub use block::{Block, BlockError, MAX_BLOCK_BYTES};
 pub use chunker::{AVERAGE_CHUNK_BYTES, ChunkSizes, ChunkSizesError, Chunker, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
 pub use codec::DecodeError;
 pub use inode::{Content, Inode, InodeError, Kind, MAX_INLINE_BYTES, MAX_INODE_BYTES, MAX_MEDIA_TYPE_BYTES, MAX_MODE};
-pub use merkle::{BUCKETS, SetDigest, SetItem, WrongBucketCount, bucket_of};
 pub use record::{
     BlockRecord, DeleteDecision, PutDecision, RECORD_BYTES, StillReferenced, decide_delete, decide_put, next_delete,
     next_put,
 };
-pub use repair::{RepairPlan, plan_repair};
 pub use tree::{
     MAX_FAN_OUT, MAX_TREE_DEPTH, Piece, PieceError, RangePlan, RangePlanError, TreeBuildError, TreeBuilder, TreeEntry,
     TreeNode, TreeRoot,

@@ -143,10 +143,14 @@ pub enum PutDecision {
     },
 }
 
-/// What a member that holds `existing` does with a put of `version`.
-pub fn decide_put(existing: Option<BlockRecord>, version: u64) -> PutDecision {
+/// What a member that holds `existing` does with a put of `version`, for a file if `referenced`. The first reference to
+/// a block that is there takes a version of its own, so that it stands against a delete that has not seen it.
+pub fn decide_put(existing: Option<BlockRecord>, version: u64, referenced: bool) -> PutDecision {
     match existing {
         Some(existing) if existing.version > version => PutDecision::Superseded { version: existing.version },
+        Some(existing) if existing.present && referenced && !existing.referenced && existing.version == version => {
+            PutDecision::Superseded { version: existing.version }
+        }
         Some(existing) if existing.present => PutDecision::AlreadyThere,
         _ => PutDecision::Store,
     }
@@ -206,7 +210,7 @@ mod tests {
         #[test]
         fn decisions_agree_with_merging(existing in records(), version in 1_u64..4) {
             let put = existing.merge(record(version, true, false));
-            let stores = decide_put(Some(existing), version) == PutDecision::Store;
+            let stores = decide_put(Some(existing), version, false) == PutDecision::Store;
             prop_assert_eq!(stores, put.present && !existing.present);
             let delete = existing.merge(record(version, false, false));
             let deletes = decide_delete(Some(existing), version) == DeleteDecision::Delete;
@@ -242,7 +246,7 @@ mod tests {
         let tombstone = next_delete(seen).expect("unreferenced").expect("present");
         let merged = put.merge(tombstone);
         assert!(merged.present && merged.referenced);
-        assert_eq!(decide_put(Some(tombstone), put.version), PutDecision::Store);
+        assert_eq!(decide_put(Some(tombstone), put.version, true), PutDecision::Store);
         let decision = decide_delete(Some(put), tombstone.version);
         assert_eq!(decision, DeleteDecision::Superseded { version: 2 });
     }
@@ -259,9 +263,17 @@ mod tests {
             (Some(gone), 2, PutDecision::Store, DeleteDecision::AlreadyDeleted),
             (Some(gone), 3, PutDecision::Store, DeleteDecision::Delete),
         ] {
-            assert_eq!(decide_put(existing, version), put, "{existing:?} {version}");
+            assert_eq!(decide_put(existing, version, false), put, "{existing:?} {version}");
             assert_eq!(decide_delete(existing, version), delete, "{existing:?} {version}");
         }
+    }
+
+    #[test]
+    fn the_first_reference_to_a_block_takes_a_version_of_its_own() {
+        let there = Some(record(1, true, false));
+        assert_eq!(decide_put(there, 1, true), PutDecision::Superseded { version: 1 });
+        assert_eq!(decide_put(there, 2, true), PutDecision::AlreadyThere);
+        assert_eq!(decide_put(Some(record(1, true, true)), 1, true), PutDecision::AlreadyThere);
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl<D: Datastore + Clone> Files<D> {
         Key::of_path(path)?;
         self.make_parents(path).await?;
         let created = self.make_one(path).await?;
+        self.keep_parent(path).await?;
         self.remember(path);
         Ok(created)
     }
@@ -43,6 +44,17 @@ impl<D: Datastore + Clone> Files<D> {
             self.remember(directory);
         }
         Ok(())
+    }
+
+    /// After `path` was written: makes the directory that it is in again if it was removed meanwhile, here or through
+    /// another node, so that a file is never without a listing that shows it.
+    pub(super) async fn keep_parent(&self, path: &str) -> Result<(), FileError> {
+        let directory = parent(path);
+        if directory.is_empty() || self.is_directory(directory).await? {
+            return Ok(());
+        }
+        self.forget_directories();
+        self.make_parents(path).await
     }
 
     /// Whether a directory is at `path`; an error if a file is.

@@ -182,7 +182,21 @@ fn a_tree_is_put_with_few_requests() {
             async move { put(&files, &format!("a/b/c/{index}"), b"x").await.unwrap() }
         });
         join_all(puts).await;
-        assert_eq!(datastore.calls() - before, 100);
+        // The write, and a look whether the directory is still there.
+        assert_eq!(datastore.calls() - before, 200);
+    });
+}
+
+#[test]
+fn a_directory_removed_through_another_node_is_made_again_by_the_next_put() {
+    block_on(async {
+        let (datastore, here) = files();
+        let elsewhere = Files::new(datastore);
+        put(&here, "a/b/first", b"x").await.unwrap();
+        elsewhere.remove("a", RECURSIVE).await.unwrap();
+        put(&here, "a/b/second", b"x").await.unwrap();
+        assert_eq!(names(&elsewhere, "/").await, ["a"]);
+        assert_eq!(names(&elsewhere, "a/b").await, ["second"]);
     });
 }
 

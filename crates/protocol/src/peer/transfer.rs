@@ -238,6 +238,13 @@ impl<S: Store> Peer<S> {
         }
         let own = std::mem::take(&mut transfer.own);
         best.retain(|hash, (record, _)| own.get(hash).is_none_or(|mine| mine.merge(*record) != *mine));
+        for (hash, (record, _)) in &mut best {
+            // The first reference to a block takes a version of its own: see `decide_put`.
+            let is_first = |mine: &&BlockRecord| mine.version == record.version && mine.present && !mine.referenced;
+            if record.referenced && own.get(hash).as_ref().is_some_and(is_first) {
+                record.version = record.version.saturating_add(1);
+            }
+        }
         transfer.bytes_total = best.values().map(|(record, _)| u64::from(record.length)).sum();
         transfer.wanted = best;
         transfer.step = Step::Fetch;
@@ -287,7 +294,7 @@ impl<S: Store> Peer<S> {
 
     fn handle_fetched(&mut self, slot: SlotId, from: NodeId, record: Option<BlockRecord>, bytes: Option<bytes::Bytes>) {
         let Some(transfer) = self.transfers.get_mut(&slot) else { return };
-        let Some((record, bytes)) = record.zip(bytes) else {
+        let Some((_, bytes)) = record.zip(bytes) else {
             // Deleted since it was listed, or lost there: what was asked of this holder is looked for anew.
             transfer.has_failed = true;
             transfer.fetching.retain(|_, (_, holders)| holders.last() != Some(&from));
@@ -295,9 +302,7 @@ impl<S: Store> Peer<S> {
             return;
         };
         let hash = Hash::of(&bytes);
-        if !transfer.fetching.contains_key(&hash) {
-            return;
-        }
+        let Some((record, _)) = transfer.fetching.get(&hash).cloned() else { return };
         let command =
             BlockCommand::Put { slot, hash, bytes, version: record.version, referenced: record.referenced };
         self.command(command, CommandPurpose::Transfer { slot, of: Some(hash) });
