@@ -1,0 +1,12 @@
+//! The store of blocks: their content lies in the log, and is not kept in memory once it is durable.
+
+mod index;
+mod overlay;
+mod record;
+mod store;
+
+pub(crate) use index::BlockIndex;
+pub use store::{BlockStore, BlockTotals};
+
+#[cfg(test)]
+mod tests;

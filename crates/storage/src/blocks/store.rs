@@ -1,0 +1,275 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use difuse_blocks::{BlockRecord, DeleteDecision, PutDecision, decide_delete, decide_put};
+use difuse_keylog::StoreError;
+use difuse_types::{Hash, SlotId};
+
+use super::{
+    index::BlockIndex,
+    overlay::{BlockOverlay, Stored, find},
+    record::{LogRecord, content_location, encode, encode_with_content},
+};
+use crate::{
+    Statistics,
+    index::{Core, Layers, Pending},
+    log::{Checkpoint, FRAME_HEADER_BYTES},
+};
+
+/// How often a read looks again when a block is replaced or deleted under it.
+const READ_ATTEMPTS: usize = 3;
+
+/// The store of one node's blocks: a handle that can be cloned and used from many threads. All calls block; writes
+/// return when they are durable, and those that wait at the same time share a flush. When the last handle is dropped,
+/// everything is written, flushed and indexed.
+///
+/// Every call fails with [`StoreError::Failed`] after a failed write or flush, writes fail with [`StoreError::Full`]
+/// while the disk is full, and reads of damaged content fail with [`StoreError::Corrupt`].
+#[derive(Debug, Clone)]
+pub struct BlockStore {
+    shared: Arc<Shared>,
+}
+
+/// What a node holds in blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlockTotals {
+    /// Blocks, tombstones not among them.
+    pub blocks: u64,
+    /// Bytes of their content.
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    core: Arc<Core<BlockIndex>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.core.stop(false);
+    }
+}
+
+impl BlockStore {
+    pub(crate) fn new(core: Arc<Core<BlockIndex>>) -> Self {
+        Self { shared: Arc::new(Shared { core }) }
+    }
+
+    /// Stores a block whose content has this hash (which is not checked here), unless a record stands against it.
+    pub fn put(
+        &self,
+        slot: SlotId,
+        hash: Hash,
+        bytes: Bytes,
+        version: u64,
+        referenced: bool,
+    ) -> Result<PutDecision, StoreError> {
+        let crc = crc32fast::hash(&bytes);
+        let core = self.core();
+        let layers = core.lock_with_room()?;
+        let before = find(layers.newest_first(), &core.index, &hash)?;
+        let existing = before.as_ref().map(|before| before.record);
+        let decision = decide_put(existing, version, referenced);
+        let length = bytes.len() as u32;
+        let Some(record) =
+            record_after_put(existing, decision, BlockRecord { version, present: true, referenced, length })
+        else {
+            drop(layers);
+            return self.wait_for(before.map_or(0, |before| before.sequence)).map(|()| decision);
+        };
+        let end = match before.and_then(|before| before.location) {
+            Some(location) => self.append(layers, LogRecord::Set { slot, hash, record, content: Some(location) })?,
+            None => self.append_content(layers, slot, hash, record, bytes, crc)?,
+        };
+        self.wait_for(end)?;
+        self.forget_content(&hash, end);
+        Ok(decision)
+    }
+
+    /// What is recorded of a block; a tombstone is a record too.
+    pub fn stat(&self, hash: &Hash) -> Result<Option<BlockRecord>, StoreError> {
+        Ok(self.find(hash)?.map(|stored| stored.record))
+    }
+
+    /// A block's record and content; `None` if the content is not here.
+    pub fn read(&self, hash: &Hash) -> Result<Option<(BlockRecord, Bytes)>, StoreError> {
+        let mut found = self.find(hash)?;
+        for _ in 0..READ_ATTEMPTS {
+            let Some(Stored { record, location: Some(location), content, .. }) = found else { return Ok(None) };
+            if let Some(content) = content {
+                return Ok(Some((record, content)));
+            }
+            let read = self.core().files.read(location);
+            if read.is_ok() {
+                return read.map(|bytes| Some((record, bytes)));
+            }
+            // It may have been deleted, and its space freed, since it was found.
+            found = self.find(hash)?;
+            if found.as_ref().and_then(|stored| stored.location) == Some(location) {
+                return read.map(|bytes| Some((record, bytes)));
+            }
+        }
+        Err(StoreError::Failed(format!("block {hash} changes all the time")))
+    }
+
+    /// Marks a block as deleted unless a record stands against it. The space is freed later.
+    pub fn delete(&self, slot: SlotId, hash: Hash, version: u64) -> Result<DeleteDecision, StoreError> {
+        let core = self.core();
+        let layers = core.lock_with_room()?;
+        let before = find(layers.newest_first(), &core.index, &hash)?;
+        let decision = decide_delete(before.as_ref().map(|before| before.record), version);
+        if decision != DeleteDecision::Delete {
+            drop(layers);
+            return self.wait_for(before.map_or(0, |before| before.sequence)).map(|()| decision);
+        }
+        // Without the length, which a member that never had the block does not know: all tombstones are alike.
+        let record = BlockRecord { version, present: false, referenced: false, length: 0 };
+        let end = self.append(layers, LogRecord::Set { slot, hash, record, content: None })?;
+        self.wait_for(end).map(|()| decision)
+    }
+
+    /// At most `limit` records of a slot, tombstones among them, in the order of hashes, after `after`.
+    pub fn list(
+        &self,
+        slot: SlotId,
+        after: Option<Hash>,
+        limit: usize,
+    ) -> Result<Vec<(Hash, BlockRecord)>, StoreError> {
+        let core = self.core();
+        let mut found = BTreeMap::new();
+        let layers = core.lock();
+        let mut is_cleared = false;
+        for layer in layers.newest_first() {
+            if is_cleared {
+                break;
+            }
+            let is_wanted = |hash: &Hash| after.is_none_or(|after| *hash > after);
+            let entries = layer.entries.range(after.unwrap_or(Hash::ZERO)..);
+            let wanted = entries.filter(|(hash, stored)| stored.slot == slot && is_wanted(hash)).take(limit);
+            wanted.for_each(|(hash, stored)| {
+                found.entry(*hash).or_insert(stored.record);
+            });
+            is_cleared = layer.is_cleared(slot);
+        }
+        // The lock is kept, so that what moves to the index meanwhile is not listed as it was before.
+        if !is_cleared {
+            for (hash, record) in core.index.list(slot, after, limit)? {
+                found.entry(hash).or_insert(record);
+            }
+        }
+        drop(layers);
+        Ok(found.into_iter().take(limit).collect())
+    }
+
+    /// The wrapping sum of the digests of a slot's records.
+    pub fn digest(&self, slot: SlotId) -> Result<u128, StoreError> {
+        let core = self.core();
+        let layers = core.lock();
+        let known = layers.newest_first().find_map(|layer| layer.slots.get(&slot)).map(|slot| slot.totals);
+        Ok(known.map_or_else(|| core.index.totals(slot), Ok)?.digest)
+    }
+
+    /// Forgets all blocks and records of a slot. Their space is freed later.
+    pub fn clear_slot(&self, slot: SlotId) -> Result<(), StoreError> {
+        let layers = self.core().lock_with_room()?;
+        let end = self.append(layers, LogRecord::Clear(slot))?;
+        self.wait_for(end)
+    }
+
+    /// What there is in all slots.
+    pub fn totals(&self) -> Result<BlockTotals, StoreError> {
+        let core = self.core();
+        let layers = core.lock();
+        let mut slots: BTreeMap<_, _> = core.index.all_totals()?.into_iter().collect();
+        for layer in [layers.frozen.as_deref(), Some(&layers.active)].into_iter().flatten() {
+            slots.extend(layer.slots.iter().map(|(slot, overlay)| (*slot, overlay.totals)));
+        }
+        let sum = |sum: BlockTotals, totals: &super::overlay::SlotTotals| BlockTotals {
+            blocks: sum.blocks + totals.blocks,
+            bytes: sum.bytes + totals.bytes,
+        };
+        Ok(slots.values().fold(BlockTotals::default(), sum))
+    }
+
+    /// What was written since the store was opened.
+    pub fn statistics(&self) -> Statistics {
+        self.core().log.statistics()
+    }
+
+    /// Ends the store as if the process were killed: for tests.
+    #[doc(hidden)]
+    pub fn crash(self) {
+        self.core().stop(true);
+    }
+
+    pub(super) fn core(&self) -> &Core<BlockIndex> {
+        &self.shared.core
+    }
+
+    fn find(&self, hash: &Hash) -> Result<Option<Stored>, StoreError> {
+        let layers = self.core().lock();
+        find(layers.newest_first(), &self.core().index, hash)
+    }
+
+    fn append_content(
+        &self,
+        layers: Locked<'_>,
+        slot: SlotId,
+        hash: Hash,
+        record: BlockRecord,
+        bytes: Bytes,
+        crc: u32,
+    ) -> Result<u64, StoreError> {
+        let head = encode_with_content(slot, &hash, &record, crc);
+        let head_length = head.len();
+        let appended = self.core().log.append(head, bytes.clone())?;
+        let content = content_location(head_length - FRAME_HEADER_BYTES, appended.at, &bytes, crc);
+        let log_record = LogRecord::Set { slot, hash, record, content: Some(content) };
+        self.apply(layers, log_record, Some(bytes), appended.end)
+    }
+
+    fn append(&self, layers: Locked<'_>, log_record: LogRecord) -> Result<u64, StoreError> {
+        let appended = self.core().log.append(encode(&log_record), Bytes::new())?;
+        self.apply(layers, log_record, None, appended.end)
+    }
+
+    fn apply(
+        &self,
+        mut layers: Locked<'_>,
+        log_record: LogRecord,
+        content: Option<Bytes>,
+        end: Checkpoint,
+    ) -> Result<u64, StoreError> {
+        let core = self.core();
+        let Layers { active, frozen, .. } = &mut *layers;
+        let before = active.bytes();
+        if let Err(error) = active.apply(log_record, content, end, frozen.as_deref(), &core.index) {
+            core.log.poison(error.clone());
+            return Err(error);
+        }
+        core.added(layers, before);
+        Ok(end.sequence)
+    }
+
+    fn wait_for(&self, sequence: u64) -> Result<(), StoreError> {
+        self.core().log.wait_durable(sequence)
+    }
+
+    /// Durable content is read from its file.
+    fn forget_content(&self, hash: &Hash, sequence: u64) {
+        let mut layers = self.core().lock();
+        let stored = layers.active.entries.get_mut(hash);
+        if let Some(stored) = stored.filter(|stored| stored.sequence == sequence) {
+            stored.content = None;
+        }
+    }
+}
+
+/// The record to write, if any: a block that is there may still gain a version or a reference.
+fn record_after_put(existing: Option<BlockRecord>, decision: PutDecision, put: BlockRecord) -> Option<BlockRecord> {
+    let merged = existing.map_or(put, |existing| existing.merge(put));
+    let changes = !matches!(decision, PutDecision::Superseded { .. }) && existing != Some(merged);
+    changes.then_some(merged)
+}
+
+type Locked<'a> = std::sync::MutexGuard<'a, Layers<BlockOverlay>>;

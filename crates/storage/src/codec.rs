@@ -1,0 +1,367 @@
+//! The byte layout of what lies on disk: integers little-endian, byte strings and lists preceded by their length.
+
+use bytes::Bytes;
+use difuse_keylog::{
+    Ballot, Configuration, Head, Operation, Proposed, Register, SlotRecord, Term, Transaction, Value, ValueKind, Write,
+};
+use difuse_types::{Hash, Key, NodeId, OperationId, SlotId, WallTime};
+
+/// Version of the layout of a batch; the first byte of each.
+const BATCH_VERSION: u8 = 1;
+
+/// The bytes are not what this crate writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes cannot be decoded")]
+pub(crate) struct Malformed;
+
+/// Where the body of a transaction lies in an encoded batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BodyRange {
+    pub start: u32,
+    pub length: u32,
+    pub crc: u32,
+}
+
+/// Appends fields to a buffer.
+pub(crate) trait Encode {
+    fn put_u8(&mut self, value: u8);
+    fn put_u16(&mut self, value: u16);
+    fn put_u32(&mut self, value: u32);
+    fn put_u64(&mut self, value: u64);
+    fn put_framed(&mut self, bytes: &[u8]);
+}
+
+impl Encode for Vec<u8> {
+    fn put_u8(&mut self, value: u8) {
+        self.push(value);
+    }
+
+    fn put_u16(&mut self, value: u16) {
+        self.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn put_u32(&mut self, value: u32) {
+        self.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn put_u64(&mut self, value: u64) {
+        self.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn put_framed(&mut self, bytes: &[u8]) {
+        self.put_u32(bytes.len() as u32);
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Takes fields from the front of a buffer.
+pub(crate) struct Decoder {
+    bytes: Bytes,
+    total: usize,
+}
+
+impl Decoder {
+    pub fn new(bytes: Bytes) -> Self {
+        let total = bytes.len();
+        Self { bytes, total }
+    }
+
+    pub fn take(&mut self, length: usize) -> Result<Bytes, Malformed> {
+        if length > self.bytes.len() { Err(Malformed) } else { Ok(self.bytes.split_to(length)) }
+    }
+
+    pub fn take_array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        self.take(N)?[..].try_into().map_err(|_| Malformed)
+    }
+
+    pub fn take_u8(&mut self) -> Result<u8, Malformed> {
+        Ok(self.take_array::<1>()?[0])
+    }
+
+    pub fn take_u16(&mut self) -> Result<u16, Malformed> {
+        Ok(u16::from_le_bytes(self.take_array()?))
+    }
+
+    pub fn take_u32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.take_array()?))
+    }
+
+    pub fn take_u64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_le_bytes(self.take_array()?))
+    }
+
+    pub fn take_framed(&mut self) -> Result<Bytes, Malformed> {
+        let length = self.take_u32()?;
+        self.take(length as usize)
+    }
+
+    /// How many bytes were taken so far.
+    pub fn position(&self) -> usize {
+        self.total - self.bytes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub fn finish(self) -> Result<(), Malformed> {
+        if self.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}
+
+/// Decodes all of `bytes` with `take`.
+pub(crate) fn decode_all<T>(
+    bytes: Bytes,
+    take: impl FnOnce(&mut Decoder) -> Result<T, Malformed>,
+) -> Result<T, Malformed> {
+    let mut decoder = Decoder::new(bytes);
+    let value = take(&mut decoder)?;
+    decoder.finish()?;
+    Ok(value)
+}
+
+pub(crate) fn put_register(out: &mut Vec<u8>, register: &Register) {
+    put_term(out, &register.ballot.term);
+    out.put_u64(register.ballot.sequence);
+    out.put_u64(register.head.height);
+    out.extend_from_slice(register.head.hash.as_bytes());
+    out.put_u16(register.head.recent.len() as u16);
+    for operation in &register.head.recent {
+        out.extend_from_slice(&operation.0);
+    }
+}
+
+pub(crate) fn take_register(from: &mut Decoder) -> Result<Register, Malformed> {
+    let ballot = Ballot { term: take_term(from)?, sequence: from.take_u64()? };
+    let (height, hash) = (from.take_u64()?, Hash(from.take_array()?));
+    let count = from.take_u16()?;
+    let recent = (0..count).map(|_| from.take_array().map(OperationId)).collect::<Result<_, _>>()?;
+    Ok(Register { ballot, head: Head { height, hash, recent } })
+}
+
+fn put_term(out: &mut Vec<u8>, term: &Term) {
+    out.put_u64(term.epoch);
+    out.put_u64(term.number);
+    out.extend_from_slice(term.node.as_bytes());
+}
+
+fn take_term(from: &mut Decoder) -> Result<Term, Malformed> {
+    Ok(Term { epoch: from.take_u64()?, number: from.take_u64()?, node: NodeId(from.take_array()?) })
+}
+
+fn put_configuration(out: &mut Vec<u8>, configuration: &Configuration) {
+    out.put_u32(configuration.slot.0);
+    out.put_u64(configuration.epoch);
+    for group in [&configuration.members, &configuration.joint] {
+        out.put_u16(group.len() as u16);
+        for node in group {
+            out.extend_from_slice(node.as_bytes());
+        }
+    }
+    out.extend_from_slice(configuration.previous.as_bytes());
+}
+
+fn take_configuration(from: &mut Decoder) -> Result<Configuration, Malformed> {
+    let (slot, epoch) = (SlotId(from.take_u32()?), from.take_u64()?);
+    let (members, joint) = (take_nodes(from)?, take_nodes(from)?);
+    Ok(Configuration { slot, epoch, members, joint, previous: Hash(from.take_array()?) })
+}
+
+fn take_nodes(from: &mut Decoder) -> Result<Vec<NodeId>, Malformed> {
+    let count = from.take_u16()?;
+    (0..count).map(|_| from.take_array().map(NodeId)).collect()
+}
+
+pub(crate) fn put_slot_record(out: &mut Vec<u8>, record: &SlotRecord) {
+    put_configuration(out, &record.configuration);
+    put_term(out, &record.promised);
+    out.put_u8(u8::from(record.proposed.is_some()));
+    if let Some(proposed) = &record.proposed {
+        put_term(out, &proposed.term);
+        put_configuration(out, &proposed.configuration);
+    }
+}
+
+pub(crate) fn take_slot_record(from: &mut Decoder) -> Result<SlotRecord, Malformed> {
+    let (configuration, promised) = (take_configuration(from)?, take_term(from)?);
+    let proposed = match from.take_u8()? {
+        0 => None,
+        1 => Some(Proposed { term: take_term(from)?, configuration: take_configuration(from)? }),
+        _ => return Err(Malformed),
+    };
+    Ok(SlotRecord { configuration, promised, proposed })
+}
+
+/// A transaction without its key.
+fn put_body(out: &mut Vec<u8>, transaction: &Transaction) {
+    out.put_u64(transaction.height);
+    out.extend_from_slice(transaction.previous.as_bytes());
+    match &transaction.operation {
+        Operation::Delete => out.put_u8(0),
+        Operation::Set(value) => {
+            out.put_u8(match value.kind {
+                ValueKind::Inline => 1,
+                ValueKind::Inode => 2,
+            });
+            out.put_framed(&value.bytes);
+        }
+    }
+    out.extend_from_slice(transaction.author.as_bytes());
+    out.put_u64(transaction.time.0);
+    out.extend_from_slice(&transaction.operation_id.0);
+}
+
+/// The transaction of `key` whose body is next.
+pub(crate) fn take_body(key: &Key, from: &mut Decoder) -> Result<Transaction, Malformed> {
+    let (height, previous) = (from.take_u64()?, Hash(from.take_array()?));
+    let operation = match from.take_u8()? {
+        0 => Operation::Delete,
+        1 => Operation::Set(Value { kind: ValueKind::Inline, bytes: from.take_framed()? }),
+        2 => Operation::Set(Value { kind: ValueKind::Inode, bytes: from.take_framed()? }),
+        _ => return Err(Malformed),
+    };
+    let author = NodeId(from.take_array()?);
+    let time = WallTime(from.take_u64()?);
+    let operation_id = OperationId(from.take_array()?);
+    Ok(Transaction { key: key.clone(), height, previous, operation, author, time, operation_id })
+}
+
+/// Appends a batch to `out`; returns where each transaction's body lies, counted from `out`'s start when this was
+/// called.
+pub(crate) fn put_batch(out: &mut Vec<u8>, writes: &[Write]) -> Vec<BodyRange> {
+    let start = out.len();
+    let mut ranges = Vec::new();
+    out.put_u8(BATCH_VERSION);
+    for write in writes {
+        put_write(out, write, start, &mut ranges);
+    }
+    ranges
+}
+
+fn put_write(out: &mut Vec<u8>, write: &Write, start: usize, ranges: &mut Vec<BodyRange>) {
+    match write {
+        Write::Slot(record) => {
+            out.put_u8(1);
+            put_slot_record(out, record);
+        }
+        Write::Accept { slot, key, register, transactions } => {
+            out.put_u8(2);
+            out.put_u32(slot.0);
+            out.put_framed(key.encoded());
+            put_register(out, register);
+            out.put_u32(transactions.len() as u32);
+            for transaction in transactions {
+                let body = out.len();
+                put_body(out, transaction);
+                let (range_start, length) = ((body - start) as u32, (out.len() - body) as u32);
+                ranges.push(BodyRange { start: range_start, length, crc: crc32fast::hash(&out[body..]) });
+            }
+        }
+        Write::ClearSlot(slot) => {
+            out.put_u8(3);
+            out.put_u32(slot.0);
+        }
+        Write::Meta(name, value) => {
+            out.put_u8(if value.is_some() { 4 } else { 5 });
+            out.put_framed(name.as_bytes());
+            if let Some(value) = value {
+                out.put_framed(value);
+            }
+        }
+    }
+}
+
+/// Decodes a batch: its writes and where each transaction's body lies in `bytes`.
+pub(crate) fn take_batch(bytes: Bytes) -> Result<(Vec<Write>, Vec<BodyRange>), Malformed> {
+    let whole = bytes.clone();
+    let mut from = Decoder::new(bytes);
+    if from.take_u8()? != BATCH_VERSION {
+        return Err(Malformed);
+    }
+    let (mut writes, mut ranges) = (Vec::new(), Vec::new());
+    while !from.is_empty() {
+        writes.push(take_write(&mut from, &whole, &mut ranges)?);
+    }
+    Ok((writes, ranges))
+}
+
+fn take_write(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) -> Result<Write, Malformed> {
+    match from.take_u8()? {
+        1 => Ok(Write::Slot(take_slot_record(from)?)),
+        2 => take_accept(from, whole, ranges),
+        3 => Ok(Write::ClearSlot(SlotId(from.take_u32()?))),
+        4 => Ok(Write::Meta(take_name(from)?, Some(from.take_framed()?.to_vec()))),
+        5 => Ok(Write::Meta(take_name(from)?, None)),
+        _ => Err(Malformed),
+    }
+}
+
+fn take_accept(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) -> Result<Write, Malformed> {
+    let slot = SlotId(from.take_u32()?);
+    let key = Key::from_encoded(from.take_framed()?).map_err(|_| Malformed)?;
+    let register = take_register(from)?;
+    let count = from.take_u32()?;
+    let mut transactions = Vec::new();
+    for _ in 0..count {
+        let start = from.position();
+        transactions.push(take_body(&key, from)?);
+        let crc = crc32fast::hash(&whole[start..from.position()]);
+        ranges.push(BodyRange { start: start as u32, length: (from.position() - start) as u32, crc });
+    }
+    Ok(Write::Accept { slot, key, register, transactions })
+}
+
+fn take_name(from: &mut Decoder) -> Result<String, Malformed> {
+    String::from_utf8(from.take_framed()?.to_vec()).map_err(|_| Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use difuse_keylog::{Write, store::conformance};
+    use difuse_types::{Hash, SlotId};
+
+    use super::{put_batch, take_batch, take_body};
+
+    fn sample_batch() -> Vec<Write> {
+        let key = conformance::sample_keys().remove(3);
+        let transactions = conformance::sample_chain(&key, (0, Hash::ZERO), 6, 3);
+        let register = conformance::sample_register(&transactions, 4);
+        vec![
+            Write::Slot(conformance::sample_record(SlotId(7), 1)),
+            Write::Slot(conformance::sample_record(SlotId(8), 2)),
+            Write::Accept { slot: SlotId(9), key, register, transactions },
+            Write::ClearSlot(SlotId(3)),
+            Write::Meta("name".to_string(), Some(vec![1, 2])),
+            Write::Meta(String::new(), None),
+        ]
+    }
+
+    #[test]
+    fn batches_round_trip() {
+        let batch = sample_batch();
+        let mut bytes = vec![0xaa; 5];
+        let ranges = put_batch(&mut bytes, &batch);
+        let payload = bytes::Bytes::from(bytes).slice(5..);
+        let (decoded, found) = take_batch(payload.clone()).unwrap();
+        assert_eq!((&decoded, &found), (&batch, &ranges));
+        let Write::Accept { key, transactions, .. } = &batch[2] else { unreachable!() };
+        for (transaction, range) in transactions.iter().zip(ranges) {
+            let body = payload.slice(range.start as usize..(range.start + range.length) as usize);
+            assert_eq!(crc32fast::hash(&body), range.crc);
+            assert_eq!(take_body(key, &mut super::Decoder::new(body)).as_ref(), Ok(transaction));
+        }
+    }
+
+    #[test]
+    fn cut_or_changed_batches_are_no_panic() {
+        let mut bytes = Vec::new();
+        put_batch(&mut bytes, &sample_batch());
+        for length in 0..bytes.len() {
+            let _ = take_batch(bytes[..length].to_vec().into());
+            let mut changed = bytes.clone();
+            changed[length] ^= 0xff;
+            let _ = take_batch(changed.into());
+        }
+        assert!(take_batch(vec![2].into()).is_err(), "another version");
+    }
+}

@@ -1,0 +1,11 @@
+//! The store of keys: the log holds every batch; records that are not in the index yet are held in memory as well.
+
+mod index;
+mod overlay;
+mod store;
+
+pub(crate) use self::index::KeyIndex;
+pub use store::KeyStore;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! How the key store's index lies in its sled tree. The first byte of a key says what it is:
+//!
+//! | byte | key | value |
+//! |---|---|---|
+//! | 0 | – | checkpoint: segment, offset, sequence, whether an update was under way |
+//! | 1 | slot | slot record |
+//! | 2 | slot | digest, keys, bytes |
+//! | 3 | name | node value |
+//! | 4 | slot, encoded key | register; location of the head's body, if known |
+//! | 5 | slot, length of key, encoded key, height | location of the body of another transaction |
+//!
+//! Numbers in keys are big-endian, so that their order is that of the numbers; the registers of a slot are in the
+//! order of their encoded keys.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use difuse_keylog::{Register, SlotDigest, SlotRecord, StoreError, store::SlotSize};
+use difuse_types::{Key, KeyPrefix, SlotId};
+
+use super::overlay::{Below, EntryOverlay, Overlay, SlotOverlay, Totals};
+use crate::{
+    codec::{Decoder, Encode, Malformed, put_register, put_slot_record, take_batch, take_register, take_slot_record},
+    index::{Index, Replayed, decode, failed, put_location, take_location, undecodable, value},
+    log::Location,
+};
+
+const RECORD: u8 = 1;
+const TOTALS: u8 = 2;
+const META: u8 = 3;
+const REGISTER: u8 = 4;
+const LOCATION: u8 = 5;
+
+/// The index of keys.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyIndex {
+    tree: sled::Tree,
+}
+
+impl KeyIndex {
+    pub fn new(tree: sled::Tree) -> Self {
+        Self { tree }
+    }
+
+    pub fn record(&self, slot: SlotId) -> Result<Option<SlotRecord>, StoreError> {
+        value(&self.tree, &slot_key(RECORD, slot), take_slot_record)
+    }
+
+    pub fn records(&self) -> Result<Vec<SlotRecord>, StoreError> {
+        let pairs = self.tree.scan_prefix([RECORD]);
+        pairs.map(|pair| decode(&pair.map_err(failed)?.1, take_slot_record)).collect()
+    }
+
+    pub fn totals(&self, slot: SlotId) -> Result<Totals, StoreError> {
+        Ok(value(&self.tree, &slot_key(TOTALS, slot), take_totals)?.unwrap_or_default())
+    }
+
+    pub fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.tree.get(meta_key(name)).map_err(failed)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    pub fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
+        Ok(self.head(slot, key)?.map(|(register, _)| register))
+    }
+
+    /// A key's register and where its head's body lies, if that is not listed with the others.
+    fn head(&self, slot: SlotId, key: &Key) -> Result<Option<(Register, Option<Location>)>, StoreError> {
+        value(&self.tree, &register_key(slot, key.encoded()), take_head)
+    }
+
+    /// Where a transaction's body lies. The head comes first: an update lists a head with the others before it
+    /// replaces it.
+    pub fn location(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Location>, StoreError> {
+        let head = self.head(slot, key)?.filter(|(register, _)| register.head.height == height);
+        match head.and_then(|(_, location)| location) {
+            Some(location) => Ok(Some(location)),
+            None => value(&self.tree, &location_key(slot, key, height), take_location),
+        }
+    }
+
+    /// Where the transactions of a key from a height on lie.
+    pub fn locations_from(&self, slot: SlotId, key: &Key, height: u64) -> Result<BTreeMap<u64, Location>, StoreError> {
+        let mut found = self.listed_from(slot, key, height)?;
+        if let Some((register, Some(location))) = self.head(slot, key)?.filter(|(head, _)| head.head.height >= height) {
+            found.insert(register.head.height, location);
+        }
+        Ok(found)
+    }
+
+    fn listed_from(&self, slot: SlotId, key: &Key, height: u64) -> Result<BTreeMap<u64, Location>, StoreError> {
+        let range = location_key(slot, key, height)..=location_key(slot, key, u64::MAX);
+        self.tree.range(range).map(|pair| decode_location(&pair.map_err(failed)?)).collect()
+    }
+
+    /// The first `limit` registers of a slot whose encoded keys begin with `prefix` and are greater than `after`.
+    pub fn scan(
+        &self,
+        slot: SlotId,
+        prefix: &KeyPrefix,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Register)>, StoreError> {
+        let begin = match after {
+            // The least byte string after this one.
+            Some(after) if after.encoded() >= prefix => [&register_key(slot, after.encoded())[..], &[0]].concat(),
+            _ => register_key(slot, prefix),
+        };
+        let common = register_key(slot, prefix);
+        let mut found = Vec::new();
+        for pair in self.tree.range(begin..).take(limit) {
+            let (key, value) = pair.map_err(failed)?;
+            if !key.starts_with(&common) {
+                break;
+            }
+            let key = Key::from_encoded(Bytes::copy_from_slice(&key[5..])).map_err(|_| undecodable())?;
+            found.push((key, decode(&value, take_head)?.0));
+        }
+        Ok(found)
+    }
+
+    fn apply_slot(&self, slot: SlotId, overlay: &SlotOverlay) -> Result<(), StoreError> {
+        if overlay.cleared {
+            self.remove_prefix(&slot_key(REGISTER, slot))?;
+            self.remove_prefix(&slot_key(LOCATION, slot))?;
+        }
+        for entry in overlay.entries.values() {
+            self.apply_entry(slot, entry, overlay.cleared)?;
+        }
+        self.put(slot_key(TOTALS, slot), put_totals(&overlay.totals))
+    }
+
+    fn apply_entry(&self, slot: SlotId, entry: &EntryOverlay, is_cleared: bool) -> Result<(), StoreError> {
+        let key = &entry.key;
+        let before = if is_cleared { None } else { self.head(slot, key)? };
+        if entry.cuts && !is_cleared {
+            for height in self.listed_from(slot, key, entry.gone_from)?.into_keys() {
+                self.remove(&location_key(slot, key, height))?;
+            }
+        }
+        let head_height = entry.register.head.height;
+        let mut head_location = None;
+        let old_head = before.and_then(|(register, location)| Some((register.head.height, location?)));
+        let old_head = old_head.filter(|(height, _)| *height < entry.gone_from);
+        let new = entry.transactions.iter().map(|(transaction, location)| (transaction.height, *location));
+        for (height, location) in old_head.into_iter().chain(new) {
+            if height == head_height {
+                head_location = Some(location);
+            } else {
+                let mut out = Vec::with_capacity(16);
+                put_location(&mut out, location);
+                self.put(location_key(slot, key, height), out)?;
+            }
+        }
+        self.put(register_key(slot, key.encoded()), put_head(&entry.register, head_location))
+    }
+
+    fn remove_prefix(&self, prefix: &[u8]) -> Result<(), StoreError> {
+        for key in self.tree.scan_prefix(prefix).keys() {
+            self.remove(&key.map_err(failed)?)?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+        self.tree.insert(key, value).map(drop).map_err(failed)
+    }
+
+    fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
+        self.tree.remove(key).map(drop).map_err(failed)
+    }
+}
+
+impl Index for KeyIndex {
+    type Pending = Overlay;
+
+    fn tree(&self) -> &sled::Tree {
+        &self.tree
+    }
+
+    fn apply(&self, overlay: &Overlay) -> Result<Vec<Location>, StoreError> {
+        for (slot, record) in &overlay.records {
+            let mut out = Vec::new();
+            put_slot_record(&mut out, record);
+            self.put(slot_key(RECORD, *slot), out)?;
+        }
+        for (name, value) in &overlay.meta {
+            match value {
+                Some(value) => self.put(meta_key(name), value.clone())?,
+                None => self.remove(&meta_key(name))?,
+            }
+        }
+        for (slot, slot_overlay) in &overlay.slots {
+            self.apply_slot(*slot, slot_overlay)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn recompute_totals(&self, slot: SlotId) -> Result<(), StoreError> {
+        let mut totals = Totals::default();
+        for (key, register) in self.scan(slot, &KeyPrefix::new(), None, usize::MAX)? {
+            totals.digest = totals.digest.replace(&key, None, Some(&register));
+            totals.size.keys += 1;
+            let locations = self.locations_from(slot, &key, 0)?.into_values();
+            totals.size.bytes += locations.map(|location| u64::from(location.length)).sum::<u64>();
+        }
+        self.put(slot_key(TOTALS, slot), put_totals(&totals))
+    }
+
+    fn replay(&self, overlay: &mut Overlay, record: Replayed, is_ahead: bool) -> Result<bool, StoreError> {
+        let Ok((writes, ranges)) = take_batch(record.payload) else { return Ok(false) };
+        let below = Below { frozen: None, index: self, index_is_ahead: is_ahead };
+        overlay.apply(writes, &ranges, record.at, record.end, below)?;
+        Ok(true)
+    }
+}
+
+fn put_head(register: &Register, location: Option<Location>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160 + 16 * register.head.recent.len());
+    put_register(&mut out, register);
+    out.put_u8(u8::from(location.is_some()));
+    if let Some(location) = location {
+        put_location(&mut out, location);
+    }
+    out
+}
+
+fn take_head(from: &mut Decoder) -> Result<(Register, Option<Location>), Malformed> {
+    let register = take_register(from)?;
+    match from.take_u8()? {
+        0 => Ok((register, None)),
+        1 => Ok((register, Some(take_location(from)?))),
+        _ => Err(Malformed),
+    }
+}
+
+fn decode_location((key, value): &(sled::IVec, sled::IVec)) -> Result<(u64, Location), StoreError> {
+    let height = key.last_chunk().map(|height| u64::from_be_bytes(*height)).ok_or_else(undecodable)?;
+    Ok((height, decode(value, take_location)?))
+}
+
+fn put_totals(totals: &Totals) -> Vec<u8> {
+    let mut out = totals.digest.0.to_le_bytes().to_vec();
+    out.put_u64(totals.size.keys);
+    out.put_u64(totals.size.bytes);
+    out
+}
+
+fn take_totals(from: &mut Decoder) -> Result<Totals, Malformed> {
+    let digest = SlotDigest(u128::from_le_bytes(from.take_array()?));
+    Ok(Totals { digest, size: SlotSize { keys: from.take_u64()?, bytes: from.take_u64()? } })
+}
+
+fn slot_key(kind: u8, slot: SlotId) -> Vec<u8> {
+    let mut key = vec![kind];
+    key.extend_from_slice(&slot.0.to_be_bytes());
+    key
+}
+
+fn meta_key(name: &str) -> Vec<u8> {
+    [&[META], name.as_bytes()].concat()
+}
+
+fn register_key(slot: SlotId, encoded: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(5 + encoded.len());
+    key.push(REGISTER);
+    key.extend_from_slice(&slot.0.to_be_bytes());
+    key.extend_from_slice(encoded);
+    key
+}
+
+fn location_key(slot: SlotId, key: &Key, height: u64) -> Vec<u8> {
+    let encoded = key.encoded();
+    let mut out = Vec::with_capacity(15 + encoded.len());
+    out.push(LOCATION);
+    out.extend_from_slice(&slot.0.to_be_bytes());
+    out.extend_from_slice(&(encoded.len() as u16).to_be_bytes());
+    out.extend_from_slice(encoded);
+    out.extend_from_slice(&height.to_be_bytes());
+    out
+}

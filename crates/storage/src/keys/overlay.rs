@@ -1,0 +1,269 @@
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use bytes::Bytes;
+use difuse_keylog::{Register, SlotDigest, SlotRecord, StoreError, Transaction, Write, store::SlotSize};
+use difuse_types::{Key, SlotId};
+
+use super::index::KeyIndex;
+use crate::{
+    codec::BodyRange,
+    index::Pending,
+    log::{Checkpoint, Location, Position},
+};
+
+/// A guess of what an entry takes in memory besides its key and values.
+const ENTRY_BYTES: usize = 500;
+const TRANSACTION_BYTES: usize = 250;
+
+/// What a run of batches changed: the last state of everything that they touched.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    pub records: BTreeMap<SlotId, SlotRecord>,
+    pub meta: BTreeMap<String, Option<Vec<u8>>>,
+    pub slots: BTreeMap<SlotId, SlotOverlay>,
+    /// About what it takes in memory.
+    bytes: usize,
+    /// The log's end after the last batch in it.
+    end: Checkpoint,
+}
+
+/// What changed in a slot.
+#[derive(Debug)]
+pub(crate) struct SlotOverlay {
+    /// Nothing that lies below this overlay counts any more.
+    pub cleared: bool,
+    pub totals: Totals,
+    /// By encoded key.
+    pub entries: BTreeMap<Bytes, EntryOverlay>,
+}
+
+/// What changed of a key.
+#[derive(Debug)]
+pub(crate) struct EntryOverlay {
+    pub key: Key,
+    pub register: Register,
+    /// From this height on, no transaction that lies below this overlay counts any more.
+    pub gone_from: u64,
+    /// Whether there may be such transactions.
+    pub cuts: bool,
+    /// By height. (A map would take ten times the memory for the usual one.)
+    pub transactions: Vec<(Transaction, Location)>,
+}
+
+/// Digest and size of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Totals {
+    pub digest: SlotDigest,
+    pub size: SlotSize,
+}
+
+/// What lies below an overlay: perhaps another one, then the index.
+#[derive(Clone, Copy)]
+pub(crate) struct Below<'a> {
+    pub frozen: Option<&'a Overlay>,
+    pub index: &'a KeyIndex,
+    /// Whether the index may be ahead of the log: then what it says of a register's past does not count.
+    pub index_is_ahead: bool,
+}
+
+/// What an overlay knows of a thing.
+pub(crate) enum Known<T> {
+    /// This, or that it is not there.
+    Answer(Option<T>),
+    /// Ask below.
+    Unknown,
+}
+
+impl Pending for Overlay {
+    fn new(end: Checkpoint) -> Self {
+        let (records, meta, slots) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { records, meta, slots, bytes: 0, end }
+    }
+
+    fn end(&self) -> Checkpoint {
+        self.end
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn touched_slots(&self) -> Vec<SlotId> {
+        self.slots.keys().copied().collect()
+    }
+}
+
+impl Overlay {
+    pub fn register(&self, slot: SlotId, key: &Key) -> Known<Register> {
+        self.entry(slot, key, |entry| Known::Answer(Some(entry.register.clone())))
+    }
+
+    pub fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Known<Transaction> {
+        let found = self.entry(slot, key, |entry| match entry.transaction(height) {
+            Some((transaction, _)) => Known::Answer(Some(transaction.clone())),
+            None if height >= entry.gone_from => Known::Answer(None),
+            None => Known::Unknown,
+        });
+        match found {
+            Known::Unknown if self.is_cleared(slot) => Known::Answer(None),
+            found => found,
+        }
+    }
+
+    fn entry<T>(&self, slot: SlotId, key: &Key, find: impl FnOnce(&EntryOverlay) -> Known<T>) -> Known<T> {
+        let Some(overlay) = self.slots.get(&slot) else { return Known::Unknown };
+        match overlay.entries.get(key.encoded()) {
+            Some(entry) => find(entry),
+            None if overlay.cleared => Known::Answer(None),
+            None => Known::Unknown,
+        }
+    }
+
+    pub fn is_cleared(&self, slot: SlotId) -> bool {
+        self.slots.get(&slot).is_some_and(|overlay| overlay.cleared)
+    }
+
+    pub fn totals(&self, slot: SlotId) -> Option<Totals> {
+        self.slots.get(&slot).map(|overlay| overlay.totals)
+    }
+
+    /// Takes over a batch whose payload lies at `at` in the log, and after which the log ends at `end`.
+    pub fn apply(
+        &mut self,
+        writes: Vec<Write>,
+        ranges: &[BodyRange],
+        at: Position,
+        end: Checkpoint,
+        below: Below<'_>,
+    ) -> Result<(), StoreError> {
+        let mut ranges = ranges.iter();
+        self.end = end;
+        // Even an empty batch moves the log's end, which the index should learn.
+        self.bytes += 1;
+        for write in writes {
+            match write {
+                Write::Slot(record) => {
+                    self.bytes += ENTRY_BYTES;
+                    self.records.insert(record.configuration.slot, record);
+                }
+                Write::Accept { slot, key, register, transactions } => {
+                    let located = transactions.into_iter().zip(ranges.by_ref()).map(|(transaction, range)| {
+                        let at = Position { offset: at.offset + range.start, ..at };
+                        (transaction, Location { at, length: range.length, crc: range.crc })
+                    });
+                    self.accept(slot, key, register, located.collect(), below)?;
+                }
+                Write::ClearSlot(slot) => {
+                    let cleared = SlotOverlay { cleared: true, totals: Totals::default(), entries: BTreeMap::new() };
+                    self.slots.insert(slot, cleared);
+                    self.bytes += ENTRY_BYTES;
+                }
+                Write::Meta(name, value) => {
+                    self.bytes += ENTRY_BYTES + name.len() + value.as_ref().map_or(0, Vec::len);
+                    self.meta.insert(name, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(
+        &mut self,
+        slot: SlotId,
+        key: Key,
+        register: Register,
+        transactions: Vec<(Transaction, Location)>,
+        below: Below<'_>,
+    ) -> Result<(), StoreError> {
+        let before = match self.register(slot, &key) {
+            Known::Answer(before) => before,
+            Known::Unknown => below.register(slot, &key)?,
+        };
+        let above = register.head.height.saturating_add(1);
+        let gone_from = transactions.first().map_or(above, |(first, _)| above.min(first.height));
+        let cuts = before.as_ref().is_some_and(|before| gone_from <= before.head.height);
+        let removed_bytes = if cuts { self.bytes_from(slot, &key, gone_from, below)? } else { 0 };
+
+        let overlay = self.slot(slot, below)?;
+        let totals = &mut overlay.totals;
+        totals.digest = totals.digest.replace(&key, before.as_ref(), Some(&register));
+        totals.size.keys += u64::from(before.is_none());
+        let added_bytes: u64 = transactions.iter().map(|(_, location)| u64::from(location.length)).sum();
+        totals.size.bytes = totals.size.bytes.saturating_sub(removed_bytes) + added_bytes;
+
+        let mut bytes = added_bytes as usize + TRANSACTION_BYTES * transactions.len();
+        let entry = overlay.entries.entry(key.encoded().clone()).or_insert_with(|| {
+            bytes += ENTRY_BYTES + key.encoded().len() + 16 * register.head.recent.len();
+            let (register, transactions) = (register.clone(), Vec::new());
+            EntryOverlay { key, register, gone_from, cuts: below.index_is_ahead, transactions }
+        });
+        entry.register = register;
+        entry.gone_from = entry.gone_from.min(gone_from);
+        entry.cuts |= cuts;
+        entry.transactions.truncate(entry.count_below(gone_from));
+        entry.transactions.extend(transactions);
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// The bytes of a key's transactions from a height on.
+    fn bytes_from(&self, slot: SlotId, key: &Key, height: u64, below: Below<'_>) -> Result<u64, StoreError> {
+        let mut lengths: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut hidden_from = u64::MAX;
+        for overlay in [Some(self), below.frozen].into_iter().flatten() {
+            let slot_overlay = overlay.slots.get(&slot);
+            if let Some(entry) = slot_overlay.and_then(|overlay| overlay.entries.get(key.encoded())) {
+                let above = entry.transactions[entry.count_below(height)..].iter();
+                let counted = above.map(|(transaction, location)| (transaction.height, location.length));
+                lengths.extend(counted.filter(|(height, _)| *height < hidden_from));
+                hidden_from = hidden_from.min(entry.gone_from);
+            }
+            if overlay.is_cleared(slot) {
+                return Ok(lengths.into_values().map(u64::from).sum());
+            }
+        }
+        for (height, location) in below.index.locations_from(slot, key, height)? {
+            if height < hidden_from {
+                lengths.entry(height).or_insert(location.length);
+            }
+        }
+        Ok(lengths.into_values().map(u64::from).sum())
+    }
+
+    fn slot(&mut self, slot: SlotId, below: Below<'_>) -> Result<&mut SlotOverlay, StoreError> {
+        match self.slots.entry(slot) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let totals = below.totals(slot)?;
+                Ok(unknown.insert(SlotOverlay { cleared: false, totals, entries: BTreeMap::new() }))
+            }
+        }
+    }
+}
+
+impl EntryOverlay {
+    /// How many transactions are below a height.
+    fn count_below(&self, height: u64) -> usize {
+        self.transactions.partition_point(|(transaction, _)| transaction.height < height)
+    }
+
+    fn transaction(&self, height: u64) -> Option<&(Transaction, Location)> {
+        self.transactions.get(self.count_below(height)).filter(|(transaction, _)| transaction.height == height)
+    }
+}
+
+impl Below<'_> {
+    fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
+        match self.frozen.map_or(Known::Unknown, |frozen| frozen.register(slot, key)) {
+            Known::Answer(register) => Ok(register),
+            Known::Unknown => self.index.register(slot, key),
+        }
+    }
+
+    fn totals(&self, slot: SlotId) -> Result<Totals, StoreError> {
+        match self.frozen.and_then(|frozen| frozen.totals(slot)) {
+            Some(totals) => Ok(totals),
+            None => self.index.totals(slot),
+        }
+    }
+}

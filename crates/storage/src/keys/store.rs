@@ -1,0 +1,190 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use difuse_keylog::{
+    Register, SlotDigest, SlotRecord, Store, StoreError, Transaction, Write, WriteSequence, store::SlotSize,
+};
+use difuse_types::{Key, KeyPrefix, SlotId};
+
+use super::{
+    index::KeyIndex,
+    overlay::{Below, Known, Overlay, Totals},
+};
+use crate::{
+    Statistics,
+    codec::{decode_all, put_batch, take_body},
+    index::{Core, Layers, Pending},
+    log::FRAME_HEADER_BYTES,
+};
+
+/// The store of one node's keys. Dropping it writes, flushes and indexes everything.
+#[derive(Debug)]
+pub struct KeyStore {
+    pub(super) core: Arc<Core<KeyIndex>>,
+}
+
+impl KeyStore {
+    pub(crate) fn new(core: Arc<Core<KeyIndex>>) -> Self {
+        Self { core }
+    }
+
+    /// Waits until the batch `sequence` is durable. Fails when the disk is full (the batch may still become durable
+    /// later) or after a failure.
+    pub fn wait_durable(&self, sequence: WriteSequence) -> Result<(), StoreError> {
+        self.core.log.wait_durable(sequence.0)
+    }
+
+    /// The last batch written, or found at start.
+    pub fn written(&self) -> WriteSequence {
+        WriteSequence(self.core.log.end().sequence)
+    }
+
+    /// What was written since the store was opened.
+    pub fn statistics(&self) -> Statistics {
+        self.core.log.statistics()
+    }
+
+    /// Ends the store as if the process were killed: for tests.
+    #[doc(hidden)]
+    pub fn crash(self) {
+        self.core.stop(true);
+    }
+
+    fn find<T>(&self, find: impl Fn(&Overlay) -> Known<T>) -> Known<T> {
+        let layers = self.core.lock();
+        let mut answers = layers.newest_first().map(find);
+        answers.find(|known| matches!(known, Known::Answer(_))).unwrap_or(Known::Unknown)
+    }
+
+    fn totals(&self, slot: SlotId) -> Result<Totals, StoreError> {
+        let known = self.core.lock().newest_first().find_map(|overlay| overlay.totals(slot));
+        known.map_or_else(|| self.core.index.totals(slot), Ok)
+    }
+}
+
+impl Drop for KeyStore {
+    fn drop(&mut self) {
+        self.core.stop(false);
+    }
+}
+
+impl Store for KeyStore {
+    fn slot(&self, slot: SlotId) -> Result<Option<SlotRecord>, StoreError> {
+        let known = self.core.lock().newest_first().find_map(|overlay| overlay.records.get(&slot).cloned());
+        known.map_or_else(|| self.core.index.record(slot), |record| Ok(Some(record)))
+    }
+
+    fn slots(&self) -> Result<Vec<SlotRecord>, StoreError> {
+        let mut records: BTreeMap<_, _> = BTreeMap::new();
+        {
+            let layers = self.core.lock();
+            for (slot, record) in layers.newest_first().flat_map(|overlay| &overlay.records) {
+                records.entry(*slot).or_insert_with(|| record.clone());
+            }
+        }
+        for record in self.core.index.records()? {
+            records.entry(record.configuration.slot).or_insert(record);
+        }
+        Ok(records.into_values().collect())
+    }
+
+    fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
+        let known = self.find(|overlay| overlay.register(slot, key));
+        match known {
+            Known::Answer(register) => Ok(register),
+            Known::Unknown => self.core.index.register(slot, key),
+        }
+    }
+
+    fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError> {
+        let known = self.find(|overlay| overlay.transaction(slot, key, height));
+        if let Known::Answer(transaction) = known {
+            return Ok(transaction);
+        }
+        let Some(location) = self.core.index.location(slot, key, height)? else { return Ok(None) };
+        let body = self.core.files.read(location)?;
+        let transaction = decode_all(body, |from| take_body(key, from)).ok();
+        let transaction = transaction.filter(|transaction| transaction.height == height);
+        transaction.map(Some).ok_or_else(|| {
+            let path = self.core.files.path(location.at.segment);
+            let offset = location.at.offset;
+            StoreError::Corrupt(format!("{} at offset {offset}: no transaction {height}", path.display()))
+        })
+    }
+
+    fn scan(
+        &self,
+        slot: SlotId,
+        prefix: &KeyPrefix,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Register)>, StoreError> {
+        let mut found = BTreeMap::new();
+        let cleared = {
+            let layers = self.core.lock();
+            merge_overlays(&layers, slot, prefix, after, limit, &mut found)
+        };
+        if !cleared {
+            for (key, register) in self.core.index.scan(slot, prefix, after, limit)? {
+                found.entry(key).or_insert(register);
+            }
+        }
+        Ok(found.into_iter().take(limit).collect())
+    }
+
+    fn digest(&self, slot: SlotId) -> Result<SlotDigest, StoreError> {
+        Ok(self.totals(slot)?.digest)
+    }
+
+    fn size(&self, slot: SlotId) -> Result<SlotSize, StoreError> {
+        Ok(self.totals(slot)?.size)
+    }
+
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let known = self.core.lock().newest_first().find_map(|overlay| overlay.meta.get(name).cloned());
+        known.map_or_else(|| self.core.index.meta(name), Ok)
+    }
+
+    fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError> {
+        let mut head = vec![0; FRAME_HEADER_BYTES];
+        let ranges = put_batch(&mut head, &writes);
+        let core = &self.core;
+        let mut layers = core.lock_with_room()?;
+        let appended = core.log.append(head, Bytes::new())?;
+        let Layers { active, frozen, .. } = &mut *layers;
+        let before = active.bytes();
+        let below = Below { frozen: frozen.as_deref(), index: &core.index, index_is_ahead: false };
+        if let Err(error) = active.apply(writes, &ranges, appended.at, appended.end, below) {
+            core.log.poison(error.clone());
+            return Err(error);
+        }
+        core.added(layers, before);
+        Ok(WriteSequence(appended.end.sequence))
+    }
+}
+
+/// Adds the first `limit` fitting registers of each overlay, the newest of each key; whether nothing below counts.
+fn merge_overlays(
+    layers: &Layers<Overlay>,
+    slot: SlotId,
+    prefix: &KeyPrefix,
+    after: Option<&Key>,
+    limit: usize,
+    found: &mut BTreeMap<Key, Register>,
+) -> bool {
+    let after = after.map(Key::encoded);
+    for overlay in layers.newest_first().filter_map(|overlay| overlay.slots.get(&slot)) {
+        let start = after.filter(|after| *after > prefix).unwrap_or(prefix);
+        let entries = overlay.entries.range::<Bytes, _>(start..).map(|(_, entry)| entry);
+        let fitting = entries
+            .take_while(|entry| entry.key.encoded().starts_with(prefix))
+            .filter(|entry| after.is_none_or(|after| entry.key.encoded() > after));
+        for entry in fitting.take(limit) {
+            found.entry(entry.key.clone()).or_insert_with(|| entry.register.clone());
+        }
+        if overlay.cleared {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,396 @@
+use std::{
+    fs::{self, OpenOptions},
+    io::{BufRead, BufReader},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use difuse_keylog::{Register, Store, StoreError, Transaction, Write, WriteSequence, store::conformance};
+use difuse_types::{Hash, Key, SlotId};
+use tempfile::TempDir;
+
+use super::KeyStore;
+use crate::{
+    OpenError, Options, Storage,
+    index::{Index, put_checkpoint},
+    log::Checkpoint,
+};
+
+const SLOT: SlotId = SlotId(5);
+
+/// Small bounds, so that segments roll and the index is updated often.
+fn small() -> Options {
+    Options {
+        reserve_bytes: 0,
+        key_segment_bytes: 16 << 10,
+        block_segment_bytes: 64 << 10,
+        index_cache_bytes: 4 << 20,
+        index_after_bytes: 8 << 10,
+        index_after: Duration::from_millis(20),
+        unindexed_bytes_max: 64 << 10,
+        queued_bytes_max: 32 << 10,
+    }
+}
+
+/// As [`small`], but nothing goes to the index before the store is closed.
+fn unindexed() -> Options {
+    Options {
+        index_after_bytes: usize::MAX,
+        index_after: Duration::from_secs(3600),
+        unindexed_bytes_max: usize::MAX,
+        ..small()
+    }
+}
+
+fn open_unindexed(path: &Path) -> KeyStore {
+    Storage::open(path, &unindexed(), Box::new(|_| {})).unwrap().keys
+}
+
+fn open(path: &Path) -> Result<KeyStore, OpenError> {
+    Storage::open(path, &small(), Box::new(|_| {})).map(|opened| opened.keys)
+}
+
+/// A key that is written again and again: batch `n` adds height `n`.
+fn extend(key: &Key, last: Option<&Transaction>) -> (Transaction, Write) {
+    let parent = last.map_or((0, Hash::ZERO), |last| (last.height, last.hash()));
+    let transaction = conformance::sample_chain(key, parent, 1, 1).remove(0);
+    let register: Register = conformance::sample_register(std::slice::from_ref(&transaction), 1);
+    let write = Write::Accept { slot: SLOT, key: key.clone(), register, transactions: vec![transaction.clone()] };
+    (transaction, write)
+}
+
+fn key() -> Key {
+    Key::new(b"counter").unwrap()
+}
+
+/// Writes batches that extend one key, each flushed by itself, and returns the whole chain.
+fn write_chain(store: &mut KeyStore, length: u64) -> Vec<Transaction> {
+    let mut chain: Vec<Transaction> = Vec::new();
+    for _ in 0..length {
+        let (transaction, write) = extend(&key(), chain.last());
+        chain.push(transaction);
+        let sequence = store.write(vec![write]).unwrap();
+        store.wait_durable(sequence).unwrap();
+    }
+    chain
+}
+
+fn assert_chain(store: &KeyStore, chain: &[Transaction]) {
+    assert_eq!(store.register(SLOT, &key()).unwrap().map(|found| found.head.height), Some(chain.len() as u64));
+    for transaction in chain {
+        assert_eq!(store.transaction(SLOT, &key(), transaction.height).as_ref(), Ok(&Some(transaction.clone())));
+    }
+    assert_eq!(store.transaction(SLOT, &key(), chain.len() as u64 + 1), Ok(None));
+}
+
+fn segments(path: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(path.join("keys")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn flip_bit(file: &Path, offset: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(file).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], offset).unwrap();
+}
+
+/// A store that is opened on a directory of its own, and goes with it.
+struct Owned {
+    store: Option<KeyStore>,
+    directory: TempDir,
+}
+
+impl Owned {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { store: Some(open(directory.path()).unwrap()), directory }
+    }
+
+    fn store(&self) -> &KeyStore {
+        self.store.as_ref().unwrap()
+    }
+
+    fn reopen(mut self, crash: bool) -> Self {
+        let store = self.store.take().unwrap();
+        if crash {
+            store.crash()
+        } else {
+            drop(store)
+        }
+        self.store = Some(open(self.directory.path()).unwrap());
+        self
+    }
+}
+
+impl Store for Owned {
+    fn slot(&self, slot: SlotId) -> Result<Option<difuse_keylog::SlotRecord>, StoreError> {
+        self.store().slot(slot)
+    }
+    fn slots(&self) -> Result<Vec<difuse_keylog::SlotRecord>, StoreError> {
+        self.store().slots()
+    }
+    fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
+        self.store().register(slot, key)
+    }
+    fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError> {
+        self.store().transaction(slot, key, height)
+    }
+    fn scan(
+        &self,
+        slot: SlotId,
+        prefix: &difuse_types::KeyPrefix,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Register)>, StoreError> {
+        self.store().scan(slot, prefix, after, limit)
+    }
+    fn digest(&self, slot: SlotId) -> Result<difuse_keylog::SlotDigest, StoreError> {
+        self.store().digest(slot)
+    }
+    fn size(&self, slot: SlotId) -> Result<difuse_keylog::store::SlotSize, StoreError> {
+        self.store().size(slot)
+    }
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store().meta(name)
+    }
+    fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError> {
+        self.store.as_mut().unwrap().write(writes)
+    }
+}
+
+#[test]
+fn conforms() {
+    conformance::check_all(Owned::new);
+}
+
+#[test]
+fn conforms_across_restarts_and_crashes() {
+    let flush = |owned: &mut Owned| owned.store().wait_durable(owned.store().written()).unwrap();
+    conformance::check_persistent(Owned::new, flush, Owned::reopen);
+}
+
+#[test]
+fn replays_across_segments_what_the_index_never_saw() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open_unindexed(directory.path());
+    let chain = write_chain(&mut store, 200);
+    store.crash();
+    assert!(segments(directory.path()).len() > 3, "the chain spans segments");
+    let store = open(directory.path()).unwrap();
+    assert_eq!(store.written(), WriteSequence(200));
+    assert_chain(&store, &chain);
+}
+
+#[test]
+fn an_interrupted_update_of_the_index_is_repaired() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open_unindexed(directory.path());
+    let chain = write_chain(&mut store, 30);
+    let (digest, size) = (store.digest(SLOT).unwrap(), store.size(SLOT).unwrap());
+    {
+        let layers = store.core.lock();
+        put_checkpoint(store.core.index.tree(), Checkpoint::START, true).unwrap();
+        store.core.index.apply(&layers.active).unwrap();
+    }
+    store.crash();
+    let store = open(directory.path()).unwrap();
+    assert_chain(&store, &chain);
+    assert_eq!((store.digest(SLOT), store.size(SLOT)), (Ok(digest), Ok(size)));
+}
+
+#[test]
+fn a_torn_tail_is_cut_off() {
+    for torn in [1u64, 20, 60] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open_unindexed(directory.path());
+        let mut chain = write_chain(&mut store, 8);
+        store.crash();
+        let last = segments(directory.path()).pop().unwrap();
+        let file = OpenOptions::new().write(true).open(last).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.set_len(length - torn).unwrap();
+        drop(file);
+        let mut store = open(directory.path()).unwrap();
+        chain.truncate(7);
+        assert_chain(&store, &chain);
+        let (transaction, write) = extend(&key(), chain.last());
+        chain.push(transaction);
+        assert_eq!(store.write(vec![write]), Ok(WriteSequence(8)));
+        drop(store);
+        assert_chain(&open(directory.path()).unwrap(), &chain);
+    }
+}
+
+#[test]
+fn damage_in_the_middle_is_an_error_that_names_the_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open_unindexed(directory.path());
+    write_chain(&mut store, 8);
+    store.crash();
+    let file = segments(directory.path()).pop().unwrap();
+    flip_bit(&file, 24 + 100);
+    match open(directory.path()) {
+        Err(OpenError::Corrupt { path, offset, .. }) => assert_eq!((path, offset), (file.clone(), 24)),
+        other => panic!("expected damage to be found, got {other:?}"),
+    }
+    flip_bit(&file, 24 + 100);
+    assert!(open(directory.path()).is_ok());
+}
+
+#[test]
+fn damage_of_an_indexed_body_is_found_when_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path()).unwrap();
+    let chain = write_chain(&mut store, 1);
+    drop(store);
+    flip_bit(&segments(directory.path())[0], 24 + 250);
+    let store = open(directory.path()).unwrap();
+    assert_eq!(store.register(SLOT, &key()).unwrap().unwrap().head.hash, chain[0].hash());
+    assert!(matches!(store.transaction(SLOT, &key(), 1), Err(StoreError::Corrupt(_))));
+}
+
+#[test]
+fn batches_that_wait_share_a_flush() {
+    const BATCHES: u64 = 2000;
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open_unindexed(directory.path());
+    for _ in 0..BATCHES {
+        store.write(vec![Write::Meta("name".to_string(), Some(vec![1]))]).unwrap();
+    }
+    store.wait_durable(WriteSequence(BATCHES)).unwrap();
+    let statistics = store.statistics();
+    assert_eq!(statistics.records_written, BATCHES);
+    assert!(statistics.flushes < BATCHES, "{statistics:?}");
+}
+
+#[test]
+fn a_directory_is_opened_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    assert!(matches!(open(directory.path()), Err(OpenError::InUse { .. })));
+    drop(store);
+    open(directory.path()).unwrap();
+}
+
+#[test]
+fn nothing_is_written_after_a_failed_write() {
+    const EIO: i32 = 5;
+    let directory = tempfile::tempdir().unwrap();
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let seen = reports.clone();
+    let on_durable = Box::new(move |report| seen.lock().unwrap().push(report));
+    let mut store = Storage::open(directory.path(), &small(), on_durable).unwrap().keys;
+    let chain = write_chain(&mut store, 2);
+    store.core.log.inject(EIO);
+    let (_, write) = extend(&key(), chain.last());
+    let sequence = store.write(vec![write.clone()]).unwrap();
+    assert!(matches!(store.wait_durable(sequence), Err(StoreError::Failed(_))));
+    for _ in 0..2 {
+        assert!(matches!(store.write(vec![write.clone()]), Err(StoreError::Failed(_))));
+    }
+    assert_eq!(store.transaction(SLOT, &key(), 1), Ok(Some(chain[0].clone())), "reads go on");
+    drop(store);
+    let reports = reports.lock().unwrap();
+    assert_eq!(reports[..2], [Ok(WriteSequence(1)), Ok(WriteSequence(2))]);
+    assert!(reports.len() == 3 && matches!(reports[2], Err(StoreError::Failed(_))), "{reports:?}");
+    assert_chain(&open(directory.path()).unwrap(), &chain);
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_room() {
+    const ENOSPC: i32 = 28;
+    let directory = tempfile::tempdir().unwrap();
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let seen = reports.clone();
+    let on_durable = Box::new(move |report| seen.lock().unwrap().push(report));
+    let mut store = Storage::open(directory.path(), &small(), on_durable).unwrap().keys;
+    let mut chain = write_chain(&mut store, 2);
+    store.core.log.inject(ENOSPC);
+    let (transaction, write) = extend(&key(), chain.last());
+    chain.push(transaction);
+    let sequence = store.write(vec![write]).unwrap();
+    assert!(matches!(store.wait_durable(sequence), Err(StoreError::Full(_))));
+    assert_chain(&store, &chain);
+    store.core.log.wait_durable_through_full(sequence.0).unwrap();
+    let next = extend(&key(), chain.last());
+    chain.push(next.0);
+    store.write(vec![next.1]).unwrap();
+    drop(store);
+    let reports = reports.lock().unwrap();
+    assert!(matches!(reports[2], Err(StoreError::Full(_))), "{reports:?}");
+    assert_eq!(reports[3..], [Ok(WriteSequence(3)), Ok(WriteSequence(4))]);
+    assert_chain(&open(directory.path()).unwrap(), &chain);
+}
+
+#[test]
+fn the_reserve_is_kept_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { reserve_bytes: u64::MAX, ..small() };
+    let mut store = Storage::open(directory.path(), &options, Box::new(|_| {})).unwrap().keys;
+    assert!(matches!(store.write(vec![Write::ClearSlot(SLOT)]), Err(StoreError::Full(_))));
+    assert_eq!(store.slots(), Ok(Vec::new()));
+}
+
+const CHILD_DIRECTORY: &str = "DIFUSE_STORAGE_TEST_CHILD";
+
+/// Not a test of its own: what the test below runs in another process. It writes until it is killed and prints every
+/// sequence that is durable.
+#[test]
+fn child_that_writes_until_it_is_killed() {
+    let Some(path) = std::env::var_os(CHILD_DIRECTORY) else { return };
+    let mut store =
+        Storage::open(Path::new(&path), &small(), Box::new(|report| println!("durable {}", report.unwrap().0)))
+            .unwrap()
+            .keys;
+    let height = store.register(SLOT, &key()).unwrap().map_or(0, |register| register.head.height);
+    let mut last = (height > 0).then(|| store.transaction(SLOT, &key(), height).unwrap().unwrap());
+    loop {
+        let (transaction, write) = extend(&key(), last.as_ref());
+        last = Some(transaction);
+        store.write(vec![write]).unwrap();
+    }
+}
+
+#[test]
+fn what_was_durable_survives_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut durable = 0;
+    for round in 1..=3 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "keys::tests::child_that_writes_until_it_is_killed", "--nocapture"])
+            .env(CHILD_DIRECTORY, directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut killed = false;
+        for line in lines.map_while(Result::ok) {
+            if let Some(sequence) = line.split("durable ").nth(1).and_then(|text| text.trim().parse::<u64>().ok()) {
+                durable = durable.max(sequence);
+            }
+            if durable >= 700 * round && !killed {
+                child.kill().unwrap();
+                killed = true;
+            }
+        }
+        child.wait().unwrap();
+        assert!(killed, "round {round}: the child ended by itself");
+        let store = open(directory.path()).unwrap();
+        let head = store.register(SLOT, &key()).unwrap().unwrap().head;
+        assert!(head.height >= durable, "round {round}: {durable} was durable, {} is there", head.height);
+        let chain: Vec<_> =
+            (1..=head.height).map(|height| store.transaction(SLOT, &key(), height).unwrap().unwrap()).collect();
+        let hash = difuse_keylog::verify_chain(&key(), (0, Hash::ZERO), &chain);
+        assert_eq!(hash, Ok(head.hash), "round {round}");
+        assert_eq!(store.size(SLOT).unwrap().keys, 1);
+        let expected = store.register(SLOT, &key()).unwrap();
+        let digest = difuse_keylog::SlotDigest::default().replace(&key(), None, expected.as_ref());
+        assert_eq!(store.digest(SLOT), Ok(digest), "round {round}");
+        durable = head.height;
+    }
+}

@@ -1,0 +1,131 @@
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use difuse_keylog::StoreError;
+
+use super::{
+    Location,
+    frame::{SEGMENT_HEADER_BYTES, SegmentHeader},
+};
+
+/// Open files kept for reading.
+const OPEN_FILES_MAX: usize = 64;
+const EXTENSION: &str = "segment";
+
+/// The segment files of one log: named by number, from 1.
+#[derive(Debug)]
+pub(crate) struct SegmentFiles {
+    directory: PathBuf,
+    open: Mutex<BTreeMap<u32, Arc<File>>>,
+}
+
+impl SegmentFiles {
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory, open: Mutex::new(BTreeMap::new()) }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub fn path(&self, number: u32) -> PathBuf {
+        self.directory.join(format!("{number:08}.{EXTENSION}"))
+    }
+
+    /// The numbers of the segments that there are, in order.
+    pub fn numbers(&self) -> io::Result<Vec<u32>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u32>().ok());
+            numbers.extend(stem.filter(|_| path.extension().is_some_and(|extension| extension == EXTENSION)));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// A new segment, durably there with its header; replaces what a failed attempt left.
+    pub(super) fn create(&self, number: u32, salt: u32) -> io::Result<File> {
+        let path = self.path(number);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        file.write_all_at(&SegmentHeader { number, salt }.encode(), 0)?;
+        file.sync_data()?;
+        File::open(&self.directory)?.sync_all()?;
+        Ok(file)
+    }
+
+    /// An existing segment, to be written on.
+    pub(super) fn open_for_writing(&self, number: u32) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(self.path(number))
+    }
+
+    /// The bytes at `location`, checked.
+    pub fn read(&self, location: Location) -> Result<Bytes, StoreError> {
+        let segment = location.at.segment;
+        let damaged = |what: &dyn std::fmt::Display| {
+            let path = self.path(segment);
+            StoreError::Corrupt(format!("{} at offset {}: {what}", path.display(), location.at.offset))
+        };
+        let file = self.file(segment).map_err(|error| damaged(&error))?;
+        let mut bytes = vec![0; location.length as usize];
+        match file.read_exact_at(&mut bytes, u64::from(location.at.offset)) {
+            Ok(()) if crc32fast::hash(&bytes) == location.crc => Ok(bytes.into()),
+            Ok(()) => Err(damaged(&"the checksum is wrong")),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged(&"the file ends too early")),
+            Err(error) => Err(StoreError::Failed(format!("{}: {error}", self.path(segment).display()))),
+        }
+    }
+
+    /// Gives the space of a range of a segment back to the file system, in whole pages; reads give zeros there.
+    pub fn punch_hole(&self, location: Location) -> io::Result<()> {
+        const PAGE: u64 = 4096;
+        let start = u64::from(location.at.offset).next_multiple_of(PAGE);
+        let end = (u64::from(location.at.offset) + u64::from(location.length)) / PAGE * PAGE;
+        if start >= end {
+            return Ok(());
+        }
+        let file = self.open_for_writing(location.at.segment)?;
+        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&file, flags, start, end - start)?)
+    }
+
+    fn file(&self, number: u32) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(&number) {
+            return Ok(file.clone());
+        }
+        if open.len() >= OPEN_FILES_MAX {
+            open.pop_first();
+        }
+        let file = Arc::new(File::open(self.path(number))?);
+        open.insert(number, file.clone());
+        Ok(file)
+    }
+}
+
+/// The header of a segment; `None` if it is torn: shorter than a header, or of its length but not valid.
+pub(super) fn read_header(file: &File) -> io::Result<Result<SegmentHeader, Torn>> {
+    let length = file.metadata()?.len();
+    let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
+    if length >= u64::from(SEGMENT_HEADER_BYTES) {
+        file.read_exact_at(&mut bytes, 0)?;
+    }
+    let empty = length <= u64::from(SEGMENT_HEADER_BYTES);
+    Ok(SegmentHeader::decode(&bytes).ok_or(if empty { Torn::Empty } else { Torn::Damaged }))
+}
+
+/// Why a segment has no valid header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Torn {
+    /// It was being created; nothing follows.
+    Empty,
+    /// Records follow.
+    Damaged,
+}

@@ -1,0 +1,509 @@
+use std::{
+    collections::VecDeque,
+    fs::File,
+    hash::{BuildHasher, RandomState},
+    io::{self, IoSlice},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use difuse_keylog::StoreError;
+
+use super::{
+    Checkpoint, FRAME_HEADER_BYTES, Position, SegmentFiles,
+    files::read_header,
+    frame::{FrameHeader, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES, checksum},
+    space::FreeSpace,
+};
+
+/// How long to wait before a full disk is tried again.
+const FULL_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// What one write call takes at most, as Linux does.
+const SLICES_MAX: usize = 1024;
+
+/// Called on the log's thread with the last sequence that is durable, or with why no more will be for now
+/// ([`StoreError::Full`]) or ever.
+pub(crate) type OnDurable = Box<dyn Fn(Result<u64, StoreError>) + Send>;
+
+/// What a log has done since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Flushes to the disk.
+    pub flushes: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+    /// Records written.
+    pub records_written: u64,
+}
+
+/// Bounds of a log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogOptions {
+    pub segment_bytes: u32,
+    pub queued_bytes_max: usize,
+    pub reserve_bytes: u64,
+}
+
+/// Where a record went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appended {
+    /// Of the payload.
+    pub at: Position,
+    /// The log's end after the record.
+    pub end: Checkpoint,
+}
+
+/// A log that is being written. Records get their place when they are queued; a thread writes and flushes whatever
+/// has queued up. After a failed write or flush nothing is written any more; when the disk is full, what is queued
+/// waits for room and new records are refused.
+#[derive(Debug)]
+pub(crate) struct Log {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    files: Arc<SegmentFiles>,
+    options: LogOptions,
+    state: Mutex<State>,
+    /// Something was queued, or the log is to stop.
+    queued: Condvar,
+    /// Something became durable, or failed.
+    progress: Condvar,
+    flushes: AtomicU64,
+    bytes_written: AtomicU64,
+    records_written: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    end: Checkpoint,
+    queue: VecDeque<Record>,
+    /// Of the queue and of the group that is being written.
+    queued_bytes: usize,
+    durable: u64,
+    failure: Option<StoreError>,
+    full: Option<StoreError>,
+    stop: Option<Stop>,
+    /// The thread is gone.
+    ended: bool,
+    space: FreeSpace,
+    #[cfg(test)]
+    fault: Option<i32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// When the queue is empty.
+    Drained,
+    /// As if the process were killed.
+    Now,
+}
+
+/// A record on its way to the disk.
+#[derive(Debug)]
+struct Record {
+    /// Where its frame begins.
+    at: Position,
+    sequence: u64,
+    /// Room for the frame's header, then the beginning of the payload.
+    head: Vec<u8>,
+    /// The rest of the payload.
+    body: Bytes,
+}
+
+impl Record {
+    fn length(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+}
+
+impl Log {
+    /// A log that goes on at `end`.
+    pub fn start(
+        files: Arc<SegmentFiles>,
+        options: LogOptions,
+        end: Checkpoint,
+        on_durable: OnDurable,
+    ) -> io::Result<Self> {
+        let space = FreeSpace::new(files.directory(), options.reserve_bytes);
+        let state = State {
+            end,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            durable: end.sequence,
+            failure: None,
+            full: None,
+            stop: None,
+            ended: false,
+            space,
+            #[cfg(test)]
+            fault: None,
+        };
+        let shared = Arc::new(Shared {
+            files,
+            options,
+            state: Mutex::new(state),
+            queued: Condvar::new(),
+            progress: Condvar::new(),
+            flushes: AtomicU64::new(0),
+            bytes_written: AtomicU64::new(0),
+            records_written: AtomicU64::new(0),
+        });
+        let writer = Writer { shared: shared.clone(), current: None, on_durable };
+        let thread = thread::Builder::new().name("difuse-log".to_string()).spawn(move || writer.run())?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Queues a record. `head` begins with [`FRAME_HEADER_BYTES`] of room. Fails when the disk is full, after a failure,
+    /// and when the record is too long.
+    pub fn append(&self, head: Vec<u8>, body: Bytes) -> Result<Appended, StoreError> {
+        let length = head.len() + body.len();
+        if length > PAYLOAD_BYTES_MAX + FRAME_HEADER_BYTES {
+            return Err(StoreError::Failed(format!("a record of {length} bytes is too long")));
+        }
+        let mut state = self.shared.lock();
+        state.check()?;
+        state.space.check()?;
+        Ok(self.shared.enqueue(state, head, body))
+    }
+
+    /// Waits while too much is queued. Fails as [`Log::append`] would.
+    pub fn wait_for_room(&self) -> Result<(), StoreError> {
+        let mut state = self.shared.lock();
+        while state.queued_bytes > self.shared.options.queued_bytes_max && state.is_well() {
+            state = self.shared.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.check()
+    }
+
+    /// Waits until the record `sequence` is durable. Fails when the disk is full (it may become durable later), or
+    /// after a failure.
+    pub fn wait_durable(&self, sequence: u64) -> Result<(), StoreError> {
+        self.wait(sequence, false)
+    }
+
+    /// As [`Log::wait_durable`], but waits while the disk is full as well.
+    pub fn wait_durable_through_full(&self, sequence: u64) -> Result<(), StoreError> {
+        self.wait(sequence, true)
+    }
+
+    fn wait(&self, sequence: u64, through_full: bool) -> Result<(), StoreError> {
+        let mut state = self.shared.lock();
+        while state.durable < sequence {
+            match &state.failure {
+                Some(failure) => return Err(failure.clone()),
+                None if state.ended => return Err(stopped()),
+                None => {}
+            }
+            if let Some(full) = state.full.as_ref().filter(|_| !through_full) {
+                return Err(full.clone());
+            }
+            state = self.shared.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Whether records are taken at all: fails as [`Log::append`] would.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.shared.lock().check()
+    }
+
+    /// The log's end after the last record.
+    pub fn end(&self) -> Checkpoint {
+        self.shared.lock().end
+    }
+
+    /// No record is written any more; `error` says why.
+    pub fn poison(&self, error: StoreError) {
+        self.shared.fail(error);
+    }
+
+    /// What was done so far.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            flushes: self.shared.flushes.load(Ordering::Relaxed),
+            bytes_written: self.shared.bytes_written.load(Ordering::Relaxed),
+            records_written: self.shared.records_written.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends the log's thread: after everything queued was written, or, if `now`, at once.
+    pub fn stop(&self, now: bool) {
+        let stop = if now { Stop::Now } else { Stop::Drained };
+        self.shared.lock().stop.get_or_insert(stop);
+        self.shared.queued.notify_all();
+        self.shared.progress.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the log's thread panicked");
+        }
+    }
+
+    /// The next write to the disk fails with this error number.
+    #[cfg(test)]
+    pub fn inject(&self, error: i32) {
+        self.shared.lock().fault = Some(error);
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.stop(false);
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Failed("the store is closed".to_string())
+}
+
+impl State {
+    fn is_well(&self) -> bool {
+        self.failure.is_none() && self.full.is_none() && self.stop.is_none()
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        match (&self.failure, &self.full, self.stop) {
+            (Some(error), _, _) | (None, Some(error), _) => Err(error.clone()),
+            (None, None, Some(_)) => Err(stopped()),
+            (None, None, None) => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enqueue(&self, mut state: MutexGuard<'_, State>, head: Vec<u8>, body: Bytes) -> Appended {
+        let length = (head.len() + body.len()) as u32;
+        let end = &mut state.end;
+        let used = end.end.offset > SEGMENT_HEADER_BYTES;
+        if used && end.end.offset.saturating_add(length) > self.options.segment_bytes {
+            end.end = Position { segment: end.end.segment + 1, offset: SEGMENT_HEADER_BYTES };
+        }
+        let at = end.end;
+        end.end.offset += length;
+        end.sequence += 1;
+        let end = *end;
+        state.queue.push_back(Record { at, sequence: end.sequence, head, body });
+        state.queued_bytes += length as usize;
+        drop(state);
+        self.queued.notify_one();
+        Appended { at: Position { offset: at.offset + FRAME_HEADER_BYTES as u32, ..at }, end }
+    }
+
+    fn fail(&self, error: StoreError) {
+        self.lock().failure.get_or_insert(error);
+        self.queued.notify_all();
+        self.progress.notify_all();
+    }
+}
+
+/// The log's thread.
+struct Writer {
+    shared: Arc<Shared>,
+    current: Option<Current>,
+    on_durable: OnDurable,
+}
+
+/// The segment that is being written.
+struct Current {
+    number: u32,
+    salt: u32,
+    file: File,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.ended = true;
+        if thread::panicking() {
+            state.failure.get_or_insert(StoreError::Failed("the log's thread panicked".to_string()));
+        }
+        drop(state);
+        self.shared.progress.notify_all();
+    }
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some(group) = self.next_group() {
+            match self.write_until_there_is_room(group) {
+                Ok(Some(sequence)) => (self.on_durable)(Ok(sequence)),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the log cannot be written any more");
+                    self.shared.fail(error.clone());
+                    return (self.on_durable)(Err(error));
+                }
+            }
+        }
+    }
+
+    /// All that is queued for one segment; `None` when the log is to stop.
+    fn next_group(&self) -> Option<Vec<Record>> {
+        let mut state = self.shared.lock();
+        loop {
+            if state.failure.is_some() || state.stop == Some(Stop::Now) {
+                return None;
+            }
+            if let Some(first) = state.queue.front() {
+                let segment = first.at.segment;
+                let count = state.queue.partition_point(|record| record.at.segment == segment);
+                return Some(state.queue.drain(..count).collect());
+            }
+            if state.stop.is_some() {
+                return None;
+            }
+            state = self.shared.queued.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Writes and flushes a group; waits while the disk is full. Returns its last sequence, or `None` if the log
+    /// stopped before.
+    fn write_until_there_is_room(&mut self, mut group: Vec<Record>) -> Result<Option<u64>, StoreError> {
+        let bytes: usize = group.iter().map(Record::length).sum();
+        loop {
+            match self.write_group(&mut group) {
+                Ok(()) => break,
+                Err(error) if is_full(&error) => {
+                    self.roll_back(&group)?;
+                    if !self.wait_for_room(&error) {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+        let sequence = group.last().map_or(0, |record| record.sequence);
+        self.shared.records_written.fetch_add(group.len() as u64, Ordering::Relaxed);
+        self.shared.bytes_written.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut state = self.shared.lock();
+        state.durable = sequence;
+        state.queued_bytes -= bytes;
+        state.full = None;
+        drop(state);
+        self.shared.progress.notify_all();
+        Ok(Some(sequence))
+    }
+
+    fn write_group(&mut self, group: &mut [Record]) -> io::Result<()> {
+        let Some(start) = group.first().map(|record| record.at) else { return Ok(()) };
+        self.check_fault()?;
+        let current = self.open(start.segment)?;
+        for record in group.iter_mut() {
+            seal(record, start.offset, current.salt);
+        }
+        write_all(&current.file, group, u64::from(start.offset))?;
+        current.file.sync_data()?;
+        self.shared.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn open(&mut self, number: u32) -> io::Result<&Current> {
+        if self.current.as_ref().is_none_or(|current| current.number != number) {
+            self.current = None;
+            let current = open_or_create(&self.shared.files, number)?;
+            return Ok(self.current.insert(current));
+        }
+        self.current.as_ref().ok_or_else(|| io::Error::other("no segment is open"))
+    }
+
+    /// Takes back what a write that did not fit has left.
+    fn roll_back(&self, group: &[Record]) -> Result<(), StoreError> {
+        let (Some(current), Some(first)) = (&self.current, group.first()) else { return Ok(()) };
+        let cut = current.file.set_len(u64::from(first.at.offset)).and_then(|()| current.file.sync_data());
+        cut.map_err(|error| self.failed(&error))
+    }
+
+    /// Reports that the disk is full and waits; whether to try again.
+    fn wait_for_room(&self, error: &io::Error) -> bool {
+        let full = StoreError::Full(format!("{}: {error}", self.shared.files.directory().display()));
+        let mut state = self.shared.lock();
+        if state.full.replace(full.clone()).is_none() {
+            drop(state);
+            tracing::warn!(%error, "the disk is full");
+            self.shared.progress.notify_all();
+            (self.on_durable)(Err(full));
+            state = self.shared.lock();
+        }
+        if state.stop.is_some() || state.failure.is_some() {
+            return false;
+        }
+        let waited = self.shared.queued.wait_timeout(state, FULL_RETRY_AFTER);
+        drop(waited);
+        true
+    }
+
+    fn failed(&self, error: &io::Error) -> StoreError {
+        StoreError::Failed(format!("{}: {error}", self.shared.files.directory().display()))
+    }
+
+    #[cfg(test)]
+    fn check_fault(&self) -> io::Result<()> {
+        let fault = self.shared.lock().fault.take();
+        fault.map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)))
+    }
+
+    #[cfg(not(test))]
+    fn check_fault(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn open_or_create(files: &SegmentFiles, number: u32) -> io::Result<Current> {
+    match files.open_for_writing(number) {
+        Ok(file) => match read_header(&file)? {
+            Ok(header) => Ok(Current { number, salt: header.salt, file }),
+            Err(_) => create(files, number),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(files, number),
+        Err(error) => Err(error),
+    }
+}
+
+fn create(files: &SegmentFiles, number: u32) -> io::Result<Current> {
+    let salt = RandomState::new().hash_one(number) as u32;
+    Ok(Current { number, salt, file: files.create(number, salt)? })
+}
+
+/// Fills in the header of a record's frame.
+fn seal(record: &mut Record, group_start: u32, salt: u32) {
+    let (header, payload) = record.head.split_at_mut(FRAME_HEADER_BYTES);
+    let sealed = FrameHeader {
+        length: (payload.len() + record.body.len()) as u32,
+        sequence: record.sequence,
+        group_start,
+        payload_crc: checksum(salt, &[payload, &record.body]),
+    };
+    header.copy_from_slice(&sealed.encode(salt));
+}
+
+/// Writes the records one after the other from `offset` on, with as few calls as possible and without copying.
+fn write_all(file: &File, group: &[Record], mut offset: u64) -> io::Result<()> {
+    let parts = group.iter().flat_map(|record| [&record.head[..], &record.body[..]]);
+    let mut slices: Vec<_> = parts.filter(|part| !part.is_empty()).map(IoSlice::new).collect();
+    let mut rest = &mut slices[..];
+    while !rest.is_empty() {
+        let batch = &rest[..rest.len().min(SLICES_MAX)];
+        let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(file, batch, offset))?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        offset += written as u64;
+        IoSlice::advance_slices(&mut rest, written);
+    }
+    Ok(())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

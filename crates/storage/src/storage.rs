@@ -1,0 +1,50 @@
+use std::{path::Path, sync::Arc};
+
+use difuse_keylog::{StoreError, WriteSequence};
+
+use crate::{
+    BlockStore, Database, KeyStore, OpenError, Options,
+    blocks::BlockIndex,
+    directory::DataDirectory,
+    index::{Core, CoreParts},
+    keys::KeyIndex,
+};
+
+/// Called on a thread of the key store with the last batch that is durable; with [`StoreError::Full`] when the disk is
+/// full (what was accepted before waits for room); with another error when nothing will become durable any more. It
+/// must not call the store.
+pub type OnDurable = Box<dyn Fn(Result<WriteSequence, StoreError>) + Send>;
+
+/// The stores of one data directory. It stays locked until both are dropped.
+#[derive(Debug)]
+pub struct Storage {
+    /// The store of keys.
+    pub keys: KeyStore,
+    /// The store of blocks.
+    pub blocks: BlockStore,
+}
+
+impl Storage {
+    /// Opens the data directory `path`, or makes it if it is not there or empty, and brings it back to exactly what
+    /// was acknowledged. It stays locked until both stores are dropped.
+    pub fn open(path: &Path, options: &Options, on_durable: OnDurable) -> Result<Self, OpenError> {
+        let directory = DataDirectory::open(path)?;
+        let database = Arc::new(Database::open(directory, options.index_cache_bytes)?);
+        let keys = CoreParts {
+            directory: database.directory.keys(),
+            index: KeyIndex::new(database.tree("keys")?),
+            segment_bytes: options.key_segment_bytes,
+            database: database.clone(),
+            on_durable: Box::new(move |report| on_durable(report.map(WriteSequence))),
+        };
+        let blocks = CoreParts {
+            directory: database.directory.blocks(),
+            index: BlockIndex::new(database.tree("blocks")?),
+            segment_bytes: options.block_segment_bytes,
+            database: database.clone(),
+            on_durable: Box::new(|_| {}),
+        };
+        let blocks = BlockStore::new(Core::open(blocks, options)?);
+        Ok(Self { keys: KeyStore::new(Core::open(keys, options)?), blocks })
+    }
+}
