@@ -332,6 +332,27 @@ fn what_one_member_alone_accepted_is_replaced_or_adopted_but_never_both() {
     }
 }
 
+/// A simulated ring came to rest with two leaders of one slot: the one that had been cut off had nothing to do, so nobody
+/// told it that its term was over.
+#[test]
+fn a_leader_that_was_cut_off_learns_of_its_successor_without_being_asked_anything() {
+    let mut group = Group::joined(&[1, 2, 3], 4);
+    let key = key("k");
+    let both_ways = [(1, 2), (2, 1), (1, 3), (3, 1)];
+    group.cut = both_ways.iter().map(|(from, to)| (node(*from), node(*to))).collect();
+    for name in [2, 3] {
+        group.replicas.get_mut(&node(name)).unwrap().handle_suspicion(node(1), true).unwrap();
+    }
+    group.append(2, &key, 1, Undecided::None);
+    group.cut.clear();
+    for name in [2, 3] {
+        group.replicas.get_mut(&node(name)).unwrap().handle_suspicion(node(1), false).unwrap();
+    }
+    let leaders = |group: &Group| group.replicas.values().filter(|replica| replica.is_leading(SLOT)).count();
+    assert_eq!(leaders(&group), 2);
+    group.run_until(|group| leaders(group) == 1 && group.is_settled_with(&[1, 2, 3]));
+}
+
 #[test]
 fn without_a_majority_nothing_is_changed() {
     let mut group = Group::joined(&[1, 2, 3], 3);

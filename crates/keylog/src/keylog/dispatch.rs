@@ -102,6 +102,7 @@ impl<S: Store> Keylog<S> {
         if self.now >= self.next_holdings {
             self.next_holdings = self.now + self.options.holdings_every;
             self.tell_holdings()?;
+            self.probe_leaderships();
         }
         self.deliver_to_self()
     }

@@ -181,6 +181,38 @@ impl<S: Store> Keylog<S> {
         }
     }
 
+    /// Slots that this node is a newcomer of and has not fetched the blocks of: what it took up may have been cut short
+    /// by a restart.
+    pub fn waiting_for_blocks(&self) -> Vec<Configuration> {
+        let waits = |state: &&crate::keylog::SlotState| {
+            let configuration = &state.record.configuration;
+            configuration.is_joint()
+                && state.blocks_fetched != Some(configuration.epoch)
+                && configuration.newcomers().contains(&self.me)
+        };
+        self.slots.values().filter(waits).map(|state| state.record.configuration.clone()).collect()
+    }
+
+    /// Asks the members of the slots that this node leads whether it still does, though nobody waits for the answer: a
+    /// leader that was cut off and has nothing to do would not learn that another one leads.
+    pub(crate) fn probe_leaderships(&mut self) {
+        /// The most slots in one message.
+        const SLOTS_MAX: usize = 1024;
+        let mut leaderships: BTreeMap<NodeId, Vec<(SlotId, Term)>> = BTreeMap::new();
+        for (slot, state) in &self.slots {
+            let Phase::Leading(leadership) = &state.phase else { continue };
+            for member in state.record.configuration.all_members().into_iter().filter(|member| *member != self.me) {
+                leaderships.entry(member).or_default().push((*slot, leadership.term));
+            }
+        }
+        for (member, leaderships) in leaderships {
+            for part in leaderships.chunks(SLOTS_MAX) {
+                // Round 0 is nobody's.
+                self.send(member, KeylogMessage::Confirm { round: 0, leaderships: part.to_vec() });
+            }
+        }
+    }
+
     /// Tells every leader what this node holds of its slots.
     pub(crate) fn tell_holdings(&mut self) -> Result<(), StoreError> {
         /// The most slots in one message.

@@ -9,7 +9,7 @@ use std::{
 
 use difuse_types::{Instant, Key, NodeId, SlotId};
 
-use super::{Phase, Stage, can_decide};
+use super::{Phase, Stage};
 use crate::{
     KeylogMessage, RegisterSummary, SlotDigest, Term,
     keylog::{Held, Keylog},
@@ -234,19 +234,14 @@ impl<S: Store> Keylog<S> {
         self.continue_change(slot)
     }
 
-    /// A member that takes part in a comparison became suspect: go on without it, or give up.
+    /// A member that takes part in a comparison became suspect: begin anew without it.
     pub(crate) fn forget_sync_member(&mut self, slot: SlotId, node: NodeId) {
-        let now = self.now;
-        let Some(state) = self.slots.get_mut(&slot) else { return };
-        let can_go_on = can_decide(&state.record.configuration, self.me, &self.suspects);
-        let Phase::Leading(leadership) = &mut state.phase else { return };
-        let Some(sync) = &mut leadership.sync else { return };
-        sync.asked.remove(&node);
-        sync.pages.remove(&node);
-        if !can_go_on {
+        let again_at = self.now + self.options.resend_after;
+        let Some(leadership) = self.leadership(slot) else { return };
+        if leadership.sync.as_ref().is_some_and(|sync| sync.asked.contains(&node)) {
             leadership.sync = None;
+            leadership.sync_at = Some(again_at);
         }
-        leadership.sync_at = Some(now + self.options.resend_after);
     }
 
     /// A member told the digest of what it holds.

@@ -334,19 +334,20 @@ impl<S: Store> Peer<S> {
 
     pub(super) fn sweep_transfers(&mut self) {
         let (now, patience) = (self.now, self.options.attempt_timeout);
-        let stuck: Vec<(SlotId, bool)> = self
+        let stuck: Vec<SlotId> = self
             .transfers
             .iter()
             .filter(|(_, transfer)| {
                 let waited = now.since(transfer.active_at);
                 waited >= patience || (transfer.has_failed && transfer.fetching.is_empty() && waited >= patience / 8)
             })
-            .map(|(slot, transfer)| (*slot, transfer.is_newcomer))
+            .map(|(slot, _)| *slot)
             .collect();
-        for (slot, is_newcomer) in stuck {
+        for slot in stuck {
             self.transfers.remove(&slot);
-            let configuration = self.keylog.configuration(slot).cloned();
-            if let Some(configuration) = configuration.filter(|known| is_newcomer && known.is_joint()) {
+        }
+        for configuration in self.keylog.waiting_for_blocks() {
+            if !self.transfers.contains_key(&configuration.slot) {
                 self.start_transfer(&configuration);
             }
         }
