@@ -1,0 +1,68 @@
+//! What most programs need of a ring, in one call each. Everything goes at level quorum: linearizable.
+
+use bytes::Bytes;
+use difuse_api::{
+    files::Files,
+    keys::{self, Written},
+    request::{Condition, Entry},
+    values,
+};
+use difuse_keylog::{Operation, Transaction};
+use difuse_types::{Key, Level};
+use futures::{TryStreamExt, stream};
+
+use crate::{Client, ClientError};
+
+impl Client {
+    /// The value of a key of the default namespace, whole, in memory; `None` if it has none. Use
+    /// [`values::stream`] with [`Client::entry`] for values that do not fit there.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ClientError> {
+        let Some(value) = self.entry(key).await?.and_then(|entry| entry.value) else { return Ok(None) };
+        let parts: Vec<_> = values::stream(self.clone(), &value, None, Level::Quorum)?.try_collect().await?;
+        Ok(Some(match <[Bytes; 1]>::try_from(parts) {
+            Ok([whole]) => whole,
+            Err(parts) => parts.concat().into(),
+        }))
+    }
+
+    /// The head of a key: height, hash, time, author and value; `None` if it was never written.
+    pub async fn entry(&self, key: &[u8]) -> Result<Option<Entry>, ClientError> {
+        Ok(keys::read(self, Key::new(key)?, Level::Quorum).await?)
+    }
+
+    /// Gives a key a value of any size.
+    pub async fn set(&self, key: &[u8], value: impl AsRef<[u8]>) -> Result<Written, ClientError> {
+        self.compare_and_set(key, value, Condition::None).await
+    }
+
+    /// Gives a key a value of any size if `condition` holds, else fails with
+    /// [`RequestError::Conflict`](crate::RequestError::Conflict).
+    pub async fn compare_and_set(
+        &self,
+        key: &[u8],
+        value: impl AsRef<[u8]>,
+        condition: Condition,
+    ) -> Result<Written, ClientError> {
+        let key = Key::new(key)?;
+        let content = stream::iter([Ok(Bytes::copy_from_slice(value.as_ref()))]);
+        let stored = values::store(self, content, Level::Quorum).await?;
+        let operation = Operation::Set(stored.value);
+        let operation_id = keys::new_operation_id();
+        Ok(keys::write(self, key, operation, condition, operation_id, Level::Quorum).await?)
+    }
+
+    /// Deletes a key; its history stays. `None` if it had no value.
+    pub async fn delete(&self, key: &[u8]) -> Result<Option<Written>, ClientError> {
+        Ok(keys::delete(self, Key::new(key)?, Level::Quorum).await?)
+    }
+
+    /// At most `limit` transactions of a key from `from_height` (from 1), oldest first.
+    pub async fn log(&self, key: &[u8], from_height: u64, limit: u32) -> Result<Vec<Transaction>, ClientError> {
+        Ok(keys::log(self, Key::new(key)?, from_height, limit).await?.transactions)
+    }
+
+    /// Files and directories.
+    pub fn files(&self) -> Files<Self> {
+        Files::new(self.clone())
+    }
+}

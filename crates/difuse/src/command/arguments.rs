@@ -1,0 +1,112 @@
+//! What the command line of `difuse` accepts. Each subcommand's own arguments stand in its file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::{bench::BenchCommand, block::BlockCommand, get, kv::KvCommand, leave, locate, ls, put, rm, stat};
+
+const AFTER_HELP: &str = "\
+Examples:
+  difuse put photos /holiday                 a folder with everything in it
+  difuse get /holiday copy                   and back
+  tar c . | difuse put - /backup.tar         a stream
+  difuse ls -l /holiday
+  difuse kv set greeting hello
+  difuse kv cas greeting absent hello        only if there is none yet
+  difuse kv log greeting                     its whole history, which `kv verify` checks
+  difuse --json ring | jq .settled
+  difuse bench keys --clients 64 --seconds 5
+
+Exit codes:
+  0 done
+  1 other failure
+  2 wrong usage
+  3 not found
+  4 conflict: the condition does not hold, or something is in the way
+  5 unavailable: try again later
+  6 the outcome of a write is unknown
+  7 verification failed: what was read is not what was written";
+
+/// Reads and writes a difuse ring.
+#[derive(Debug, Parser)]
+#[command(name = "difuse", version, after_help = AFTER_HELP)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to reach the ring, and how to answer.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection and output")]
+pub struct Connection {
+    /// Nodes to connect through, any one is enough: host:port or multiaddr, comma-separated.
+    #[arg(
+        long,
+        global = true,
+        env = "DIFUSE_NODE",
+        default_value = "127.0.0.1:4624",
+        value_name = "ADDRESSES",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub node: Vec<String>,
+    /// How long one request may take, retries included.
+    #[arg(long, global = true, env = "DIFUSE_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration,
+          value_name = "DURATION", hide_env_values = true)]
+    pub timeout: std::time::Duration,
+    /// A file with the ring's secret, if it has one.
+    #[arg(long, global = true, env = "DIFUSE_SECRET_FILE", value_name = "FILE", hide_env_values = true)]
+    pub secret_file: Option<PathBuf>,
+    /// Who stands behind an answer: lazy, leader, quorum or all.
+    #[arg(long, global = true, default_value_t, value_name = "LEVEL")]
+    pub consistency: difuse_types::Level,
+    /// Print JSON for programs instead of tables for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Store a file, a folder with everything in it, or standard input (-).
+    Put(put::PutArguments),
+    /// Fetch a file, a folder with everything in it, or write a file to standard output (-).
+    Get(get::GetArguments),
+    /// List a directory.
+    Ls(ls::LsArguments),
+    /// Show what is known of a file or directory.
+    Stat(stat::StatArguments),
+    /// Remove a file or directory.
+    Rm(rm::RmArguments),
+    /// Read and write keys and their histories.
+    Kv {
+        #[command(subcommand)]
+        command: KvCommand,
+    },
+    /// Read and write blocks by the hash of their content.
+    Block {
+        #[command(subcommand)]
+        command: BlockCommand,
+    },
+    /// Show the ring: its nodes, whether it is settled, what is on the move.
+    Ring,
+    /// Show who leads a key or file and what each member holds of it.
+    Locate(locate::LocateArguments),
+    /// Make the node take its leave: it hands over what it holds, and this returns when others have it.
+    Leave(leave::LeaveArguments),
+    /// Print everything that the node itself holds, as JSON lines.
+    Dump,
+    /// Measure operations per second, throughput and latency.
+    Bench {
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
+    /// Print a script that completes this command's arguments in a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}

@@ -1,0 +1,65 @@
+//! `difuse kv`: keys and their histories.
+
+mod cas;
+mod get;
+mod list;
+mod log;
+mod remove;
+mod set;
+mod verify;
+
+use clap::Subcommand;
+
+use super::{exit::Failure, session::Session};
+
+const EXAMPLES: &str = "\
+Examples:
+  difuse kv set greeting hello
+  difuse kv set report --file report.pdf       any size
+  difuse kv get greeting
+  difuse kv cas greeting absent hello          only if the key has no value
+  difuse kv cas greeting 3f0c…e1 hello         only if the last transaction has this hash
+  difuse kv list user: --limit 20";
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum KvCommand {
+    /// Print a key's value as it is (with --json: its head too).
+    Get(get::GetArguments),
+    /// Give a key a value.
+    Set(set::SetArguments),
+    /// Give a key a value only if its head is as expected (compare and set).
+    Cas(cas::CasArguments),
+    /// Delete a key; its history stays.
+    Rm(remove::RemoveArguments),
+    /// Show a key's transactions.
+    Log(log::LogArguments),
+    /// Fetch a key's whole history and recompute every hash.
+    Verify(verify::VerifyArguments),
+    /// List keys in order.
+    List(list::ListArguments),
+}
+
+/// Runs one of them.
+pub async fn run(session: &Session, command: KvCommand) -> Result<(), Failure> {
+    match command {
+        KvCommand::Get(arguments) => get::run(session, arguments).await,
+        KvCommand::Set(arguments) => set::run(session, arguments).await,
+        KvCommand::Cas(arguments) => cas::run(session, arguments).await,
+        KvCommand::Rm(arguments) => remove::run(session, arguments).await,
+        KvCommand::Log(arguments) => log::run(session, arguments).await,
+        KvCommand::Verify(arguments) => verify::run(session, arguments).await,
+        KvCommand::List(arguments) => list::run(session, arguments).await,
+    }
+}
+
+/// A flat key from the command line.
+fn parse_key(text: &str) -> Result<difuse_types::Key, String> {
+    difuse_types::Key::new(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// The length of a value's content.
+pub fn value_size(value: &difuse_keylog::Value) -> u64 {
+    difuse_api::values::size_of(value).unwrap_or_default()
+}

@@ -1,0 +1,62 @@
+use clap::Args;
+use difuse_api::{keys, request::Entry, values};
+use difuse_client::Client;
+use difuse_keylog::{Value, ValueKind};
+use difuse_types::Key;
+use futures::TryStreamExt;
+use serde_json::{Map, json};
+
+use crate::command::{exit::Failure, output, session::Session};
+
+/// Larger values are not shown inside JSON.
+const JSON_VALUE_BYTES_MAX: u64 = 1 << 20;
+
+/// Arguments of `kv get`.
+#[derive(Debug, Args)]
+pub struct GetArguments {
+    /// The key.
+    #[arg(value_parser = super::parse_key)]
+    key: Key,
+}
+
+/// Prints a key's value.
+pub async fn run(session: &Session, arguments: GetArguments) -> Result<(), Failure> {
+    let client = session.connect().await?;
+    let entry = keys::read(&client, arguments.key.clone(), session.level).await?;
+    let missing = || Failure::NotFound(format!("key {} has no value", arguments.key));
+    let entry = entry.ok_or_else(missing)?;
+    let value = entry.value.clone().ok_or_else(missing)?;
+    if session.json {
+        print_entry(session, client, &entry, &value).await
+    } else {
+        print_value(session, client, &value).await
+    }
+}
+
+async fn print_value(session: &Session, client: Client, value: &Value) -> Result<(), Failure> {
+    if value.kind == ValueKind::Inline {
+        return output::print_bytes(&value.bytes);
+    }
+    let mut parts = values::stream(client, value, None, session.level)?;
+    while let Some(part) = parts.try_next().await? {
+        output::print_bytes(&part)?;
+    }
+    Ok(())
+}
+
+async fn print_entry(session: &Session, client: Client, entry: &Entry, value: &Value) -> Result<(), Failure> {
+    let size = super::value_size(value);
+    let mut object = Map::new();
+    object.insert("height".into(), json!(entry.height));
+    object.insert("hash".into(), json!(entry.hash));
+    object.insert("time_ms".into(), json!(entry.time.0));
+    object.insert("author".into(), json!(entry.author));
+    object.insert("size".into(), json!(size));
+    if value.kind == ValueKind::Inline {
+        object.extend([output::json_bytes("value", &value.bytes)]);
+    } else if size <= JSON_VALUE_BYTES_MAX {
+        let parts: Vec<_> = values::stream(client, value, None, session.level)?.try_collect().await?;
+        object.extend([output::json_bytes("value", &parts.concat())]);
+    }
+    output::print_json(&object)
+}

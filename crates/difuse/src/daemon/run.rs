@@ -1,0 +1,125 @@
+//! One node: the ring's side and the HTTP gateway.
+
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+
+use difuse_gateway::http::{self, Gateway, Health};
+use difuse_net::NetError;
+use difuse_node::{Node, StartError};
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+
+use super::{
+    exit::Failure,
+    settings::DaemonConfig,
+    signals::{asked_to_stop, standard_input_ended},
+};
+
+/// Runs a node until it is asked to stop, or has to.
+pub async fn run(config: DaemonConfig, stop_with_stdin: bool) -> Result<(), Failure> {
+    let listener = listen(config.http).await?;
+    let mut stop = std::pin::pin!(stop_requested(stop_with_stdin));
+    let node = tokio::select! {
+        biased;
+        reason = &mut stop => {
+            tracing::info!(reason, "stopped before the node was up");
+            return Ok(());
+        }
+        node = start(&config) => node?,
+    };
+    let address = node.local_address();
+    tracing::info!(node = %node.id(), ring = %address, http = %config.http, data = %config.node.data_dir.display(), "the node runs");
+    let (stop_http, http_stopped) = oneshot::channel::<()>();
+    let gateway = Gateway::new(Arc::new(node.clone()), node.id(), Arc::new(NodeHealth(node.clone())));
+    let serving = tokio::spawn(http::serve(listener, gateway, async {
+        let _ = http_stopped.await;
+    }));
+    let outcome = tokio::select! {
+        reason = &mut stop => {
+            tracing::info!(reason, "stopping");
+            Ok(())
+        }
+        reason = failed(&node) => Err(Failure::Stopped(reason)),
+    };
+    let _ = stop_http.send(());
+    match serving.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the HTTP gateway ended with an error"),
+        Err(error) => tracing::warn!(%error, "the HTTP gateway ended unexpectedly"),
+    }
+    node.shutdown().await;
+    tracing::info!("stopped");
+    outcome
+}
+
+/// What the gateway asks this process.
+struct NodeHealth(Node);
+
+impl Health for NodeHealth {
+    fn ready(&self) -> Result<(), Vec<String>> {
+        self.0.ready()
+    }
+
+    fn metrics(&self) -> String {
+        let figures = self.0.figures();
+        [
+            ("batches", "Batches that the state machine has dealt with.", figures.batches),
+            ("inputs", "Inputs in those batches.", figures.inputs),
+            ("frames_received", "Frames received from other nodes and from clients.", figures.frames_received),
+            ("messages_sent", "Messages sent to them.", figures.messages_sent),
+        ]
+        .map(|(name, help, count)| {
+            let name = format!("difuse_node_{name}");
+            format!("# HELP {name} {help}\n# TYPE {name} counter\n{name}_total {count}\n")
+        })
+        .concat()
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => Failure::PortTaken { what: "the HTTP gateway", address, flag: "--http" },
+        _ => Failure::Other(format!("the HTTP gateway cannot listen on {address}: {error}")),
+    })
+}
+
+async fn stop_requested(stop_with_stdin: bool) -> &'static str {
+    let input = async { if stop_with_stdin { standard_input_ended().await } else { std::future::pending().await } };
+    tokio::select! {
+        reason = asked_to_stop() => reason,
+        () = input => "standard input ended",
+    }
+}
+
+/// Resolves only when the node had to stop by itself.
+async fn failed(node: &Node) -> String {
+    match node.stopped().await {
+        Some(reason) => reason,
+        None => std::future::pending().await,
+    }
+}
+
+/// Starts the node. While nobody answers at the addresses to join, it goes on trying, for ever unless told otherwise.
+async fn start(config: &DaemonConfig) -> Result<Node, Failure> {
+    let limit = config.join_timeout.unwrap_or(Duration::MAX);
+    match timeout(limit, Node::start(config.node.clone())).await {
+        Ok(node) => node.map_err(|error| failure_of(error, config)),
+        Err(_) => {
+            let addresses = config.node.join.join(", ");
+            Err(Failure::Refused(format!("gave up joining after {limit:?}: no member answered at {addresses}")))
+        }
+    }
+}
+
+fn failure_of(error: StartError, config: &DaemonConfig) -> Failure {
+    let text = error.to_string();
+    match error {
+        StartError::Net(NetError::AddressInUse(address)) => {
+            Failure::PortTaken { what: "the node", address, flag: "--bind" }
+        }
+        StartError::Open(_) | StartError::Store(_) | StartError::Memory(_) => {
+            Failure::Directory(format!("data directory {}: {text}", config.node.data_dir.display()))
+        }
+        StartError::Join { .. } => Failure::Refused(text),
+        StartError::Settings(_) | StartError::Advertise(_) => Failure::Unusable(text),
+        StartError::Net(_) | StartError::System(_) => Failure::Other(text),
+    }
+}
