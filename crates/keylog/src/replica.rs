@@ -242,19 +242,22 @@ impl<S: Store> Keylog<S> {
         Ok(recent)
     }
 
-    pub(crate) fn handle_confirm(&mut self, from: NodeId, round: u64, leaderships: Vec<(SlotId, Term)>) {
+    pub(crate) fn handle_confirm(
+        &mut self,
+        from: NodeId,
+        round: u64,
+        leaderships: Vec<(SlotId, Term)>,
+    ) -> Result<(), StoreError> {
         let mut slots = Vec::new();
         for (slot, term) in leaderships {
-            let Some(record) = self.check_epoch(from, slot, term.epoch) else { continue };
-            if record.promised == term {
+            if let Standing::Current = self.check_term(from, slot, term)? {
                 slots.push(slot);
-            } else if record.promised > term {
-                self.send(from, KeylogMessage::Refuse { slot, term, promised: record.promised });
             }
         }
         if !slots.is_empty() {
             self.send(from, KeylogMessage::Confirmed { round, slots });
         }
+        Ok(())
     }
 }
 

@@ -142,10 +142,7 @@ impl<S: Store> Keylog<S> {
             KeylogMessage::Lacking { slot, ballot, key, from_height } => {
                 self.handle_lacking(from, slot, ballot, key, from_height)
             }
-            KeylogMessage::Confirm { round, leaderships } => {
-                self.handle_confirm(from, round, leaderships);
-                Ok(())
-            }
+            KeylogMessage::Confirm { round, leaderships } => self.handle_confirm(from, round, leaderships),
             KeylogMessage::Confirmed { round, slots } => self.handle_confirmed(from, round, slots),
             KeylogMessage::Scan { slot, term, after } => self.handle_scan(from, slot, term, after),
             KeylogMessage::Scanned { slot, term, after, registers, is_last } => {

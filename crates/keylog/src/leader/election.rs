@@ -197,6 +197,7 @@ impl<S: Store> Keylog<S> {
 
     /// A member of the slot became suspect, or is none any more.
     pub(crate) fn handle_member_suspicion(&mut self, slot: SlotId, node: NodeId, is_suspect: bool) {
+        let back_at = self.now + self.options.resend_after;
         if is_suspect {
             if let Some(state) = self.slots.get_mut(&slot) {
                 if let Phase::Leading(leadership) = &mut state.phase {
@@ -206,6 +207,11 @@ impl<S: Store> Keylog<S> {
             }
             self.forget_sync_member(slot, node);
             self.fail_without_quorum(slot);
+        } else if let Some(leadership) = self.leadership(slot)
+            && !leadership.in_sync.contains(&node)
+        {
+            // It may be behind, and may not even know who leads.
+            leadership.sync_at.get_or_insert(back_at);
         }
         self.consider_campaign(slot);
     }
