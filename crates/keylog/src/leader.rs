@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use difuse_types::{BoundedMap, Hash, Instant, Key, KeyPrefix, NodeId, SlotId};
+use difuse_types::{BoundedMap, Hash, Instant, Key, KeyPrefix, NodeId, OperationId, SlotId};
 
 use crate::{
     Answer, Ballot, Configuration, Proposed, RegisterSummary, SlotDigest, Submission, Term, Ticket, Transaction,
@@ -27,10 +27,12 @@ mod touch;
 
 /// How many keys a leader remembers as settled at an older ballot than its own.
 const TOUCHED_MAX: usize = 16_384;
+/// How many refusals a leader remembers per slot.
+const REFUSED_MAX: usize = 256;
 
 pub(crate) enum Phase {
     Follower,
-    Candidate(Candidate),
+    Candidate(Box<Candidate>),
     Leading(Box<Leadership>),
 }
 
@@ -56,6 +58,8 @@ pub(crate) struct Leadership {
     pub(crate) keys: BTreeMap<Key, KeyState>,
     /// Keys found committed as they are here though at an older ballot, or absent.
     pub(crate) touched: BoundedMap<Key, ()>,
+    /// What was refused lately: a copy of the request that comes late is refused as well.
+    pub(crate) refused: BoundedMap<OperationId, Answer>,
     pub(crate) sync: Option<sync::Sync>,
     /// When the next comparison with the members is due, if any.
     pub(crate) sync_at: Option<Instant>,
@@ -159,6 +163,7 @@ impl Leadership {
             is_synced: false,
             keys: BTreeMap::new(),
             touched: BoundedMap::new(TOUCHED_MAX),
+            refused: BoundedMap::new(REFUSED_MAX),
             sync: None,
             sync_at: None,
             change: None,

@@ -4,8 +4,8 @@ use difuse_types::{Hash, Key, KeyPrefix, OperationId, SlotId};
 
 use crate::{Ballot, Configuration, Term, Transaction};
 
-mod memory;
 pub mod conformance;
+mod memory;
 
 pub use memory::MemoryStore;
 

@@ -31,12 +31,10 @@ fn perform(store: &BlockStore, command: BlockCommand) -> Result<BlockResult, Sto
         }
         BlockCommand::Read { hash } => read(store, &hash),
         BlockCommand::Stat { hash } => Ok(BlockResult::Record(store.stat(&hash)?)),
-        BlockCommand::Delete { slot, hash, version } => {
-            Ok(match store.delete(slot, hash, version)? {
-                DeleteDecision::Delete | DeleteDecision::AlreadyDeleted => BlockResult::Done,
-                DeleteDecision::Superseded { version } => BlockResult::Superseded { version },
-            })
-        }
+        BlockCommand::Delete { slot, hash, version } => Ok(match store.delete(slot, hash, version)? {
+            DeleteDecision::Delete | DeleteDecision::AlreadyDeleted => BlockResult::Done,
+            DeleteDecision::Superseded { version } => BlockResult::Superseded { version },
+        }),
         BlockCommand::List { slot, after } => {
             let records = store.list(slot, after, PAGE)?;
             let is_last = records.len() < PAGE;

@@ -153,7 +153,9 @@ fn check(request: &Request) -> Result<(), RequestError> {
     let Request::PutBlock { hash, bytes, .. } = request else { return Ok(()) };
     if bytes.len() > MAX_BLOCK_BYTES {
         let length = bytes.len();
-        return Err(RequestError::Invalid(format!("the block is {length} bytes long, at most {MAX_BLOCK_BYTES} are allowed")));
+        return Err(RequestError::Invalid(format!(
+            "the block is {length} bytes long, at most {MAX_BLOCK_BYTES} are allowed"
+        )));
     }
     let actual = Hash::of(bytes);
     if actual == *hash { Ok(()) } else { Err(RequestError::WrongHash { expected: *hash, actual }) }

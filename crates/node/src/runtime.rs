@@ -190,7 +190,8 @@ impl Runtime {
             Event::Connected { node, role: Role::Peer, .. } => self.inputs.push(Input::Connected(node)),
             Event::Connected { .. } => {}
             Event::Disconnected { node } => {
-                self.waiters.retain(|_, waiter| !matches!(waiter, Waiter::Client { node: client, .. } if *client == node));
+                self.waiters
+                    .retain(|_, waiter| !matches!(waiter, Waiter::Client { node: client, .. } if *client == node));
                 self.inputs.push(Input::Disconnected(node));
             }
             Event::Frame { from, role, frame, .. } => {

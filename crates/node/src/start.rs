@@ -49,11 +49,8 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     if known_ring.is_some() {
         redial(&config, &net);
     }
-    let options = PeerOptions {
-        suspect_after: config.suspect_after,
-        gone_after: config.gone_after,
-        ..PeerOptions::default()
-    };
+    let options =
+        PeerOptions { suspect_after: config.suspect_after, gone_after: config.gone_after, ..PeerOptions::default() };
     let clock = Clock::new();
     let random = Hash::of(&[&seed[..], &incarnation.0.to_le_bytes()].concat());
     let random = u64::from_le_bytes(first_eight(&random));
@@ -76,7 +73,8 @@ fn run(host: Host, net: Net, control: mpsc::Receiver<Event>, bulk: mpsc::Receive
     let stop = CancellationToken::new();
     let shared = Arc::new(Shared::default());
     let address = net.local_address().unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-    let runtime = Runtime::new(parts.peer, parts.blocks, net, shared.clone(), parts.wakes, parts.clock, readiness_sender);
+    let runtime =
+        Runtime::new(parts.peer, parts.blocks, net, shared.clone(), parts.wakes, parts.clock, readiness_sender);
     let ended = stop.clone();
     tokio::spawn(runtime.run(control, bulk, called, parts.woken, ended, stopped_sender));
     Node { id: host.node, address, calls, shared, readiness, stopped, stop }

@@ -335,8 +335,10 @@ impl<S: Store> Peer<S> {
 
     /// What a restart finds: nodes to dial, blocks to compare, slots left behind to clear.
     fn begin(&mut self) -> Result<(), StoreError> {
-        let others: Vec<_> = self.ring.hosts().map(|entry| entry.host.clone()).filter(|host| host.node != self.me).collect();
+        let others: Vec<_> =
+            self.ring.hosts().map(|entry| entry.host.clone()).filter(|host| host.node != self.me).collect();
         for host in others {
+            self.note_suspicion(host.node)?;
             self.outputs.push(Output::Dial { node: host.node, address: host.address });
         }
         let summaries: Vec<_> = self.keylog.summaries().collect();
@@ -447,20 +449,16 @@ impl<S: Store> Peer<S> {
     fn handle_ring_output(&mut self, output: RingOutput) -> Result<(), StoreError> {
         match output {
             RingOutput::Send { to, message } => self.send(to, Message::Ring(message)),
-            RingOutput::HostChanged { .. } => self.outputs.push(Output::HostsChanged),
+            RingOutput::HostChanged { entry } => {
+                self.outputs.push(Output::HostsChanged);
+                self.note_suspicion(entry.host.node)?;
+            }
             RingOutput::Joined => {
                 self.is_joined = true;
                 self.outputs.push(Output::Joined);
             }
             RingOutput::PlacementChanged => self.placement_stale = true,
-            RingOutput::SuspicionChanged { node, suspect } => {
-                self.keylog.handle_suspicion(node, suspect)?;
-                if suspect {
-                    self.retry_attempts_at(node)?;
-                } else {
-                    self.compare_with(node);
-                }
-            }
+            RingOutput::SuspicionChanged { node, .. } => self.note_suspicion(node)?,
             RingOutput::AddressKnown { node, address } => self.outputs.push(Output::Dial { node, address }),
             RingOutput::Forget { node } => self.outputs.push(Output::Forget(node)),
             RingOutput::Refused { by, reason } => {
@@ -468,6 +466,19 @@ impl<S: Store> Peer<S> {
             }
             RingOutput::LookupDone { .. } => {}
         }
+        Ok(())
+    }
+
+    /// Tells the parts whether a node can be counted on: one that is gone or has left cannot, like one that is suspect.
+    fn note_suspicion(&mut self, node: NodeId) -> Result<(), StoreError> {
+        let is_suspect = node != self.me && self.ring.is_suspect(&node);
+        if !self.keylog.handle_suspicion(node, is_suspect)? {
+            return Ok(());
+        }
+        if is_suspect {
+            return self.retry_attempts_at(node);
+        }
+        self.compare_with(node);
         Ok(())
     }
 

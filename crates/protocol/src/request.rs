@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use difuse_blocks::BlockRecord;
 use difuse_keylog::{Operation, Transaction, Value};
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Key, KeyPrefix, Level, NodeId, OperationId, RingSettings, SlotId, WallTime};
-use difuse_blocks::BlockRecord;
 
 /// The most entries in one page of a listing, a log or a dump.
 pub const PAGE_MAX: u32 = 1000;
@@ -377,7 +377,9 @@ pub enum RequestError {
         reason: String,
     },
     /// The write may or may not have been applied; repeat it with the same operation id to find out.
-    #[error("no answer in time: the outcome of operation {operation_id} is unknown; repeat it with the same operation id")]
+    #[error(
+        "no answer in time: the outcome of operation {operation_id} is unknown; repeat it with the same operation id"
+    )]
     Unknown {
         /// The write.
         operation_id: OperationId,

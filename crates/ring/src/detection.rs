@@ -57,6 +57,7 @@ impl Ring {
     /// A transport connection to `node` stands: it is asked at once whether it answers.
     pub fn handle_connected(&mut self, now: Instant, node: NodeId, out: &mut Vec<RingOutput>) {
         self.now = now;
+        self.meet(node);
         if self.detector.is_suspect(&node) {
             self.ping(node);
         }

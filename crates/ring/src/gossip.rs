@@ -69,12 +69,13 @@ impl Ring {
         others.filter(|node| *node != self.me && self.is_usable(node)).collect()
     }
 
-    /// Compares tables with a random live host; with a seed while we know nobody.
+    /// Compares tables with a random host: one that should answer, or a seed that the table does not know yet. Seeds
+    /// count as long as that: a table that grew without them may be another than theirs.
     pub(crate) fn compare_with_random_host(&mut self) {
         self.gossip.next_comparison = self.now + self.spread(self.config.gossip_every);
-        let others = self.live_others();
+        let mut candidates = self.live_others();
         let seeds = self.seeds.iter().map(|host| host.node).filter(|node| *node != self.me);
-        let candidates: Vec<NodeId> = if others.is_empty() { seeds.collect() } else { others };
+        candidates.extend(seeds.filter(|node| self.table.entry(node).is_none()));
         if let Some(to) = self.rng.choice(candidates) {
             self.send_digest(to);
         }

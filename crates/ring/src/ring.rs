@@ -146,9 +146,27 @@ impl Ring {
         self.now = now;
         // Messages of our own virtual nodes to each other never leave us: one from outside is forged.
         if from != self.me {
+            // Not on gossip itself: two nodes that cannot take in each other's rows would never come to an end.
+            let is_protocol = matches!(
+                message,
+                RingMessage::Ping { .. }
+                    | RingMessage::JoinRequest { .. }
+                    | RingMessage::StabilizeQuery { .. }
+                    | RingMessage::Notify { .. }
+            );
+            if is_protocol {
+                self.meet(from);
+            }
             self.dispatch(from, message);
         }
         self.finish(out);
+    }
+
+    /// A node that the table does not know: compare tables, or two that never hear of each other's rows stay apart.
+    pub(crate) fn meet(&mut self, node: NodeId) {
+        if node != self.me && self.table.entry(&node).is_none() {
+            self.send_digest(node);
+        }
     }
 
     fn dispatch(&mut self, sender: NodeId, message: RingMessage) {

@@ -26,8 +26,8 @@ impl<S: Store> Keylog<S> {
         self.deliver_to_self()
     }
 
-    /// A node became suspect, or is none any more.
-    pub fn handle_suspicion(&mut self, node: NodeId, is_suspect: bool) -> Result<(), StoreError> {
+    /// Whether a node is suspect now, and so to be done without; says whether that is news.
+    pub fn handle_suspicion(&mut self, node: NodeId, is_suspect: bool) -> Result<bool, StoreError> {
         let changed = if is_suspect { self.suspects.insert(node) } else { self.suspects.remove(&node) };
         if changed {
             let concerned: Vec<SlotId> = self
@@ -44,7 +44,8 @@ impl<S: Store> Keylog<S> {
                 self.next_holdings = self.now;
             }
         }
-        self.deliver_to_self()
+        self.deliver_to_self()?;
+        Ok(changed)
     }
 
     /// The ring's successors of a slot: who should hold it. Called for every slot when the placement changes.

@@ -43,11 +43,20 @@ impl<S: Store> Keylog<S> {
             let answer = self.decide(slot, &mut draft, submission)?;
             results.push((ticket, answer));
         }
-        if draft.transactions.is_empty() {
+        let head = (draft.height, draft.hash);
+        if draft.transactions.is_empty() && !self.must_seal(slot, draft.base.as_ref(), &results) {
             return self.answer_after_round(slot, key, results);
         }
-        let head = (draft.height, draft.hash);
         self.propose(slot, key, head, draft.transactions, Some(committed_height), results)
+    }
+
+    /// Whether a refusal must be sealed by proposing the head again: it may answer the retry of an append that another
+    /// leader had begun to propose. While the head is of an older term, that proposal could still be found and adopted by
+    /// a later leader; below an accepted ballot of this term it cannot.
+    fn must_seal(&mut self, slot: SlotId, base: Option<&Register>, results: &[(Ticket, Answer)]) -> bool {
+        let is_refusal = results.iter().any(|(_, answer)| matches!(answer, Answer::Conflict(_)));
+        let term = self.leadership(slot).map(|leadership| leadership.term);
+        is_refusal && base.is_some_and(|base| Some(base.ballot.term) != term)
     }
 
     fn draft(&self, slot: SlotId, key: &Key) -> Result<Draft, StoreError> {
@@ -59,9 +68,14 @@ impl<S: Store> Keylog<S> {
     }
 
     /// Decides one append against the draft and adds its transaction if it may be applied.
-    fn decide(&self, slot: SlotId, draft: &mut Draft, submission: Submission) -> Result<Answer, StoreError> {
+    fn decide(&mut self, slot: SlotId, draft: &mut Draft, submission: Submission) -> Result<Answer, StoreError> {
         if let Some(answer) = self.find_retried(slot, draft, &submission)? {
             return Ok(answer);
+        }
+        if let Some(answer) =
+            self.leadership(slot).and_then(|leadership| leadership.refused.get(&submission.operation_id))
+        {
+            return Ok(answer.clone());
         }
         let holds = match submission.condition {
             Undecided::None => true,
@@ -70,7 +84,11 @@ impl<S: Store> Keylog<S> {
             Undecided::Head(hash) => draft.height > 0 && draft.hash == hash,
         };
         if !holds {
-            return Ok(Answer::Conflict((draft.height > 0).then_some((draft.height, draft.hash, draft.has_value))));
+            let answer = Answer::Conflict((draft.height > 0).then_some((draft.height, draft.hash, draft.has_value)));
+            if let Some(leadership) = self.leadership(slot) {
+                leadership.refused.insert(submission.operation_id, answer.clone());
+            }
+            return Ok(answer);
         }
         let created = !draft.has_value && matches!(submission.operation, Operation::Set(_));
         let transaction = Transaction {
@@ -90,12 +108,7 @@ impl<S: Store> Keylog<S> {
     }
 
     /// The outcome of an append that was applied before: found by its operation id.
-    fn find_retried(
-        &self,
-        slot: SlotId,
-        draft: &Draft,
-        submission: &Submission,
-    ) -> Result<Option<Answer>, StoreError> {
+    fn find_retried(&self, slot: SlotId, draft: &Draft, submission: &Submission) -> Result<Option<Answer>, StoreError> {
         let id = submission.operation_id;
         if let Some(transaction) = draft.transactions.iter().find(|transaction| transaction.operation_id == id) {
             let (height, hash) = (transaction.height, transaction.hash());
@@ -118,9 +131,8 @@ impl<S: Store> Keylog<S> {
         key: &Key,
         results: Vec<(Ticket, Answer)>,
     ) -> Result<(), StoreError> {
-        let found = results
-            .into_iter()
-            .map(|(ticket, answer)| WaitingRead { ticket, slot, wanted: Wanted::Found(answer) });
+        let found =
+            results.into_iter().map(|(ticket, answer)| WaitingRead { ticket, slot, wanted: Wanted::Found(answer) });
         self.waiting_reads.extend(found);
         self.advance(slot, key)
     }

@@ -42,7 +42,7 @@ impl<S: Store> Keylog<S> {
         let configuration = record.configuration.clone();
         state.retry_at = None;
         state.phase =
-            Phase::Candidate(Candidate { term, promises: Default::default(), proposed: None, sent_at: now });
+            Phase::Candidate(Box::new(Candidate { term, promises: Default::default(), proposed: None, sent_at: now }));
         for member in configuration.all_members() {
             self.send(member, KeylogMessage::Prepare { configuration: configuration.clone(), term });
         }
@@ -178,11 +178,8 @@ impl<S: Store> Keylog<S> {
         let Some(state) = self.slots.get_mut(&slot) else { return };
         let can_decide = can_decide(&state.record.configuration, self.me, &self.suspects);
         for ParkedJob { ticket, .. } in std::mem::take(&mut state.parked) {
-            let failure = if can_decide {
-                Failure::Redirect { leader, was_proposed: false }
-            } else {
-                Failure::NoQuorum
-            };
+            let failure =
+                if can_decide { Failure::Redirect { leader, was_proposed: false } } else { Failure::NoQuorum };
             self.done(ticket, Err(failure));
         }
     }

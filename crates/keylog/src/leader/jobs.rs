@@ -119,8 +119,11 @@ impl<S: Store> Keylog<S> {
         let Some(leadership) = self.leadership(slot) else { return };
         let Some(state) = leadership.keys.get_mut(key) else { return };
         let reads = std::mem::take(&mut state.reads);
-        let waiting =
-            reads.into_iter().map(|(ticket, read)| WaitingRead { ticket, slot, wanted: Wanted::Key(key.clone(), read) });
+        let waiting = reads.into_iter().map(|(ticket, read)| WaitingRead {
+            ticket,
+            slot,
+            wanted: Wanted::Key(key.clone(), read),
+        });
         self.waiting_reads.extend(waiting);
     }
 

@@ -125,7 +125,9 @@ impl<S: Store> Keylog<S> {
             0 => Ok(None),
             height => match self.store.transaction(slot, key, height)? {
                 Some(transaction) => Ok(Some(transaction)),
-                None => Err(StoreError::Corrupt(format!("transaction {height} of key {key} in slot {slot} is missing"))),
+                None => {
+                    Err(StoreError::Corrupt(format!("transaction {height} of key {key} in slot {slot} is missing")))
+                }
             },
         }
     }

@@ -57,8 +57,7 @@ impl<S: Store> Keylog<S> {
         let Stage::Touching { reads, .. } = &mut key_state.stage else { return Ok(()) };
         reads.insert(from, register);
         // With its own answer: what this node holds is compared with what the others do.
-        let is_enough =
-            reads.contains_key(&self.me) && configuration.is_quorum(&reads.keys().copied().collect());
+        let is_enough = reads.contains_key(&self.me) && configuration.is_quorum(&reads.keys().copied().collect());
         if !is_enough {
             return Ok(());
         }
@@ -108,8 +107,7 @@ impl<S: Store> Keylog<S> {
         if self.holds(slot, key, own.as_ref(), (target.height, target.hash))? {
             return self.propose(slot, key, (target.height, target.hash), Vec::new(), None, Vec::new());
         }
-        let holders: Vec<NodeId> =
-            holders_of(reads, &target).into_iter().filter(|holder| *holder != self.me).collect();
+        let holders: Vec<NodeId> = holders_of(reads, &target).into_iter().filter(|holder| *holder != self.me).collect();
         let held = own.map_or(0, |register| register.head.height);
         let from_height = if held < target.height { held + 1 } else { target.height };
         self.fetch(slot, key, Fetching { target, holders, collected: Vec::new(), from_height, sent_at: self.now });

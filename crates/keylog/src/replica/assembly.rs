@@ -45,9 +45,8 @@ impl Assembly {
         self.waiting -= waiting.len();
         let Some(first) = transactions.first() else { return transactions };
         waiting.retain(|transaction| transaction.height < first.height);
-        let follows = waiting
-            .last()
-            .is_some_and(|last| last.height + 1 == first.height && last.hash() == first.previous);
+        let follows =
+            waiting.last().is_some_and(|last| last.height + 1 == first.height && last.hash() == first.previous);
         if !follows {
             return transactions;
         }

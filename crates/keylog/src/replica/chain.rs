@@ -99,7 +99,8 @@ impl<S: Store> Keylog<S> {
         for height in from_height.max(1)..=to_height {
             let Some(transaction) = self.store.transaction(slot, key, height)? else { break };
             bytes += transaction.approximate_bytes();
-            let full = transactions.len() >= TRANSACTIONS_MAX || (bytes > MESSAGE_BYTES_MAX && !transactions.is_empty());
+            let full =
+                transactions.len() >= TRANSACTIONS_MAX || (bytes > MESSAGE_BYTES_MAX && !transactions.is_empty());
             if full {
                 break;
             }

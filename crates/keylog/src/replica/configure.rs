@@ -54,8 +54,7 @@ impl<S: Store> Keylog<S> {
         let slot = configuration.slot;
         self.step_down(slot);
         let is_member = configuration.contains(&self.me);
-        let record =
-            SlotRecord { promised: Term::start_of(configuration.epoch), configuration, proposed: None };
+        let record = SlotRecord { promised: Term::start_of(configuration.epoch), configuration, proposed: None };
         let state = self.slots.entry(slot).or_insert_with(|| SlotState::new(record.clone()));
         state.record = record.clone();
         state.refused_since = None;

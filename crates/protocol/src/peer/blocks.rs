@@ -57,7 +57,9 @@ enum Step {
 
 /// What a member answered, as far as a decision needs it.
 pub(super) enum Answered {
-    Stored { created: bool },
+    Stored {
+        created: bool,
+    },
     Record(Option<BlockRecord>),
     Deleted,
     Register(Option<RegisterSummary>),

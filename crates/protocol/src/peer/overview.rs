@@ -135,8 +135,7 @@ impl<S: Store> Peer<S> {
     /// Who leads each slot, as far as this node knows.
     pub(super) fn routes(&self) -> Routes {
         let hosts = self.host_states();
-        let index: BTreeMap<NodeId, u32> =
-            hosts.iter().zip(0..).map(|((host, _), index)| (host.node, index)).collect();
+        let index: BTreeMap<NodeId, u32> = hosts.iter().zip(0..).map(|((host, _), index)| (host.node, index)).collect();
         let leader = |slot| {
             let known = self.keylog.configuration(slot).filter(|known| known.contains(&self.me));
             let leader = match known {
@@ -163,9 +162,10 @@ impl<S: Store> Peer<S> {
 
     /// Plans the leave of this node: it goes out of placement, its slots move away, and then it is gone.
     pub(super) fn start_leave(&mut self, id: RequestId) {
-        let others = self.ring.hosts().filter(|entry| {
-            entry.host.node != self.me && matches!(entry.state, HostState::Up | HostState::Suspect)
-        });
+        let others = self
+            .ring
+            .hosts()
+            .filter(|entry| entry.host.node != self.me && matches!(entry.state, HostState::Up | HostState::Suspect));
         if others.count() == 0 {
             let reason = "this is the only node of its ring: stop it instead of leaving".into();
             self.reply(id, Err(RequestError::Invalid(reason)));
@@ -181,6 +181,13 @@ impl<S: Store> Peer<S> {
     /// Whether no slot needs this node any more: then it has left.
     pub(super) fn finish_leaves(&mut self) {
         if self.leaves.is_empty() || self.keylog.summaries().any(|summary| summary.is_member) {
+            return;
+        }
+        // Somebody must hear of it, or the others wait for this node as for one that failed.
+        let is_heard = self.ring.hosts().any(|entry| {
+            entry.host.node != self.me && entry.state == HostState::Up && !self.ring.is_suspect(&entry.host.node)
+        });
+        if !is_heard {
             return;
         }
         let mut outputs = Vec::new();

@@ -71,8 +71,7 @@ impl<S: Store> Peer<S> {
             }
             Request::Write { key, operation, condition, operation_id, .. } => {
                 let condition = undecided(condition);
-                let submission =
-                    Submission { operation, condition, operation_id, author: self.me, time: self.wall };
+                let submission = Submission { operation, condition, operation_id, author: self.me, time: self.wall };
                 self.keylog.submit(ticket, slot, key, Job::Append(submission))
             }
             Request::List { prefix, after, limit, .. } => {

@@ -59,8 +59,7 @@ pub(crate) struct Repair {
 impl<S: Store> Peer<S> {
     /// This node is a newcomer of the slot.
     pub(super) fn start_transfer(&mut self, configuration: &Configuration) {
-        let sources: Vec<NodeId> =
-            configuration.members.iter().filter(|node| **node != self.me).copied().collect();
+        let sources: Vec<NodeId> = configuration.members.iter().filter(|node| **node != self.me).copied().collect();
         self.begin_transfer(configuration, sources, true);
     }
 
@@ -105,7 +104,13 @@ impl<S: Store> Peer<S> {
         }
     }
 
-    pub(super) fn handle_answer_to_transfer(&mut self, slot: SlotId, _question: u64, from: NodeId, answer: BlockAnswer) {
+    pub(super) fn handle_answer_to_transfer(
+        &mut self,
+        slot: SlotId,
+        _question: u64,
+        from: NodeId,
+        answer: BlockAnswer,
+    ) {
         let now = self.now;
         let Some(transfer) = self.transfers.get_mut(&slot) else { return };
         transfer.active_at = now;
@@ -303,8 +308,7 @@ impl<S: Store> Peer<S> {
         };
         let hash = Hash::of(&bytes);
         let Some((record, _)) = transfer.fetching.get(&hash).cloned() else { return };
-        let command =
-            BlockCommand::Put { slot, hash, bytes, version: record.version, referenced: record.referenced };
+        let command = BlockCommand::Put { slot, hash, bytes, version: record.version, referenced: record.referenced };
         self.command(command, CommandPurpose::Transfer { slot, of: Some(hash) });
     }
 
@@ -379,8 +383,7 @@ impl<S: Store> Peer<S> {
 
     fn compare(&mut self, slot: SlotId) {
         let Some(configuration) = self.keylog.configuration(slot).cloned() else { return };
-        let is_settled_member =
-            configuration.members.contains(&self.me) && !self.transfers.contains_key(&slot);
+        let is_settled_member = configuration.members.contains(&self.me) && !self.transfers.contains_key(&slot);
         if !is_settled_member {
             self.repair.behind.remove(&slot);
             return;
