@@ -6,7 +6,7 @@
 use difuse_types::{Hash, Key, NodeId, SlotId};
 
 use crate::{
-    Ballot, Configuration, KeylogMessage, Register, RegisterSummary, SCAN_PAGE_MAX, Term, Transaction,
+    Ballot, Configuration, KeylogMessage, Register, RegisterSummary, SCAN_PAGE_MAX, SlotDigest, Term, Transaction,
     keylog::Keylog,
     store::{Head, Proposed, RECENT_OPERATIONS_MAX, SlotRecord, Store, StoreError, Write},
     verify_chain,
@@ -35,7 +35,13 @@ impl<S: Store> Keylog<S> {
     /// The record of a slot that this node is a member of, in the epoch of `term`. Answers the sender if its term
     /// belongs to an epoch that is over, and asks it for the newer configuration if this replica is behind.
     fn check_epoch(&mut self, from: NodeId, slot: SlotId, epoch: u64) -> Option<SlotRecord> {
-        let record = self.slots.get(&slot)?.record.clone();
+        let Some(record) = self.slots.get(&slot).map(|state| state.record.clone()) else {
+            // What introduced the slot was lost. The sender has a later configuration than none, and answers with it.
+            if slot.0 < self.options.slots.count() {
+                self.send(from, KeylogMessage::Holdings { slots: vec![(slot, 0, SlotDigest::default())] });
+            }
+            return None;
+        };
         if epoch < record.configuration.epoch {
             self.send(from, KeylogMessage::Outdated { configuration: record.configuration });
             return None;

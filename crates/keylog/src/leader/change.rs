@@ -8,7 +8,7 @@ use std::{
 
 use difuse_types::{Instant, NodeId, SlotId};
 
-use super::Phase;
+use super::{Phase, can_decide};
 use crate::{
     Configuration, KeylogMessage, Term,
     keylog::Keylog,
@@ -220,10 +220,18 @@ impl<S: Store> Keylog<S> {
         let mut holdings: BTreeMap<NodeId, Vec<_>> = BTreeMap::new();
         for (slot, state) in &self.slots {
             let configuration = &state.record.configuration;
-            let leader = self.leader(*slot).filter(|leader| *leader != self.me);
-            if let Some(leader) = leader.filter(|_| configuration.contains(&self.me)) {
+            if !configuration.contains(&self.me) {
+                continue;
+            }
+            let mut receivers: BTreeSet<NodeId> = self.leader(*slot).into_iter().collect();
+            if !can_decide(configuration, self.me, &self.suspects) {
+                // The group may have moved on without this node, to members that it has never heard of.
+                receivers.extend(state.desired.iter().flat_map(|(members, _)| members));
+            }
+            receivers.remove(&self.me);
+            for receiver in receivers {
                 let held = (*slot, configuration.epoch, self.store.digest(*slot)?);
-                holdings.entry(leader).or_default().push(held);
+                holdings.entry(receiver).or_default().push(held);
             }
         }
         for (leader, slots) in holdings {

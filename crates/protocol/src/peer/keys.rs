@@ -9,7 +9,7 @@ use difuse_types::{Instant, Level, NodeId, SlotId};
 use super::{Peer, RequestId, serve::Purpose};
 use crate::{
     message::{Message, Outcome},
-    request::{PAGE_MAX, Reply, Request, RequestError},
+    request::{Condition, PAGE_MAX, Reply, Request, RequestError},
 };
 
 /// The longest pause between two attempts.
@@ -26,6 +26,20 @@ pub(crate) struct Pending {
     is_open: bool,
     /// Why the last attempt failed, for people.
     last_failure: String,
+}
+
+impl Pending {
+    /// What an error means, given that an earlier attempt may still be on its way. A refusal because the key had, or had
+    /// no, value says nothing of that one: the key may change before it arrives. (A head never comes back.)
+    fn settle(&self, error: RequestError) -> RequestError {
+        match (&self.request, &error) {
+            (
+                Request::Write { operation_id, condition: Condition::Absent | Condition::Present, .. },
+                RequestError::Conflict { .. },
+            ) if self.is_open => RequestError::Unknown { operation_id: *operation_id },
+            _ => error,
+        }
+    }
 }
 
 enum Progress {
@@ -154,7 +168,10 @@ impl<S: Store> Peer<S> {
                 pending.last_failure = describe(&error);
                 self.pause(id);
             }
-            Outcome::Error(error) => self.finish(id, Err(error)),
+            Outcome::Error(error) => {
+                let error = pending.settle(error);
+                self.finish(id, Err(error));
+            }
             Outcome::Redirect { slot, leader, .. } => {
                 pending.last_failure = "no member leads the slot".into();
                 let is_news = leader.is_some_and(|leader| leader != from) && pending.tries < 4;

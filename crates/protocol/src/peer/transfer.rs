@@ -70,7 +70,7 @@ impl<S: Store> Peer<S> {
             epoch,
             is_newcomer,
             step,
-            sources: sources.iter().map(|node| (*node, Source::default())).collect(),
+            sources: sources.iter().map(|node| (*node, self.source(*node))).collect(),
             own: BTreeMap::new(),
             own_digest: None,
             is_own_listed: false,
@@ -90,6 +90,11 @@ impl<S: Store> Peer<S> {
                 self.ask(node, slot, epoch, BlockQuestion::Digest, AskedOf::Transfer(slot));
             }
         }
+    }
+
+    /// A source that is suspect is not waited for.
+    fn source(&self, node: NodeId) -> Source {
+        Source { is_lost: self.ring.is_suspect(&node), ..Source::default() }
     }
 
     fn ask_for_lists(&mut self, slot: SlotId) {
@@ -348,7 +353,7 @@ impl<S: Store> Peer<S> {
             .map(|(slot, _)| *slot)
             .collect();
         for slot in stuck {
-            self.transfers.remove(&slot);
+            self.give_up_sources(slot);
         }
         for configuration in self.keylog.waiting_for_blocks() {
             if !self.transfers.contains_key(&configuration.slot) {
@@ -361,6 +366,23 @@ impl<S: Store> Peer<S> {
             self.fetch_blocks(slot);
         }
         self.start_comparisons();
+    }
+
+    /// Goes on without the sources that do not answer, if the others are enough; else the transfer is begun anew.
+    fn give_up_sources(&mut self, slot: SlotId) {
+        let now = self.now;
+        let Some(transfer) = self.transfers.get_mut(&slot) else { return };
+        if transfer.step == Step::List && !transfer.has_failed {
+            transfer.active_at = now;
+            for source in transfer.sources.values_mut().filter(|source| !source.is_listed) {
+                source.is_lost = true;
+            }
+            self.finish_lists(slot);
+            if self.transfers.get(&slot).is_none_or(|transfer| transfer.step == Step::Fetch) {
+                return;
+            }
+        }
+        self.transfers.remove(&slot);
     }
 
     fn start_comparisons(&mut self) {

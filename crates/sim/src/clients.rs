@@ -1,0 +1,369 @@
+//! Clients: each has at most one request under way, on few keys that they race for, through random nodes. A write of
+//! unknown outcome is repeated with the same operation id, or left open.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use difuse_keylog::{Operation as KeyOperation, Value, ValueKind};
+use difuse_protocol::{
+    Input, RequestId,
+    request::{Condition, Request},
+};
+use difuse_types::{Hash, Key, Level, NodeId, OperationId};
+
+use crate::{
+    Plan, Violation,
+    linearizability::{Answer, Call, Demand, OPERATIONS_MAX, Operation},
+    simulation::{Event, Phase, Simulation},
+};
+
+/// After so many operations a key is left, and another one used, so that histories stay short.
+const OPERATIONS_PER_KEY: usize = 64;
+/// How often a request is repeated during the faults.
+const RETRIES_MAX: u32 = 3;
+
+/// Number of the write that an operation id names.
+pub(crate) fn operation_number(id: OperationId) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&id.0[..8]);
+    u64::from_le_bytes(first)
+}
+
+/// What a client is about.
+#[derive(Clone, Debug)]
+pub(crate) enum Aim {
+    Write { history: usize, operation: u64, call: Call },
+    Read { history: usize },
+    List { histories: Vec<usize> },
+    PutBlock { hash: Hash },
+    ReadBlock { hash: Hash, must_be_there: bool },
+}
+
+/// A request of a client, until the client has done with it.
+#[derive(Clone, Debug)]
+pub(crate) struct UnderWay {
+    pub(crate) aim: Aim,
+    request: Request,
+    pub(crate) invoked_at: u64,
+    retries: u32,
+    /// Some attempt may have been applied.
+    pub(crate) is_open: bool,
+    is_asked: bool,
+}
+
+#[derive(Default)]
+struct Client {
+    under_way: Option<UnderWay>,
+    /// The last head of each key that it saw.
+    seen: BTreeMap<usize, Hash>,
+}
+
+/// One key and what clients did with it.
+pub(crate) struct History {
+    pub(crate) key: Key,
+    pub(crate) operations: Vec<Operation>,
+}
+
+/// What a write put there.
+pub(crate) struct Written {
+    pub(crate) key: Key,
+    pub(crate) value: Option<Bytes>,
+}
+
+/// All clients of a simulation, and what they saw.
+pub(crate) struct Clients {
+    clients: Vec<Client>,
+    pending: BTreeMap<RequestId, (usize, NodeId)>,
+    last_request: RequestId,
+    pub(crate) histories: Vec<History>,
+    /// The keys in use.
+    active: Vec<usize>,
+    /// All writes by number, from 1.
+    pub(crate) writes: BTreeMap<u64, Written>,
+    /// Writes of which clients were told that nothing was changed.
+    pub(crate) refused: BTreeSet<u64>,
+    /// Histories that are still to be read in the end.
+    pub(crate) last_reads: Vec<usize>,
+    /// Counts the beginnings and ends of operations.
+    clock: u64,
+}
+
+impl Clients {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let mut clients = Self {
+            clients: (0..plan.clients).map(|_| Client::default()).collect(),
+            pending: BTreeMap::new(),
+            last_request: 0,
+            histories: Vec::new(),
+            active: Vec::new(),
+            writes: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            last_reads: Vec::new(),
+            clock: 0,
+        };
+        for _ in 0..plan.keys {
+            let history = clients.new_history();
+            clients.active.push(history);
+        }
+        clients
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.clients.len()
+    }
+
+    pub(crate) fn next_request_id(&mut self) -> RequestId {
+        self.last_request += 1;
+        self.last_request
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn new_history(&mut self) -> usize {
+        let name = format!("k{}", self.histories.len());
+        // The name is neither empty nor long.
+        let key = Key::new(name.as_bytes()).unwrap_or_else(|error| unreachable!("{error}"));
+        self.histories.push(History { key, operations: Vec::new() });
+        self.histories.len() - 1
+    }
+
+    /// Whether no client waits for anything.
+    pub(crate) fn are_idle(&self) -> bool {
+        self.clients.iter().all(|client| client.under_way.is_none())
+    }
+
+    /// What is still under way, for people.
+    pub(crate) fn describe_waiting(&self) -> String {
+        let waiting = self.pending.iter().filter_map(|(id, (client, node))| {
+            let under_way = self.clients[*client].under_way.as_ref()?;
+            Some(format!("client {client} waits for {node:?} (request {id}): {:?}", under_way.request))
+        });
+        waiting.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Whom an answer is for.
+    pub(crate) fn take_pending(&mut self, id: RequestId) -> Option<usize> {
+        self.pending.remove(&id).map(|(client, _)| client)
+    }
+
+    /// The clients whose answers will never come.
+    pub(crate) fn lose_node(&mut self, node: NodeId) -> Vec<usize> {
+        let lost: Vec<RequestId> =
+            self.pending.iter().filter(|(_, (_, asked))| *asked == node).map(|(id, _)| *id).collect();
+        lost.into_iter().filter_map(|id| self.take_pending(id)).collect()
+    }
+
+    pub(crate) fn under_way(&mut self, client: usize) -> Option<&mut UnderWay> {
+        self.clients[client].under_way.as_mut()
+    }
+
+    pub(crate) fn saw(&mut self, client: usize, history: usize, hash: Hash) {
+        self.clients[client].seen.insert(history, hash);
+    }
+
+    /// The client is done; what it was told goes into the key's history, if there is anything to tell.
+    pub(crate) fn record(&mut self, client: usize, history: usize, call: Call, answer: Answer, invoked_at: u64) {
+        let completed_at = if answer == Answer::Unknown { u64::MAX } else { self.tick() };
+        let operations = &mut self.histories[history].operations;
+        if operations.len() < OPERATIONS_MAX {
+            operations.push(Operation { client, call, answer, invoked_at, completed_at });
+        }
+    }
+
+    /// The client thinks of something new to ask for.
+    fn invent(&mut self, client: usize, blocks: &mut crate::invariants::Blocks, rng: &mut fastrand::Rng) {
+        let place = rng.usize(..self.active.len());
+        if self.histories[self.active[place]].operations.len() >= OPERATIONS_PER_KEY {
+            self.active[place] = self.new_history();
+        }
+        let history = self.active[place];
+        let (aim, request) = match rng.u32(..100) {
+            0..50 => self.invent_write(client, history, rng),
+            50..82 => (Aim::Read { history }, self.read_request(history)),
+            82..86 => self.invent_list(),
+            86..93 => {
+                let bytes = Bytes::from(format!("block {}", rng.u64(..)));
+                let hash = blocks.attempt(bytes.clone());
+                (
+                    Aim::PutBlock { hash },
+                    Request::PutBlock { hash, bytes, referenced: rng.bool(), level: Level::Quorum },
+                )
+            }
+            _ => {
+                let Some(hash) = blocks.any(rng) else { return };
+                let must_be_there = blocks.acknowledged().contains(&hash);
+                (Aim::ReadBlock { hash, must_be_there }, Request::ReadBlock { hash, level: Level::Quorum })
+            }
+        };
+        self.begin(client, aim, request);
+    }
+
+    fn begin(&mut self, client: usize, aim: Aim, request: Request) {
+        let invoked_at = self.tick();
+        self.clients[client].under_way =
+            Some(UnderWay { aim, request, invoked_at, retries: 0, is_open: false, is_asked: false });
+    }
+
+    fn read_request(&self, history: usize) -> Request {
+        Request::Read { key: self.histories[history].key.clone(), level: Level::Quorum }
+    }
+
+    fn invent_list(&mut self) -> (Aim, Request) {
+        let prefix = Key::prefix("", b"k").unwrap_or_default();
+        (Aim::List { histories: self.active.clone() }, Request::List { prefix, after: None, limit: 1000, slot: None })
+    }
+
+    fn invent_write(&mut self, client: usize, history: usize, rng: &mut fastrand::Rng) -> (Aim, Request) {
+        let operation = self.writes.len() as u64 + 1;
+        let has_value = rng.u32(..5) > 0;
+        let seen = self.clients[client].seen.get(&history).copied();
+        let condition = match (rng.u32(..10), seen) {
+            (0..3, _) | (_, None) => Condition::None,
+            (3..5, _) => Condition::Absent,
+            (5, _) => Condition::Present,
+            (_, Some(hash)) => Condition::Head(hash),
+        };
+        let key = self.histories[history].key.clone();
+        let value = has_value.then(|| Bytes::from(format!("{key} {operation}")));
+        self.writes.insert(operation, Written { key: key.clone(), value: value.clone() });
+        let kind = ValueKind::Inline;
+        let request = Request::Write {
+            key,
+            operation: value.map_or(KeyOperation::Delete, |bytes| KeyOperation::Set(Value { kind, bytes })),
+            condition,
+            operation_id: operation_id(operation, rng),
+            level: Level::Quorum,
+        };
+        // Which write a hash stands for is filled in by the simulation, which knows all transactions.
+        let call = Call::Write { id: operation, demand: Demand::None, has_value };
+        (Aim::Write { history, operation, call }, request)
+    }
+}
+
+fn operation_id(operation: u64, rng: &mut fastrand::Rng) -> OperationId {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&operation.to_le_bytes());
+    rng.fill(&mut bytes[8..]);
+    OperationId(bytes)
+}
+
+impl Simulation {
+    /// A client asks for something new, or once more.
+    pub(crate) fn step_client(&mut self, client: usize) -> Result<(), Violation> {
+        if self.clients.under_way(client).is_none() {
+            match self.phase {
+                Phase::Faults => self.clients.invent(client, &mut self.blocks, &mut self.rng),
+                Phase::LastReads => {
+                    if let Some(history) = self.clients.last_reads.pop() {
+                        let request = self.clients.read_request(history);
+                        self.clients.begin(client, Aim::Read { history }, request);
+                    }
+                }
+                _ => return Ok(()),
+            }
+            self.resolve_demand(client);
+        }
+        self.ask(client);
+        Ok(())
+    }
+
+    /// Puts the write that a condition's hash stands for into the history.
+    fn resolve_demand(&mut self, client: usize) {
+        let Some(under_way) = self.clients.under_way(client) else { return };
+        let Request::Write { condition, .. } = &under_way.request else { return };
+        let resolved = match condition {
+            Condition::None => Demand::None,
+            Condition::Absent => Demand::Absent,
+            Condition::Present => Demand::Present,
+            Condition::Head(hash) => {
+                // It was shown, so it is known.
+                Demand::Last(self.chains.known(hash).map_or(u64::MAX, |known| known.operation))
+            }
+        };
+        if let Aim::Write { call: Call::Write { demand, .. }, .. } = &mut under_way.aim {
+            *demand = resolved;
+        }
+    }
+
+    fn ask(&mut self, client: usize) {
+        let ready: Vec<NodeId> = self
+            .nodes
+            .values()
+            .filter(|node| node.process.as_ref().is_some_and(|process| process.is_joined) && !node.is_retired)
+            .map(|node| node.id)
+            .collect();
+        if self.clients.under_way(client).is_none_or(|under_way| under_way.is_asked) {
+            return;
+        }
+        let Some(node) = self.rng.choice(ready) else {
+            self.queue.push(self.now + Duration::from_millis(50), Event::Client { client });
+            return;
+        };
+        let id = self.clients.next_request_id();
+        self.clients.pending.insert(id, (client, node));
+        let Some(under_way) = self.clients.under_way(client) else { return };
+        under_way.is_asked = true;
+        let request = under_way.request.clone();
+        self.figures.requests += 1;
+        self.trace.line(self.now, || format!("client {client} asks {node:?} (request {id}): {request:?}"));
+        self.give(node, Input::Request { id, request });
+    }
+
+    /// The client goes on after a pause.
+    pub(crate) fn finish_client(&mut self, client: usize) {
+        self.clients.clients[client].under_way = None;
+        self.figures.operations += 1;
+        self.pause_client(client);
+    }
+
+    fn pause_client(&mut self, client: usize) {
+        let pause = Duration::from_micros(self.rng.u64(100..=self.plan.pause_max.as_micros() as u64));
+        self.queue.push(self.now + pause, Event::Client { client });
+    }
+
+    /// Asks again later, or not: then it is for the caller to end the operation.
+    pub(crate) fn retries(&mut self, client: usize) -> bool {
+        let is_last = self.phase == Phase::LastReads;
+        let wants = is_last || self.rng.bool();
+        let Some(under_way) = self.clients.under_way(client) else { return false };
+        if !wants || (!is_last && under_way.retries >= RETRIES_MAX) {
+            return false;
+        }
+        under_way.retries += 1;
+        under_way.is_asked = false;
+        self.figures.retries += 1;
+        self.pause_client(client);
+        true
+    }
+
+    /// The node asked died.
+    pub(crate) fn lose_answer(&mut self, client: usize) {
+        if let Some(under_way) = self.clients.under_way(client) {
+            under_way.is_open = true;
+        }
+        self.end_without_answer(client);
+    }
+
+    /// No attempt so far gave an answer.
+    pub(crate) fn end_without_answer(&mut self, client: usize) {
+        if self.retries(client) {
+            return;
+        }
+        let Some(under_way) = self.clients.under_way(client).cloned() else { return };
+        if let Aim::Write { history, operation, call } = under_way.aim {
+            if under_way.is_open {
+                self.figures.unknown += 1;
+                self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at);
+            } else {
+                self.clients.refused.insert(operation);
+            }
+        }
+        self.finish_client(client);
+    }
+}

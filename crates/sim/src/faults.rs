@@ -1,0 +1,199 @@
+//! What goes wrong, and how it is mended.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use difuse_keylog::{Configuration, StoreError};
+use difuse_protocol::request::{Reply, RequestError};
+use difuse_types::NodeId;
+
+use crate::{
+    Violation,
+    plan::Fault,
+    simulation::{Event, Phase, Simulation},
+};
+
+/// What an injected failure of a disk says.
+pub(crate) const INJECTED: &str = "injected";
+/// The most nodes that one ring ever has.
+const NODES_MAX: usize = 9;
+
+impl Simulation {
+    /// Faults begin, and clients with them.
+    pub(crate) fn begin_faults(&mut self) {
+        self.phase = Phase::Faults;
+        self.phase_ends_at = self.now + self.plan.faults_for;
+        self.trace.line(self.now, || "faults begin".into());
+        for client in 0..self.clients.count() {
+            self.queue.push(self.now, Event::Client { client });
+        }
+        self.schedule_fault();
+    }
+
+    fn schedule_fault(&mut self) {
+        let pause = Duration::from_micros(self.rng.u64(1000..=self.plan.fault_every_max.as_micros() as u64));
+        self.queue.push(self.now + pause, Event::Fault);
+    }
+
+    /// From now on nothing goes wrong any more, and all that went wrong is mended.
+    pub(crate) fn heal(&mut self) -> Result<(), Violation> {
+        self.trace.line(self.now, || "all is healed".into());
+        self.phase = Phase::Healing;
+        let patience = Duration::from_secs(90) + self.plan.gone_after.min(Duration::from_secs(20)) * 2;
+        self.phase_ends_at = self.now + patience;
+        self.network.heal();
+        for id in self.node_ids.clone() {
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.flush_max = self.plan.flush_max;
+            }
+            self.start(id)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn inject_fault(&mut self) -> Result<(), Violation> {
+        if self.phase != Phase::Faults {
+            return Ok(());
+        }
+        self.schedule_fault();
+        let running: Vec<NodeId> = self.node_ids.iter().filter(|id| self.is_running(**id)).copied().collect();
+        let Some(fault) = self.rng.choice(self.plan.faults.clone()) else { return Ok(()) };
+        let Some(victim) = self.rng.choice(running.clone()) else { return Ok(()) };
+        self.trace.line(self.now, || format!("fault {fault:?}, {victim:?}"));
+        self.figures.faults += 1;
+        match fault {
+            Fault::Crash => self.crash_for(victim, 100..8000),
+            Fault::CrashAll => running.into_iter().for_each(|node| self.crash_for(node, 100..4000)),
+            Fault::Blink => self.crash_for(victim, 1..50),
+            Fault::CutOneWay => self.cut_links(|_, from, to, other| from == victim && to == other),
+            Fault::CutLink => {
+                self.cut_links(|_, from, to, other| [from, to] == [victim, other] || [to, from] == [victim, other])
+            }
+            Fault::Isolate => self.cut_links(|_, from, to, _| from == victim || to == victim),
+            Fault::Split => self.cut_links(|side, from, to, _| side.contains(&from) != side.contains(&to)),
+            Fault::Bridge => self.cut_links(|side, from, to, _| {
+                from != victim && to != victim && side.contains(&from) != side.contains(&to)
+            }),
+            Fault::Reset => {
+                if let Some(other) = self.rng.choice(self.network.connected_to(victim)) {
+                    self.disconnect(victim, other, Duration::from_micros(100));
+                }
+            }
+            Fault::Pause => {
+                let until = self.now + self.some_time(10..5000);
+                self.change_process(victim, |process| process.paused_until = until);
+            }
+            Fault::SlowDisk => {
+                let until = self.now + self.some_time(100..5000);
+                let flush_max = self.some_time(20..500);
+                if let Some(node) = self.nodes.get_mut(&victim) {
+                    node.flush_max = flush_max;
+                }
+                self.queue.push(until, Event::NormalDisk { node: victim });
+            }
+            Fault::DiskError => self.change_process(victim, |process| {
+                process.peer.store_mut().fail_next_write(StoreError::Failed(INJECTED.into()));
+            }),
+            Fault::Join if self.node_ids.len() < NODES_MAX => self.add_node()?,
+            Fault::Leave => self.begin_leave(victim),
+            Fault::Amnesia if self.can_be_lost(victim) => self.lose_disk(victim)?,
+            Fault::Join | Fault::Amnesia => {}
+        }
+        Ok(())
+    }
+
+    fn some_time(&mut self, range_ms: std::ops::Range<u64>) -> Duration {
+        Duration::from_millis(self.rng.u64(range_ms))
+    }
+
+    fn crash_for(&mut self, id: NodeId, range_ms: std::ops::Range<u64>) {
+        self.crash(id);
+        let at = self.now + self.some_time(range_ms);
+        self.queue.push(at, Event::Restart { node: id });
+    }
+
+    /// Cuts the directions that are chosen, knowing one side of a split and one other node.
+    fn cut_links(&mut self, is_chosen: impl Fn(&BTreeSet<NodeId>, NodeId, NodeId, NodeId) -> bool) {
+        let mut nodes = self.node_ids.clone();
+        self.rng.shuffle(&mut nodes);
+        let side: BTreeSet<NodeId> = nodes.iter().take(self.rng.usize(1..=nodes.len())).copied().collect();
+        let Some(other) = self.rng.choice(nodes.clone()) else { return };
+        let pairs = nodes.iter().flat_map(|from| nodes.iter().map(move |to| (*from, *to)));
+        let directions = pairs.filter(|(from, to)| from != to && is_chosen(&side, *from, *to, other)).collect();
+        self.trace.line(self.now, || format!("cut {directions:?}"));
+        let cut = self.network.cut(directions);
+        let mended_at = self.now + self.some_time(100..10_000);
+        self.queue.push(mended_at, Event::Mend { cut });
+        // A transport gives up a connection over which nothing comes, sooner or later.
+        let given_up_at = self.now + self.some_time(500..20_000);
+        self.queue.push(given_up_at, Event::GiveUpConnections);
+    }
+
+    fn begin_leave(&mut self, id: NodeId) {
+        let staying = self.nodes.values().filter(|node| !node.is_retired && !node.is_leaving && node.process.is_some());
+        let is_joined = |node: &&crate::node::Node| node.process.as_ref().is_some_and(|process| process.is_joined);
+        let is_able = self.nodes.get(&id).filter(is_joined).is_some_and(|node| !node.is_leaving);
+        if !is_able || staying.filter(is_joined).count() <= 3 {
+            return;
+        }
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.is_leaving = true;
+        }
+        self.ask_to_leave(id);
+    }
+
+    /// A node says that it has left: it must not be needed, and stops a little later.
+    pub(crate) fn handle_leave_reply(
+        &mut self,
+        id: NodeId,
+        result: Result<Reply, RequestError>,
+    ) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_leaving) else { return Ok(()) };
+        if result != Ok(Reply::Done) {
+            return Err(Violation::WrongAnswer(format!("node {id:?} was to leave, and answers {result:?}")));
+        }
+        let records = node.configurations();
+        if let Some(record) = records.iter().find(|record| record.configuration.contains(&id)) {
+            return Err(Violation::WrongAnswer(format!("node {id:?} has left as a member of {record:?}")));
+        }
+        self.queue.push(self.now + Duration::from_millis(1500), Event::Stop { node: id });
+        Ok(())
+    }
+
+    pub(crate) fn stop_leaver(&mut self, id: NodeId) -> Result<(), Violation> {
+        if !self.is_running(id) {
+            return Ok(());
+        }
+        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+        let slots = self.plan.settings.slots.iter();
+        let held = slots.filter(|slot| node.holds(*slot)).collect::<Vec<_>>();
+        node.is_retired = true;
+        self.figures.leaves += 1;
+        self.crash(id);
+        if held.is_empty() {
+            return Ok(());
+        }
+        Err(Violation::Stuck(format!("node {id:?} has left and still holds keys or blocks of slots {held:?}")))
+    }
+
+    /// Whether every group keeps a majority, with what it acknowledged, without this node for ever.
+    fn can_be_lost(&self, id: NodeId) -> bool {
+        let is_safe = |group: &[NodeId]| group.len() >= 3 || !group.contains(&id);
+        let is_safe = |configuration: &Configuration| is_safe(&configuration.members) && is_safe(&configuration.joint);
+        let records = self.nodes.values().filter(|node| !node.is_retired).flat_map(|node| node.configurations());
+        let configurations =
+            records.flat_map(|record| [Some(record.configuration), record.proposed.map(|next| next.configuration)]);
+        // One is enough for rings of this size: a second loss could meet a group that has not replaced the first.
+        self.permanent_losses == 0
+            && self.plan.gone_after.as_secs() < 60
+            && configurations.flatten().all(|known| is_safe(&known))
+    }
+
+    fn lose_disk(&mut self, id: NodeId) -> Result<(), Violation> {
+        self.permanent_losses += 1;
+        self.crash(id);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.is_retired = true;
+        }
+        self.add_node()
+    }
+}

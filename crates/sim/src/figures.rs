@@ -1,0 +1,55 @@
+//! What was simulated, in numbers.
+
+use std::{ops::AddAssign, time::Duration};
+
+/// Sums over one or more seeds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Figures {
+    /// Seeds.
+    pub seeds: u64,
+    /// Virtual time.
+    pub virtual_time: Duration,
+    /// Of that, from the end of the faults until all was at rest.
+    pub healing_time: Duration,
+    /// Messages between peers.
+    pub messages: u64,
+    /// Inputs that peers dealt with.
+    pub inputs: u64,
+    /// Requests of clients.
+    pub requests: u64,
+    /// Operations of clients, retries not counted.
+    pub operations: u64,
+    /// Requests that were repeated.
+    pub retries: u64,
+    /// Requests answered with an error that may pass.
+    pub errors: u64,
+    /// Writes whose outcome stayed unknown.
+    pub unknown: u64,
+    /// Histories checked for linearizability.
+    pub histories: u64,
+    /// Faults injected.
+    pub faults: u64,
+    /// Processes that died.
+    pub crashes: u64,
+    /// Nodes that left as planned.
+    pub leaves: u64,
+}
+
+impl AddAssign for Figures {
+    fn add_assign(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.virtual_time += other.virtual_time;
+        self.healing_time += other.healing_time;
+        self.messages += other.messages;
+        self.inputs += other.inputs;
+        self.requests += other.requests;
+        self.operations += other.operations;
+        self.retries += other.retries;
+        self.errors += other.errors;
+        self.unknown += other.unknown;
+        self.histories += other.histories;
+        self.faults += other.faults;
+        self.crashes += other.crashes;
+        self.leaves += other.leaves;
+    }
+}

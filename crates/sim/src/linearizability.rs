@@ -1,0 +1,202 @@
+//! Whether what clients saw of one key could have happened one after the other (Herlihy and Wing 1990), by the search
+//! of Wing and Gong (1993) with the memory of Lowe (2017): of two ways to the same set of operations and the same
+//! state, the second is not followed.
+
+use std::collections::BTreeSet;
+
+/// The most operations in one history.
+pub const OPERATIONS_MAX: usize = 128;
+
+/// Names a write of the history; [`NEVER_WRITTEN`] stands for the state before the first.
+pub type WriteId = u64;
+
+/// The state of a key before its first write.
+pub const NEVER_WRITTEN: WriteId = 0;
+
+/// What a write demands of the state it finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Demand {
+    /// Nothing.
+    None,
+    /// The key has no value.
+    Absent,
+    /// The key has a value.
+    Present,
+    /// The last write was this one.
+    Last(WriteId),
+}
+
+/// What a client asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// Makes `id` the key's last write.
+    Write {
+        /// The write.
+        id: WriteId,
+        /// Under this condition.
+        demand: Demand,
+        /// Whether the key has a value afterwards.
+        has_value: bool,
+    },
+    /// Asks for the key's last write.
+    Read,
+}
+
+/// What the client was told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// The write was done.
+    Written,
+    /// The write was not done, because this was the last one.
+    Conflict(WriteId),
+    /// To a read: this was the last write.
+    Last(WriteId),
+    /// To a read: the key has no value.
+    NoValue,
+    /// Nothing: the write may have been done, may be done later, or never.
+    Unknown,
+}
+
+/// One operation. Times are any numbers that grow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Operation {
+    /// Who asked.
+    pub client: usize,
+    /// What.
+    pub call: Call,
+    /// The answer.
+    pub answer: Answer,
+    /// When it was asked.
+    pub invoked_at: u64,
+    /// When the answer came; `u64::MAX` if none did.
+    pub completed_at: u64,
+}
+
+/// Whether some order explains the history. At most [`OPERATIONS_MAX`] operations.
+pub fn is_linearizable(operations: &[Operation]) -> bool {
+    assert!(operations.len() <= OPERATIONS_MAX, "a history is kept short");
+    Search { operations, visited: BTreeSet::new() }.search(0, NEVER_WRITTEN)
+}
+
+struct Search<'a> {
+    operations: &'a [Operation],
+    visited: BTreeSet<(u128, WriteId)>,
+}
+
+impl Search<'_> {
+    fn search(&mut self, done: u128, state: WriteId) -> bool {
+        let open: Vec<usize> = (0..self.operations.len()).filter(|index| done & (1 << index) == 0).collect();
+        let deadline = open.iter().map(|index| self.operations[*index].completed_at).min().unwrap_or(u64::MAX);
+        if deadline == u64::MAX {
+            return true;
+        }
+        if !self.visited.insert((done, state)) {
+            return false;
+        }
+        let mut candidates = Vec::new();
+        for index in open {
+            let operation = self.operations[index];
+            if operation.invoked_at > deadline {
+                continue;
+            }
+            match self.apply(&operation, state) {
+                // What leaves the state alone can come first at no risk.
+                Some(after) if after == state && operation.completed_at != u64::MAX => {
+                    return self.search(done | (1 << index), state);
+                }
+                Some(after) => candidates.push((operation.completed_at, index, after)),
+                None => {}
+            }
+        }
+        candidates.sort_unstable();
+        candidates.into_iter().any(|(_, index, after)| self.search(done | (1 << index), after))
+    }
+
+    /// The state after an operation that is told its answer in `state`; `None` if it would be told another.
+    fn apply(&self, operation: &Operation, state: WriteId) -> Option<WriteId> {
+        match (operation.call, operation.answer) {
+            (Call::Read, Answer::Last(last)) => (last == state).then_some(state),
+            (Call::Read, Answer::NoValue) => (!self.has_value(state)).then_some(state),
+            (Call::Write { id, demand, .. }, Answer::Written | Answer::Unknown) => {
+                self.holds(demand, state).then_some(id)
+            }
+            (Call::Write { demand, .. }, Answer::Conflict(last)) => {
+                (last == state && !self.holds(demand, state)).then_some(state)
+            }
+            _ => None,
+        }
+    }
+
+    fn holds(&self, demand: Demand, state: WriteId) -> bool {
+        match demand {
+            Demand::None => true,
+            Demand::Absent => !self.has_value(state),
+            Demand::Present => self.has_value(state),
+            Demand::Last(last) => last == state,
+        }
+    }
+
+    fn has_value(&self, state: WriteId) -> bool {
+        self.operations
+            .iter()
+            .any(|operation| matches!(operation.call, Call::Write { id, has_value: true, .. } if id == state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Call, Demand, Operation, is_linearizable};
+
+    const OPEN: u64 = u64::MAX;
+
+    fn set(id: u64, demand: Demand) -> Call {
+        Call::Write { id, demand, has_value: true }
+    }
+
+    fn delete(id: u64) -> Call {
+        Call::Write { id, demand: Demand::Present, has_value: false }
+    }
+
+    fn check(name: &str, history: &[(Call, Answer, u64, u64)], expected: bool) {
+        let operation = |(client, (call, answer, invoked_at, completed_at)): (usize, &(Call, Answer, u64, u64))| {
+            Operation { client, call: *call, answer: *answer, invoked_at: *invoked_at, completed_at: *completed_at }
+        };
+        let operations: Vec<_> = history.iter().enumerate().map(operation).collect();
+        assert_eq!(is_linearizable(&operations), expected, "{name}");
+    }
+
+    #[test]
+    fn tells_good_histories_from_bad_ones() {
+        use Answer::{Conflict, Last, NoValue, Unknown, Written};
+        let (first, second) = (set(1, Demand::None), set(2, Demand::None));
+        check("empty", &[], true);
+        check("one after the other", &[(first, Written, 0, 1), (Call::Read, Last(1), 2, 3)], true);
+        check("a stale read", &[(first, Written, 0, 1), (Call::Read, Last(0), 2, 3)], false);
+        check("a read meanwhile", &[(first, Written, 0, 9), (Call::Read, Last(0), 2, 3)], true);
+        let back = [(first, Written, 0, 20), (Call::Read, Last(1), 2, 3), (Call::Read, Last(0), 4, 5)];
+        check("a read goes back", &back, false);
+        check("an unknown write shows later", &[(first, Unknown, 0, OPEN), (Call::Read, Last(1), 50, 51)], true);
+        check("an unknown write never shows", &[(first, Unknown, 0, OPEN), (Call::Read, Last(0), 50, 51)], true);
+        let flickers = [(first, Unknown, 0, OPEN), (Call::Read, Last(1), 2, 3), (Call::Read, Last(0), 4, 5)];
+        check("an unknown write flickers", &flickers, false);
+        check("shown before it was asked for", &[(Call::Read, Last(1), 0, 1), (first, Written, 2, 3)], false);
+        let twice = [(first, Written, 0, 1), (second, Written, 2, 3), (Call::Read, Last(1), 4, 5)];
+        check("a lost write", &twice, false);
+        let both = [(set(1, Demand::Absent), Written, 0, 5), (set(2, Demand::Absent), Written, 0, 5)];
+        check("both create", &both, false);
+        let one = [(set(1, Demand::Absent), Written, 0, 5), (set(2, Demand::Absent), Conflict(1), 0, 5)];
+        check("one creates", &one, true);
+        let race = [
+            (first, Written, 0, 1),
+            (set(2, Demand::Last(1)), Written, 2, 5),
+            (set(3, Demand::Last(1)), Written, 2, 5),
+        ];
+        check("two follow one head", &race, false);
+        let deleted = [(first, Written, 0, 1), (delete(2), Written, 2, 3), (Call::Read, NoValue, 4, 5)];
+        check("deleted", &deleted, true);
+        check("a value vanishes", &[(first, Written, 0, 1), (Call::Read, NoValue, 4, 5)], false);
+        let again = [(first, Written, 0, 1), (delete(2), Unknown, 2, OPEN), (set(3, Demand::Absent), Written, 4, 5)];
+        check("an unknown delete explains a creation", &again, true);
+        check("a conflict that was none", &[(set(1, Demand::Absent), Conflict(0), 0, 1)], false);
+    }
+}

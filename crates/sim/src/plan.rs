@@ -1,0 +1,144 @@
+//! What a seed draws: the size of the ring, the faults that it meets and how hard, and the work of its clients. Each
+//! seed uses only some kinds of faults ("swarm testing", Groce et al., ISSTA 2012): a fault that is always there hides
+//! what goes wrong without it.
+
+use std::time::Duration;
+
+use difuse_types::{Hash, RingId, RingSettings};
+
+/// A kind of fault.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Fault {
+    /// A process dies, its unflushed writes are lost, and it restarts later.
+    Crash,
+    /// All processes die at once.
+    CrashAll,
+    /// A process dies and restarts so soon that nobody else may notice.
+    Blink,
+    /// One direction of one link is cut.
+    CutOneWay,
+    /// One link is cut.
+    CutLink,
+    /// A node is cut off from all others.
+    Isolate,
+    /// The ring is cut into two parts.
+    Split,
+    /// The ring is cut into two parts, but one node reaches both.
+    Bridge,
+    /// A connection breaks and comes back.
+    Reset,
+    /// A process does nothing for a while.
+    Pause,
+    /// A disk becomes slow for a while.
+    SlowDisk,
+    /// A write to a disk fails, and the process stops.
+    DiskError,
+    /// A new node joins.
+    Join,
+    /// A node leaves as planned.
+    Leave,
+    /// A node loses its disk and comes back under a new identity.
+    Amnesia,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Self; 15] = [
+        Self::Crash,
+        Self::CrashAll,
+        Self::Blink,
+        Self::CutOneWay,
+        Self::CutLink,
+        Self::Isolate,
+        Self::Split,
+        Self::Bridge,
+        Self::Reset,
+        Self::Pause,
+        Self::SlowDisk,
+        Self::DiskError,
+        Self::Join,
+        Self::Leave,
+        Self::Amnesia,
+    ];
+}
+
+/// How one seed is run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the ring is founded with.
+    pub settings: RingSettings,
+    /// How many nodes form it, the founder among them.
+    pub nodes: usize,
+    /// After how long a suspect node is replaced.
+    pub gone_after: Duration,
+    /// For how long a peer tries a request.
+    pub request_timeout: Duration,
+    /// Whether faults begin only when the ring has formed.
+    pub is_calm_start: bool,
+    /// For how long there are faults.
+    pub faults_for: Duration,
+    /// How long it is from one fault to the next at most.
+    pub fault_every_max: Duration,
+    /// The kinds of faults.
+    pub faults: Vec<Fault>,
+    /// Messages lost, of a thousand.
+    pub loss_per_mille: u32,
+    /// Messages that arrive twice, of a thousand.
+    pub duplicates_per_mille: u32,
+    /// Messages that arrive very late, of a thousand.
+    pub stragglers_per_mille: u32,
+    /// The longest delay of the others.
+    pub delay_max: Duration,
+    /// How long a node lets inputs wait at most, to deal with them together.
+    pub service_max: Duration,
+    /// The longest time that a flush takes.
+    pub flush_max: Duration,
+    /// How many clients there are.
+    pub clients: usize,
+    /// How many keys they use at one time.
+    pub keys: usize,
+    /// The longest pause of a client between two requests.
+    pub pause_max: Duration,
+    /// Whether every message is encoded and decoded.
+    pub is_through_wire: bool,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(seed: u64, rng: &mut fastrand::Rng) -> Self {
+        let slots = [1, 4, 8][rng.usize(..3)];
+        let id = RingId(Hash::of(&seed.to_le_bytes()));
+        let settings = RingSettings::new(id, 3, slots, rng.u16(2..=4));
+        let share = rng.u32(1..=5);
+        let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.u32(..10) < share).collect();
+        Self {
+            // The numbers above are within their ranges.
+            settings: settings.unwrap_or_else(|error| unreachable!("{error}")),
+            nodes: rng.usize(3..=5),
+            gone_after: Duration::from_secs(if rng.bool() { rng.u64(4..15) } else { 300 }),
+            request_timeout: Duration::from_secs(rng.u64(3..=10)),
+            is_calm_start: rng.u32(..4) > 0,
+            faults_for: Duration::from_secs(rng.u64(15..=40)),
+            fault_every_max: Duration::from_millis([500, 2000, 6000][rng.usize(..3)]),
+            faults,
+            loss_per_mille: [0, 0, 5, 30, 100][rng.usize(..5)],
+            duplicates_per_mille: [0, 0, 5, 50][rng.usize(..4)],
+            stragglers_per_mille: [0, 0, 2, 20][rng.usize(..4)],
+            delay_max: Duration::from_micros([300, 1500, 5000][rng.usize(..3)]),
+            service_max: Duration::from_micros([1, 50, 500][rng.usize(..3)]),
+            flush_max: Duration::from_micros([200, 2000, 20_000][rng.usize(..3)]),
+            clients: rng.usize(2..=6),
+            keys: rng.usize(1..=4),
+            pause_max: Duration::from_millis([5, 50, 400][rng.usize(..3)]),
+            is_through_wire: rng.u32(..4) == 0,
+        }
+    }
+
+    /// Whether what the ring's invariants presuppose holds: that nodes fail only by stopping, that whoever does not
+    /// answer has stopped, and that never all stop.
+    pub fn is_fail_stop(&self) -> bool {
+        use Fault::{Amnesia, Blink, Crash, DiskError, Join, Reset, SlowDisk};
+        let is_stop = |fault: &Fault| matches!(fault, Amnesia | Blink | Crash | DiskError | Join | Reset | SlowDisk);
+        self.faults.iter().all(is_stop) && self.loss_per_mille == 0 && self.stragglers_per_mille == 0
+    }
+}

@@ -1,0 +1,642 @@
+//! One seed: the loop over virtual time, and what each event does.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use difuse_keylog::{KeylogMessage, Store, StoreError, Transaction, WriteSequence};
+use difuse_protocol::{BlockCommand, Input, Output, RequestId, message::Message, request::Request};
+use difuse_ring::invariants::is_ideal;
+use difuse_types::{Hash, Host, Instant, Key, NodeId, SlotId};
+
+use crate::{
+    Figures, Plan, Violation,
+    clients::Clients,
+    invariants::{Ballots, Blocks, Chains, Configurations, check_ring},
+    network::{CutId, Network},
+    node::{Node, host, node_id},
+    queue::Queue,
+    trace::{Trace, Tracing},
+};
+
+/// How often nodes try to connect to those that they want a connection to.
+const REDIAL_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked whether a phase is over.
+const PROBE_EVERY: Duration = Duration::from_millis(250);
+/// Every so many events the ring's invariants are checked.
+const EVENTS_PER_RING_CHECK: u64 = 16;
+/// A node that runs so often at one time spins.
+const RUNS_AT_ONE_TIME_MAX: u32 = 1000;
+
+/// Something that will happen.
+pub(crate) enum Event {
+    /// A process deals with what came in, or with its timers.
+    Run {
+        node: NodeId,
+        life: u64,
+    },
+    Deliver {
+        from: NodeId,
+        to: NodeId,
+        message: Box<Message>,
+    },
+    /// A process learns that a connection is gone.
+    Disconnected {
+        node: NodeId,
+        life: u64,
+        peer: NodeId,
+    },
+    Flushed {
+        node: NodeId,
+        life: u64,
+        sequence: WriteSequence,
+    },
+    BlocksFlushed {
+        node: NodeId,
+        life: u64,
+        sequence: u64,
+    },
+    /// A disk does what it was asked: in no certain order, as threads do.
+    BlockCommand {
+        node: NodeId,
+        life: u64,
+        ticket: u64,
+        command: BlockCommand,
+    },
+    Client {
+        client: usize,
+    },
+    Fault,
+    Restart {
+        node: NodeId,
+    },
+    Mend {
+        cut: CutId,
+    },
+    /// Connections over cut links are given up.
+    GiveUpConnections,
+    NormalDisk {
+        node: NodeId,
+    },
+    /// A node that left stops.
+    Stop {
+        node: NodeId,
+    },
+    Redial,
+    Probe,
+}
+
+/// Which part of a seed is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Forming,
+    Faults,
+    Healing,
+    LastReads,
+    Over,
+}
+
+/// One seed's ring.
+pub(crate) struct Simulation {
+    pub(crate) seed: u64,
+    pub(crate) plan: Plan,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) now: Instant,
+    pub(crate) queue: Queue<Event>,
+    pub(crate) network: Network,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    /// In the order of their numbers.
+    pub(crate) node_ids: Vec<NodeId>,
+    pub(crate) clients: Clients,
+    pub(crate) phase: Phase,
+    pub(crate) phase_ends_at: Instant,
+    pub(crate) trace: Trace,
+    pub(crate) figures: Figures,
+    pub(crate) chains: Chains,
+    pub(crate) blocks: Blocks,
+    /// The request about the ring that is under way, and the last answer.
+    pub(crate) asked_for_view: Option<(RequestId, NodeId)>,
+    pub(crate) is_view_settled: bool,
+    pub(crate) permanent_losses: usize,
+    ballots: Ballots,
+    configurations: Configurations,
+    /// Digests as of the last look into a store.
+    looked_at: BTreeMap<(NodeId, SlotId), u128>,
+    /// Whether the ring's invariants are to be expected.
+    is_base_sound: bool,
+    events: u64,
+    runs: (Instant, NodeId, u32),
+}
+
+impl Simulation {
+    pub(crate) fn new(seed: u64, tracing: Tracing) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let plan = Plan::draw(seed, &mut rng);
+        Self {
+            seed,
+            network: Network::new(&plan),
+            clients: Clients::new(&plan),
+            rng,
+            now: Instant(0),
+            queue: Queue::new(),
+            nodes: BTreeMap::new(),
+            node_ids: Vec::new(),
+            phase: Phase::Forming,
+            phase_ends_at: Instant(0) + Duration::from_secs(60),
+            trace: Trace::new(tracing),
+            figures: Figures::default(),
+            chains: Chains::default(),
+            blocks: Blocks::default(),
+            asked_for_view: None,
+            is_view_settled: false,
+            permanent_losses: 0,
+            ballots: Ballots::default(),
+            configurations: Configurations::default(),
+            looked_at: BTreeMap::new(),
+            is_base_sound: false,
+            events: 0,
+            runs: (Instant(0), NodeId([0; 32]), 0),
+            plan,
+        }
+    }
+
+    /// Runs the seed to its end. What clients saw is checked even if the ring does not come to rest.
+    pub(crate) fn play(&mut self) -> Result<(), Violation> {
+        let played = self.play_phases();
+        self.figures.virtual_time = self.now.since(Instant(0));
+        match played {
+            Ok(()) => self.check_last_heads().and_then(|()| self.check_histories()),
+            Err(stuck @ Violation::Stuck(_)) => self.check_histories().and(Err(stuck)),
+            Err(violation) => Err(violation),
+        }
+    }
+
+    fn play_phases(&mut self) -> Result<(), Violation> {
+        self.trace.line(Instant(0), || format!("plan {:?}", self.plan));
+        for _ in 0..self.plan.nodes {
+            self.add_node()?;
+        }
+        self.queue.push(self.now, Event::Redial);
+        self.queue.push(self.now, Event::Probe);
+        if !self.plan.is_calm_start {
+            self.begin_faults();
+        }
+        while self.phase != Phase::Over
+            && let Some((at, event)) = self.queue.pop()
+        {
+            self.now = at;
+            self.events += 1;
+            self.handle_event(event)?;
+            if self.events.is_multiple_of(EVENTS_PER_RING_CHECK) && self.plan.is_fail_stop() {
+                self.check_ring()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Zave's invariants presuppose a base of principals that does not fail: here, that no more than one node at a time
+    /// is dead or not wholly back. Where that did not hold, the ring must become ideal again before it is checked.
+    fn check_ring(&mut self) -> Result<(), Violation> {
+        let rings = || self.nodes.values().filter_map(|node| node.process.as_ref()).map(|process| process.peer.ring());
+        let snapshots: Vec<_> = rings().flat_map(|ring| ring.virtual_nodes()).collect();
+        let away = self.node_ids.len() - rings().filter(|ring| ring.is_member()).count();
+        let retired = self.nodes.values().filter(|node| node.is_retired).count();
+        if away - retired > 1 {
+            self.is_base_sound = false;
+        } else if !self.is_base_sound {
+            self.is_base_sound = is_ideal(&snapshots) && away == retired;
+        }
+        if self.is_base_sound { check_ring(&snapshots) } else { Ok(()) }
+    }
+
+    /// A new machine; the first one founds the ring, the others join it.
+    pub(crate) fn add_node(&mut self) -> Result<(), Violation> {
+        let id = node_id(self.seed, self.node_ids.len());
+        self.nodes.insert(id, Node::new(id, &self.plan, &mut self.rng));
+        self.node_ids.push(id);
+        self.start(id)
+    }
+
+    /// Starts a process on a machine where none runs.
+    pub(crate) fn start(&mut self, id: NodeId) -> Result<(), Violation> {
+        let seeds = self.seeds(id);
+        let is_founder = self.node_ids.first() == Some(&id);
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.process.is_none() && !node.is_retired) else {
+            return Ok(());
+        };
+        let started = node.start(&self.plan, is_founder, seeds, self.now, &mut self.rng);
+        started.map_err(|error| Violation::Store { node: id, error })?;
+        let life = node.life;
+        self.trace.line(self.now, || format!("start {id:?} life {life}"));
+        self.schedule_run(id, self.now);
+        if self.nodes.get(&id).is_some_and(|node| node.is_leaving) {
+            self.ask_to_leave(id);
+        }
+        Ok(())
+    }
+
+    /// Some nodes that a joining node is told of.
+    fn seeds(&mut self, id: NodeId) -> Vec<Host> {
+        let is_member = |other: &&NodeId| {
+            let process = self.nodes.get(*other).and_then(|node| node.process.as_ref());
+            **other != id && process.is_some_and(|process| process.is_joined)
+        };
+        let mut seeds: Vec<NodeId> = self.node_ids.iter().filter(is_member).copied().collect();
+        if seeds.is_empty() {
+            seeds = self.node_ids.iter().filter(|other| **other != id).copied().collect();
+        }
+        let count = self.rng.usize(1..=2);
+        self.rng.shuffle(&mut seeds);
+        seeds.truncate(count);
+        // A handshake tells a joining node the incarnation that it reached.
+        seeds.into_iter().map(|seed| host(seed, self.nodes.get(&seed).map_or(1, |node| node.life))).collect()
+    }
+
+    pub(crate) fn ask_to_leave(&mut self, id: NodeId) {
+        let request = self.clients.next_request_id();
+        self.give(id, Input::Request { id: request, request: Request::Leave });
+    }
+
+    fn handle_event(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Run { node, life } => self.run(node, life),
+            Event::Deliver { from, to, message } => {
+                if !self.network.is_cut(from, to) && self.is_running(to) {
+                    self.trace.line(self.now, || format!("{from:?} -> {to:?} {message:?}"));
+                    self.give(to, Input::Message { from, message: *message });
+                }
+                Ok(())
+            }
+            Event::Disconnected { node, life, peer } => {
+                if self.is_alive(node, life) && !self.network.is_connected(node, peer) {
+                    self.give(node, Input::Disconnected(peer));
+                }
+                Ok(())
+            }
+            Event::Flushed { node, life, sequence } => self.finish_flush(node, life, sequence),
+            Event::BlocksFlushed { node, life, sequence } => {
+                self.finish_block_flush(node, life, sequence);
+                Ok(())
+            }
+            Event::BlockCommand { node, life, ticket, command } => {
+                if self.is_alive(node, life) {
+                    self.perform_block_command(node, ticket, command);
+                }
+                Ok(())
+            }
+            Event::Client { client } => self.step_client(client),
+            Event::Fault => self.inject_fault(),
+            Event::Restart { node } => self.start(node),
+            Event::Mend { cut } => {
+                self.trace.line(self.now, || format!("mend cut {cut}"));
+                self.network.mend(cut);
+                Ok(())
+            }
+            Event::GiveUpConnections => {
+                for (one, other) in self.network.connected_over_cuts() {
+                    self.disconnect(one, other, Duration::ZERO);
+                }
+                Ok(())
+            }
+            Event::NormalDisk { node } => {
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.flush_max = self.plan.flush_max;
+                }
+                Ok(())
+            }
+            Event::Stop { node } => self.stop_leaver(node),
+            Event::Redial => {
+                self.redial();
+                self.queue.push(self.now + REDIAL_EVERY, Event::Redial);
+                Ok(())
+            }
+            Event::Probe => {
+                self.queue.push(self.now + PROBE_EVERY, Event::Probe);
+                self.probe()
+            }
+        }
+    }
+
+    pub(crate) fn is_running(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.process.is_some())
+    }
+
+    fn is_alive(&self, node: NodeId, life: u64) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.process.is_some() && node.life == life)
+    }
+
+    /// Hands an input to a process, which deals with it soon.
+    pub(crate) fn give(&mut self, node: NodeId, input: Input) {
+        let wait = Duration::from_nanos(self.rng.u64(..self.plan.service_max.as_nanos() as u64));
+        let at = self.now + wait;
+        if let Some(process) = self.nodes.get_mut(&node).and_then(|node| node.process.as_mut()) {
+            process.inbox.push(input);
+            self.schedule_run(node, at);
+        }
+    }
+
+    fn schedule_run(&mut self, id: NodeId, at: Instant) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let life = node.life;
+        let Some(process) = &mut node.process else { return };
+        let at = at.max(process.paused_until).max(self.now);
+        if at < process.next_run {
+            process.next_run = at;
+            self.queue.push(at, Event::Run { node: id, life });
+        }
+    }
+
+    fn run(&mut self, id: NodeId, life: u64) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else { return Ok(()) };
+        let Some(process) = &mut node.process else { return Ok(()) };
+        if process.next_run != self.now {
+            return Ok(());
+        }
+        if process.paused_until > self.now {
+            let until = process.paused_until;
+            process.next_run = Instant(u64::MAX);
+            self.schedule_run(id, until);
+            return Ok(());
+        }
+        self.figures.inputs += process.inbox.len() as u64;
+        let outputs = match node.run(self.now) {
+            Ok(outputs) => outputs,
+            Err(error) => return self.stop_failed(id, error),
+        };
+        self.check_spin(id)?;
+        self.look_into_store(id)?;
+        for output in outputs {
+            self.perform(id, output)?;
+        }
+        self.begin_flush(id);
+        let wakeup = self.nodes.get(&id).and_then(|node| node.process.as_ref()).map(|process| process.wakeup());
+        if let Some(wakeup) = wakeup {
+            self.schedule_run(id, wakeup);
+        }
+        Ok(())
+    }
+
+    fn check_spin(&mut self, id: NodeId) -> Result<(), Violation> {
+        let count = if (self.runs.0, self.runs.1) == (self.now, id) { self.runs.2 + 1 } else { 0 };
+        self.runs = (self.now, id, count);
+        if count < RUNS_AT_ONE_TIME_MAX {
+            return Ok(());
+        }
+        Err(Violation::Stuck(format!("node {id:?} always wants to be called at once")))
+    }
+
+    /// A store refused to go on: expected when a fault was injected, and then the process stops.
+    fn stop_failed(&mut self, id: NodeId, error: StoreError) -> Result<(), Violation> {
+        if !matches!(&error, StoreError::Failed(reason) if reason == crate::faults::INJECTED) {
+            return Err(Violation::Store { node: id, error });
+        }
+        self.crash(id);
+        let at = self.now + Duration::from_millis(self.rng.u64(50..3000));
+        self.queue.push(at, Event::Restart { node: id });
+        Ok(())
+    }
+
+    /// Ends a process; those connected to it notice at once.
+    pub(crate) fn crash(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.process.is_some()) else { return };
+        node.crash(&mut self.rng);
+        self.figures.crashes += 1;
+        self.looked_at.retain(|(node, _), _| *node != id);
+        self.trace.line(self.now, || format!("crash {id:?}"));
+        for peer in self.network.connected_to(id) {
+            let delay = Duration::from_micros(self.rng.u64(100..5000));
+            self.disconnect(id, peer, delay);
+        }
+        let lost = self.clients.lose_node(id);
+        if self.asked_for_view.is_some_and(|(_, node)| node == id) {
+            self.asked_for_view = None;
+        }
+        for client in lost {
+            self.lose_answer(client);
+        }
+    }
+
+    /// A connection breaks; both sides learn of it after `delay`.
+    pub(crate) fn disconnect(&mut self, one: NodeId, other: NodeId, delay: Duration) {
+        if self.network.disconnect(one, other) {
+            for (node, peer) in [(one, other), (other, one)] {
+                let life = self.nodes.get(&node).map_or(0, |node| node.life);
+                self.queue.push(self.now + delay, Event::Disconnected { node, life, peer });
+            }
+        }
+    }
+
+    fn redial(&mut self) {
+        let mut wanted = Vec::new();
+        for (id, node) in &self.nodes {
+            for peer in node.process.iter().flat_map(|process| &process.dialed) {
+                let is_possible = self.is_running(*peer) && !self.network.is_connected(*id, *peer);
+                if is_possible && !self.network.is_cut(*id, *peer) && !self.network.is_cut(*peer, *id) {
+                    wanted.push((*id, *peer));
+                }
+            }
+        }
+        for (one, other) in wanted {
+            self.connect(one, other);
+        }
+    }
+
+    fn connect(&mut self, one: NodeId, other: NodeId) {
+        if one != other && !self.network.is_connected(one, other) {
+            self.network.connect(one, other);
+            self.give(one, Input::Connected(other));
+            self.give(other, Input::Connected(one));
+        }
+    }
+
+    fn perform(&mut self, id: NodeId, output: Output) -> Result<(), Violation> {
+        match output {
+            Output::Send { to, message } => self.send(id, to, message),
+            Output::Reply { id: request, result } => self.handle_reply(id, request, result),
+            Output::Block { ticket, command } => {
+                let life = self.nodes.get(&id).map_or(0, |node| node.life);
+                let delay = Duration::from_micros(self.rng.u64(1..2000));
+                self.queue.push(self.now + delay, Event::BlockCommand { node: id, life, ticket, command });
+                Ok(())
+            }
+            Output::Dial { node, .. } => {
+                self.change_process(id, |process| _ = process.dialed.insert(node));
+                let is_possible = self.is_running(node) && !self.network.is_cut(id, node);
+                if is_possible && !self.network.is_cut(node, id) {
+                    self.connect(id, node);
+                }
+                Ok(())
+            }
+            Output::Forget(node) => {
+                self.change_process(id, |process| _ = process.dialed.remove(&node));
+                Ok(())
+            }
+            Output::HostsChanged => {
+                self.change_process(id, |process| process.hosts_changed = true);
+                Ok(())
+            }
+            Output::Joined => {
+                self.trace.line(self.now, || format!("{id:?} has joined"));
+                self.change_process(id, |process| process.is_joined = true);
+                Ok(())
+            }
+            Output::Warn(text) => {
+                self.trace.line(self.now, || format!("{id:?} warns: {text}"));
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn change_process(&mut self, id: NodeId, change: impl FnOnce(&mut crate::node::Process)) {
+        if let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) {
+            change(process);
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, message: Message) -> Result<(), Violation> {
+        self.figures.messages += 1;
+        if let Message::Keylog(message) = &message {
+            self.configurations.observe_message(message)?;
+            if let KeylogMessage::Accept { slot, ballot, key, height, hash, transactions } = message {
+                transactions.iter().for_each(|transaction| self.learn(transaction));
+                self.ballots.observe(*slot, key, *ballot, (*height, *hash))?;
+            }
+        }
+        if !self.network.is_connected(from, to) || self.network.is_cut(from, to) {
+            self.trace.line(self.now, || format!("{from:?} -x {to:?} {message:?}"));
+            return Ok(());
+        }
+        let message = if self.plan.is_through_wire { through_wire(message)? } else { message };
+        let delays = match message {
+            Message::Request { .. } => self.network.delay_once(&mut self.rng),
+            _ => self.network.delays(&mut self.rng),
+        };
+        for delay in delays {
+            self.queue.push(self.now + delay, Event::Deliver { from, to, message: Box::new(message.clone()) });
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, transaction: &Transaction) {
+        let hash = transaction.hash();
+        if self.chains.known(&hash).is_none() {
+            let (height, previous) = (transaction.height, transaction.previous);
+            let operation = crate::clients::operation_number(transaction.operation_id);
+            self.chains.learn(hash, crate::invariants::Known { height, previous, operation });
+        }
+    }
+
+    /// Looks at what a process changed in its store.
+    fn look_into_store(&mut self, id: NodeId) -> Result<(), Violation> {
+        let mut transactions = Vec::new();
+        let Some(store) = self.nodes.get(&id).and_then(Node::disk) else { return Ok(()) };
+        for slot in self.plan.settings.slots.iter() {
+            let Ok(digest) = store.digest(slot) else { continue };
+            if self.looked_at.insert((id, slot), digest.0) == Some(digest.0) {
+                continue;
+            }
+            for (key, register) in store.scan(slot, &Default::default(), None, usize::MAX).unwrap_or_default() {
+                let (height, hash) = (register.head.height, register.head.hash);
+                self.ballots.observe(slot, &key, register.ballot, (height, hash))?;
+                transactions.extend(unknown_transactions(store, &self.chains, slot, &key, height, hash));
+            }
+        }
+        for record in store.slots().unwrap_or_default() {
+            self.configurations.observe(&record.configuration)?;
+        }
+        transactions.iter().for_each(|transaction| self.learn(transaction));
+        Ok(())
+    }
+
+    fn begin_flush(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let (life, sequence) = (node.life, node.written());
+        let delay = node.flush_delay(&mut self.rng);
+        let Some(process) = &mut node.process else { return };
+        let is_dirty = process.peer.store_mut().durable() < sequence || process.hosts_changed;
+        if is_dirty && !process.is_flushing {
+            process.is_flushing = true;
+            self.queue.push(self.now + delay, Event::Flushed { node: id, life, sequence });
+        }
+    }
+
+    fn finish_flush(&mut self, id: NodeId, life: u64, sequence: WriteSequence) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else { return Ok(()) };
+        let Some(process) = &mut node.process else { return Ok(()) };
+        process.is_flushing = false;
+        process.peer.store_mut().flush_through(sequence);
+        if std::mem::take(&mut process.hosts_changed) {
+            node.known_hosts = process.peer.hosts();
+        }
+        self.give(id, Input::Durable(sequence));
+        self.begin_flush(id);
+        Ok(())
+    }
+
+    fn perform_block_command(&mut self, id: NodeId, ticket: u64, command: BlockCommand) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let is_write =
+            matches!(command, BlockCommand::Put { .. } | BlockCommand::Delete { .. } | BlockCommand::Clear { .. });
+        let result = node.blocks.perform(command);
+        if !is_write {
+            return self.give(id, Input::BlockDone { ticket, result });
+        }
+        let sequence = node.blocks.written();
+        if let Some(process) = &mut node.process {
+            process.block_writes.push((sequence, ticket, result));
+        }
+        self.begin_block_flush(id);
+    }
+
+    fn begin_block_flush(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let (life, sequence) = (node.life, node.blocks.written());
+        let delay = node.flush_delay(&mut self.rng);
+        let Some(process) = &mut node.process else { return };
+        if !process.block_writes.is_empty() && !process.are_blocks_flushing {
+            process.are_blocks_flushing = true;
+            self.queue.push(self.now + delay, Event::BlocksFlushed { node: id, life, sequence });
+        }
+    }
+
+    fn finish_block_flush(&mut self, id: NodeId, life: u64, sequence: u64) {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else { return };
+        let Some(process) = &mut node.process else { return };
+        process.are_blocks_flushing = false;
+        node.blocks.flush_through(sequence);
+        let writes = std::mem::take(&mut process.block_writes);
+        let (done, waiting): (Vec<_>, Vec<_>) = writes.into_iter().partition(|(write, ..)| *write <= sequence);
+        process.block_writes = waiting;
+        for (_, ticket, result) in done {
+            self.give(id, Input::BlockDone { ticket, result });
+        }
+        self.begin_block_flush(id);
+    }
+}
+
+/// The transactions below a head that were not seen before.
+fn unknown_transactions(
+    store: &impl Store,
+    chains: &Chains,
+    slot: SlotId,
+    key: &Key,
+    height: u64,
+    hash: Hash,
+) -> Vec<Transaction> {
+    let (mut height, mut hash) = (height, hash);
+    let mut found = Vec::new();
+    while chains.known(&hash).is_none()
+        && let Ok(Some(transaction)) = store.transaction(slot, key, height)
+    {
+        (height, hash) = (height.saturating_sub(1), transaction.previous);
+        found.push(transaction);
+    }
+    found
+}
+
+fn through_wire(message: Message) -> Result<Message, Violation> {
+    let frame = difuse_wire::encode(std::slice::from_ref(&message));
+    let decoded = difuse_wire::decode(&frame).map_err(|error| Violation::Wire(format!("{error}: {message:?}")))?;
+    match <[Message; 1]>::try_from(decoded) {
+        Ok([decoded]) if decoded == message => Ok(decoded),
+        other => Err(Violation::Wire(format!("{message:?} became {other:?}"))),
+    }
+}
