@@ -360,7 +360,8 @@ impl<S: Store> Keylog<S> {
     pub fn leader(&self, slot: SlotId) -> Option<NodeId> {
         let record = &self.slots.get(&slot)?.record;
         let promised = record.promised.node;
-        let is_known = record.promised.number > 0 && !self.suspects.contains(&promised);
+        let has_given_up = promised == self.me && !self.is_leading(slot);
+        let is_known = record.promised.number > 0 && !self.suspects.contains(&promised) && !has_given_up;
         if is_known { Some(promised) } else { self.preferred_leader(&record.configuration) }
     }
 

@@ -508,7 +508,7 @@ impl<S: Store> Peer<S> {
         Ok(())
     }
 
-    fn clear_slot(&mut self, slot: SlotId) -> Result<(), StoreError> {
+    pub(crate) fn clear_slot(&mut self, slot: SlotId) -> Result<(), StoreError> {
         self.keylog.clear(slot)?;
         self.command(BlockCommand::Clear { slot }, member::CommandPurpose::Clear);
         Ok(())

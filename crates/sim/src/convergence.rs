@@ -18,34 +18,47 @@ impl Simulation {
     pub(crate) fn probe(&mut self) -> Result<(), Violation> {
         let is_late = self.now >= self.phase_ends_at;
         match self.phase {
-            Phase::Forming => {
-                if self.is_at_rest(is_late, "while it forms")? {
-                    self.begin_faults();
-                }
-            }
-            Phase::Faults if is_late => self.heal()?,
-            Phase::Healing => {
-                if !self.clients.are_idle() {
-                    if is_late {
-                        let waiting = self.clients.describe_waiting();
-                        return Err(Violation::Stuck(format!("requests are not answered: {waiting}")));
-                    }
-                } else if self.is_at_rest(is_late, "after all is healed")? {
-                    self.figures.healing_time += self.now.since(self.phase_ends_at);
-                    self.begin_last_reads();
-                }
-            }
-            Phase::LastReads => {
-                if self.clients.last_reads.is_empty() && self.clients.are_idle() {
-                    self.phase = Phase::Over;
-                } else if is_late {
-                    let waiting = self.clients.describe_waiting();
-                    return Err(Violation::Stuck(format!("the last reads are not answered: {waiting}")));
-                }
-            }
-            _ => {}
+            Phase::Forming => self.probe_forming(is_late),
+            Phase::Faults if is_late => self.heal(),
+            Phase::Healing => self.probe_healing(is_late),
+            Phase::LastReads => self.probe_last_reads(is_late),
+            Phase::Faults | Phase::Over => Ok(()),
+        }
+    }
+
+    fn probe_forming(&mut self, is_late: bool) -> Result<(), Violation> {
+        let is_formed = self.is_at_rest(is_late, "while it forms")?;
+        if is_formed {
+            self.begin_faults();
         }
         Ok(())
+    }
+
+    fn probe_healing(&mut self, is_late: bool) -> Result<(), Violation> {
+        if !self.clients.are_idle() {
+            return self.check_answers(is_late, "requests are not answered");
+        }
+        let is_healed = self.is_at_rest(is_late, "after all is healed")?;
+        if is_healed {
+            self.begin_last_reads();
+        }
+        Ok(())
+    }
+
+    fn probe_last_reads(&mut self, is_late: bool) -> Result<(), Violation> {
+        if self.clients.last_reads.is_empty() && self.clients.are_idle() {
+            self.phase = Phase::Over;
+            return Ok(());
+        }
+        self.check_answers(is_late, "the last reads are not answered")
+    }
+
+    fn check_answers(&self, is_late: bool, what: &str) -> Result<(), Violation> {
+        if !is_late {
+            return Ok(());
+        }
+        let waiting = self.clients.describe_waiting();
+        Err(Violation::Stuck(format!("{what}: {waiting}")))
     }
 
     fn begin_last_reads(&mut self) {

@@ -9,8 +9,6 @@ pub struct Figures {
     pub seeds: u64,
     /// Virtual time.
     pub virtual_time: Duration,
-    /// Of that, from the end of the faults until all was at rest.
-    pub healing_time: Duration,
     /// Messages between peers.
     pub messages: u64,
     /// Inputs that peers dealt with.
@@ -39,7 +37,6 @@ impl AddAssign for Figures {
     fn add_assign(&mut self, other: Self) {
         self.seeds += other.seeds;
         self.virtual_time += other.virtual_time;
-        self.healing_time += other.healing_time;
         self.messages += other.messages;
         self.inputs += other.inputs;
         self.requests += other.requests;

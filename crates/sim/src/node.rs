@@ -25,6 +25,8 @@ pub(crate) struct Node {
     pub(crate) known_hosts: Vec<HostEntry>,
     pub(crate) flush_max: Duration,
     wall_skew_ms: u64,
+    /// It was a member once: others may be told to join through it.
+    pub(crate) has_joined: bool,
     /// A person wants it to leave.
     pub(crate) is_leaving: bool,
     /// It left, or lost its disk: it does not come back.
@@ -89,6 +91,7 @@ impl Node {
             known_hosts: Vec::new(),
             flush_max: plan.flush_max,
             wall_skew_ms: rng.u64(..10_000_000),
+            has_joined: false,
             is_leaving: false,
             is_retired: false,
         }

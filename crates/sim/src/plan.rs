@@ -137,8 +137,8 @@ impl Plan {
     /// Whether what the ring's invariants presuppose holds: that nodes fail only by stopping, that whoever does not
     /// answer has stopped, and that never all stop.
     pub fn is_fail_stop(&self) -> bool {
-        use Fault::{Amnesia, Blink, Crash, DiskError, Join, Reset, SlowDisk};
-        let is_stop = |fault: &Fault| matches!(fault, Amnesia | Blink | Crash | DiskError | Join | Reset | SlowDisk);
+        use Fault::{Amnesia, Blink, Crash, DiskError, Join, SlowDisk};
+        let is_stop = |fault: &Fault| matches!(fault, Amnesia | Blink | Crash | DiskError | Join | SlowDisk);
         self.faults.iter().all(is_stop) && self.loss_per_mille == 0 && self.stragglers_per_mille == 0
     }
 }

@@ -2,17 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use difuse_keylog::{KeylogMessage, Store, StoreError, Transaction, WriteSequence};
-use difuse_protocol::{BlockCommand, Input, Output, RequestId, message::Message, request::Request};
+use difuse_keylog::WriteSequence;
+use difuse_protocol::{BlockCommand, Input, Output, RequestId, message::Message};
 use difuse_ring::invariants::is_ideal;
-use difuse_types::{Hash, Host, Instant, Key, NodeId, SlotId};
+use difuse_types::{Instant, NodeId, SlotId};
 
 use crate::{
     Figures, Plan, Violation,
     clients::Clients,
     invariants::{Ballots, Blocks, Chains, Configurations, check_ring},
     network::{CutId, Network},
-    node::{Node, host, node_id},
+    node::Node,
     queue::Queue,
     trace::{Trace, Tracing},
 };
@@ -116,14 +116,14 @@ pub(crate) struct Simulation {
     pub(crate) asked_for_view: Option<(RequestId, NodeId)>,
     pub(crate) is_view_settled: bool,
     pub(crate) permanent_losses: usize,
-    ballots: Ballots,
-    configurations: Configurations,
+    pub(crate) ballots: Ballots,
+    pub(crate) configurations: Configurations,
     /// Digests as of the last look into a store.
-    looked_at: BTreeMap<(NodeId, SlotId), u128>,
+    pub(crate) looked_at: BTreeMap<(NodeId, SlotId), u128>,
     /// Whether the ring's invariants are to be expected.
     is_base_sound: bool,
     events: u64,
-    runs: (Instant, NodeId, u32),
+    pub(crate) runs: (Instant, NodeId, u32),
 }
 
 impl Simulation {
@@ -207,54 +207,6 @@ impl Simulation {
         if self.is_base_sound { check_ring(&snapshots) } else { Ok(()) }
     }
 
-    /// A new machine; the first one founds the ring, the others join it.
-    pub(crate) fn add_node(&mut self) -> Result<(), Violation> {
-        let id = node_id(self.seed, self.node_ids.len());
-        self.nodes.insert(id, Node::new(id, &self.plan, &mut self.rng));
-        self.node_ids.push(id);
-        self.start(id)
-    }
-
-    /// Starts a process on a machine where none runs.
-    pub(crate) fn start(&mut self, id: NodeId) -> Result<(), Violation> {
-        let seeds = self.seeds(id);
-        let is_founder = self.node_ids.first() == Some(&id);
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.process.is_none() && !node.is_retired) else {
-            return Ok(());
-        };
-        let started = node.start(&self.plan, is_founder, seeds, self.now, &mut self.rng);
-        started.map_err(|error| Violation::Store { node: id, error })?;
-        let life = node.life;
-        self.trace.line(self.now, || format!("start {id:?} life {life}"));
-        self.schedule_run(id, self.now);
-        if self.nodes.get(&id).is_some_and(|node| node.is_leaving) {
-            self.ask_to_leave(id);
-        }
-        Ok(())
-    }
-
-    /// Some nodes that a joining node is told of.
-    fn seeds(&mut self, id: NodeId) -> Vec<Host> {
-        let is_member = |other: &&NodeId| {
-            let process = self.nodes.get(*other).and_then(|node| node.process.as_ref());
-            **other != id && process.is_some_and(|process| process.is_joined)
-        };
-        let mut seeds: Vec<NodeId> = self.node_ids.iter().filter(is_member).copied().collect();
-        if seeds.is_empty() {
-            seeds = self.node_ids.iter().filter(|other| **other != id).copied().collect();
-        }
-        let count = self.rng.usize(1..=2);
-        self.rng.shuffle(&mut seeds);
-        seeds.truncate(count);
-        // A handshake tells a joining node the incarnation that it reached.
-        seeds.into_iter().map(|seed| host(seed, self.nodes.get(&seed).map_or(1, |node| node.life))).collect()
-    }
-
-    pub(crate) fn ask_to_leave(&mut self, id: NodeId) {
-        let request = self.clients.next_request_id();
-        self.give(id, Input::Request { id: request, request: Request::Leave });
-    }
-
     fn handle_event(&mut self, event: Event) -> Result<(), Violation> {
         match event {
             Event::Run { node, life } => self.run(node, life),
@@ -333,7 +285,7 @@ impl Simulation {
         }
     }
 
-    fn schedule_run(&mut self, id: NodeId, at: Instant) {
+    pub(crate) fn schedule_run(&mut self, id: NodeId, at: Instant) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let life = node.life;
         let Some(process) = &mut node.process else { return };
@@ -383,70 +335,6 @@ impl Simulation {
         Err(Violation::Stuck(format!("node {id:?} always wants to be called at once")))
     }
 
-    /// A store refused to go on: expected when a fault was injected, and then the process stops.
-    fn stop_failed(&mut self, id: NodeId, error: StoreError) -> Result<(), Violation> {
-        if !matches!(&error, StoreError::Failed(reason) if reason == crate::faults::INJECTED) {
-            return Err(Violation::Store { node: id, error });
-        }
-        self.crash(id);
-        let at = self.now + Duration::from_millis(self.rng.u64(50..3000));
-        self.queue.push(at, Event::Restart { node: id });
-        Ok(())
-    }
-
-    /// Ends a process; those connected to it notice at once.
-    pub(crate) fn crash(&mut self, id: NodeId) {
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.process.is_some()) else { return };
-        node.crash(&mut self.rng);
-        self.figures.crashes += 1;
-        self.looked_at.retain(|(node, _), _| *node != id);
-        self.trace.line(self.now, || format!("crash {id:?}"));
-        for peer in self.network.connected_to(id) {
-            let delay = Duration::from_micros(self.rng.u64(100..5000));
-            self.disconnect(id, peer, delay);
-        }
-        let lost = self.clients.lose_node(id);
-        if self.asked_for_view.is_some_and(|(_, node)| node == id) {
-            self.asked_for_view = None;
-        }
-        for client in lost {
-            self.lose_answer(client);
-        }
-    }
-
-    /// A connection breaks; both sides learn of it after `delay`.
-    pub(crate) fn disconnect(&mut self, one: NodeId, other: NodeId, delay: Duration) {
-        if self.network.disconnect(one, other) {
-            for (node, peer) in [(one, other), (other, one)] {
-                let life = self.nodes.get(&node).map_or(0, |node| node.life);
-                self.queue.push(self.now + delay, Event::Disconnected { node, life, peer });
-            }
-        }
-    }
-
-    fn redial(&mut self) {
-        let mut wanted = Vec::new();
-        for (id, node) in &self.nodes {
-            for peer in node.process.iter().flat_map(|process| &process.dialed) {
-                let is_possible = self.is_running(*peer) && !self.network.is_connected(*id, *peer);
-                if is_possible && !self.network.is_cut(*id, *peer) && !self.network.is_cut(*peer, *id) {
-                    wanted.push((*id, *peer));
-                }
-            }
-        }
-        for (one, other) in wanted {
-            self.connect(one, other);
-        }
-    }
-
-    fn connect(&mut self, one: NodeId, other: NodeId) {
-        if one != other && !self.network.is_connected(one, other) {
-            self.network.connect(one, other);
-            self.give(one, Input::Connected(other));
-            self.give(other, Input::Connected(one));
-        }
-    }
-
     fn perform(&mut self, id: NodeId, output: Output) -> Result<(), Violation> {
         match output {
             Output::Send { to, message } => self.send(id, to, message),
@@ -476,6 +364,9 @@ impl Simulation {
             Output::Joined => {
                 self.trace.line(self.now, || format!("{id:?} has joined"));
                 self.change_process(id, |process| process.is_joined = true);
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    node.has_joined = true;
+                }
                 Ok(())
             }
             Output::Warn(text) => {
@@ -494,11 +385,7 @@ impl Simulation {
     fn send(&mut self, from: NodeId, to: NodeId, message: Message) -> Result<(), Violation> {
         self.figures.messages += 1;
         if let Message::Keylog(message) = &message {
-            self.configurations.observe_message(message)?;
-            if let KeylogMessage::Accept { slot, ballot, key, height, hash, transactions } = message {
-                transactions.iter().for_each(|transaction| self.learn(transaction));
-                self.ballots.observe(*slot, key, *ballot, (*height, *hash))?;
-            }
+            self.observe_message(message)?;
         }
         if !self.network.is_connected(from, to) || self.network.is_cut(from, to) {
             self.trace.line(self.now, || format!("{from:?} -x {to:?} {message:?}"));
@@ -514,122 +401,6 @@ impl Simulation {
         }
         Ok(())
     }
-
-    fn learn(&mut self, transaction: &Transaction) {
-        let hash = transaction.hash();
-        if self.chains.known(&hash).is_none() {
-            let (height, previous) = (transaction.height, transaction.previous);
-            let operation = crate::clients::operation_number(transaction.operation_id);
-            self.chains.learn(hash, crate::invariants::Known { height, previous, operation });
-        }
-    }
-
-    /// Looks at what a process changed in its store.
-    fn look_into_store(&mut self, id: NodeId) -> Result<(), Violation> {
-        let mut transactions = Vec::new();
-        let Some(store) = self.nodes.get(&id).and_then(Node::disk) else { return Ok(()) };
-        for slot in self.plan.settings.slots.iter() {
-            let Ok(digest) = store.digest(slot) else { continue };
-            if self.looked_at.insert((id, slot), digest.0) == Some(digest.0) {
-                continue;
-            }
-            for (key, register) in store.scan(slot, &Default::default(), None, usize::MAX).unwrap_or_default() {
-                let (height, hash) = (register.head.height, register.head.hash);
-                self.ballots.observe(slot, &key, register.ballot, (height, hash))?;
-                transactions.extend(unknown_transactions(store, &self.chains, slot, &key, height, hash));
-            }
-        }
-        for record in store.slots().unwrap_or_default() {
-            self.configurations.observe(&record.configuration)?;
-        }
-        transactions.iter().for_each(|transaction| self.learn(transaction));
-        Ok(())
-    }
-
-    fn begin_flush(&mut self, id: NodeId) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        let (life, sequence) = (node.life, node.written());
-        let delay = node.flush_delay(&mut self.rng);
-        let Some(process) = &mut node.process else { return };
-        let is_dirty = process.peer.store_mut().durable() < sequence || process.hosts_changed;
-        if is_dirty && !process.is_flushing {
-            process.is_flushing = true;
-            self.queue.push(self.now + delay, Event::Flushed { node: id, life, sequence });
-        }
-    }
-
-    fn finish_flush(&mut self, id: NodeId, life: u64, sequence: WriteSequence) -> Result<(), Violation> {
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else { return Ok(()) };
-        let Some(process) = &mut node.process else { return Ok(()) };
-        process.is_flushing = false;
-        process.peer.store_mut().flush_through(sequence);
-        if std::mem::take(&mut process.hosts_changed) {
-            node.known_hosts = process.peer.hosts();
-        }
-        self.give(id, Input::Durable(sequence));
-        self.begin_flush(id);
-        Ok(())
-    }
-
-    fn perform_block_command(&mut self, id: NodeId, ticket: u64, command: BlockCommand) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        let is_write =
-            matches!(command, BlockCommand::Put { .. } | BlockCommand::Delete { .. } | BlockCommand::Clear { .. });
-        let result = node.blocks.perform(command);
-        if !is_write {
-            return self.give(id, Input::BlockDone { ticket, result });
-        }
-        let sequence = node.blocks.written();
-        if let Some(process) = &mut node.process {
-            process.block_writes.push((sequence, ticket, result));
-        }
-        self.begin_block_flush(id);
-    }
-
-    fn begin_block_flush(&mut self, id: NodeId) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        let (life, sequence) = (node.life, node.blocks.written());
-        let delay = node.flush_delay(&mut self.rng);
-        let Some(process) = &mut node.process else { return };
-        if !process.block_writes.is_empty() && !process.are_blocks_flushing {
-            process.are_blocks_flushing = true;
-            self.queue.push(self.now + delay, Event::BlocksFlushed { node: id, life, sequence });
-        }
-    }
-
-    fn finish_block_flush(&mut self, id: NodeId, life: u64, sequence: u64) {
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else { return };
-        let Some(process) = &mut node.process else { return };
-        process.are_blocks_flushing = false;
-        node.blocks.flush_through(sequence);
-        let writes = std::mem::take(&mut process.block_writes);
-        let (done, waiting): (Vec<_>, Vec<_>) = writes.into_iter().partition(|(write, ..)| *write <= sequence);
-        process.block_writes = waiting;
-        for (_, ticket, result) in done {
-            self.give(id, Input::BlockDone { ticket, result });
-        }
-        self.begin_block_flush(id);
-    }
-}
-
-/// The transactions below a head that were not seen before.
-fn unknown_transactions(
-    store: &impl Store,
-    chains: &Chains,
-    slot: SlotId,
-    key: &Key,
-    height: u64,
-    hash: Hash,
-) -> Vec<Transaction> {
-    let (mut height, mut hash) = (height, hash);
-    let mut found = Vec::new();
-    while chains.known(&hash).is_none()
-        && let Ok(Some(transaction)) = store.transaction(slot, key, height)
-    {
-        (height, hash) = (height.saturating_sub(1), transaction.previous);
-        found.push(transaction);
-    }
-    found
 }
 
 fn through_wire(message: Message) -> Result<Message, Violation> {

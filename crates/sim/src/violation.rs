@@ -1,6 +1,6 @@
 //! What must never happen.
 
-use difuse_keylog::{Ballot, StoreError};
+use difuse_keylog::StoreError;
 use difuse_types::{Hash, Key, NodeId, SlotId};
 
 /// A promise that was broken.
@@ -10,18 +10,14 @@ pub enum Violation {
     #[error("ring: {0}")]
     Ring(difuse_ring::invariants::Violation),
     /// Two values were accepted at one ballot.
-    #[error("ballots: slot {slot}, key {key}: ballot {ballot:?} carries {first:?} and {second:?}")]
+    #[error("ballots: slot {slot}, key {key}: {both}")]
     TwoValues {
         /// The slot.
         slot: SlotId,
         /// The key.
         key: Key,
-        /// The ballot.
-        ballot: Ballot,
-        /// Height and hash of one value.
-        first: (u64, Hash),
-        /// Height and hash of the other.
-        second: (u64, Hash),
+        /// The ballot, and height and hash of both values.
+        both: String,
     },
     /// Two transactions of one height were shown to clients as committed.
     #[error("chains: key {key}: height {height} was shown as {first:?} and as {second:?}")]

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use difuse_blocks::BlockRecord;
-use difuse_keylog::{Configuration, RegisterSummary, Store};
+use difuse_keylog::{Configuration, RegisterSummary, Store, StoreError};
 use difuse_types::{Hash, Instant, Level, NodeId, SlotId};
 
 use super::{Peer, RequestId};
@@ -224,14 +224,17 @@ impl<S: Store> Peer<S> {
         self.send(node, Message::Block(BlockMessage::Ask { id, slot, epoch, question }));
     }
 
-    pub(super) fn handle_block_answer(&mut self, from: NodeId, id: u64, answer: BlockAnswer) {
+    pub(super) fn handle_block_answer(&mut self, from: NodeId, id: u64, answer: BlockAnswer) -> Result<(), StoreError> {
         if self.questions.get(&id).is_none_or(|asked| asked.node != from) {
-            return;
+            return Ok(());
         }
-        let Some(asked) = self.questions.remove(&id) else { return };
+        let Some(asked) = self.questions.remove(&id) else { return Ok(()) };
         match asked.of {
-            AskedOf::Request(request) => self.handle_answer_to_request(request, id, from, answer),
-            AskedOf::Transfer(slot) => self.handle_answer_to_transfer(slot, id, from, answer),
+            AskedOf::Request(request) => {
+                self.handle_answer_to_request(request, id, from, answer);
+                Ok(())
+            }
+            AskedOf::Transfer(slot) => self.handle_answer_to_transfer(slot, from, answer),
         }
     }
 
@@ -417,12 +420,13 @@ impl<S: Store> Peer<S> {
     }
 
     /// A node is gone or suspect: whoever waits for it goes on without it.
-    pub(super) fn retry_block_questions(&mut self, node: NodeId) {
+    pub(super) fn retry_block_questions(&mut self, node: NodeId) -> Result<(), StoreError> {
         let lost: Vec<u64> = self.questions.iter().filter(|(_, asked)| asked.node == node).map(|(id, _)| *id).collect();
         for question in lost {
             let reason = "the node asked did not answer".to_string();
-            self.handle_block_answer(node, question, BlockAnswer::Failed { reason });
+            self.handle_block_answer(node, question, BlockAnswer::Failed { reason })?;
         }
+        Ok(())
     }
 
     pub(super) fn sweep_blocks(&mut self) {

@@ -210,8 +210,7 @@ impl<S: Store> Peer<S> {
                 AttemptOf::Status(request) => self.lose_status(request, node),
             }
         }
-        self.retry_block_questions(node);
-        Ok(())
+        self.retry_block_questions(node)
     }
 
     fn lose_attempt(&mut self, id: RequestId, attempt: u64) {

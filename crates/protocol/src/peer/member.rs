@@ -16,6 +16,8 @@ pub(crate) enum CommandPurpose {
     Answer { from: NodeId, id: u64, slot: SlotId, epoch: u64 },
     /// This node's own transfer or comparison of a slot.
     Transfer { slot: SlotId, of: Option<Hash> },
+    /// Whether a slot that this node is no member of has left anything here.
+    LeftOver { slot: SlotId },
     /// A page of a dump.
     Dump { request: u64, slot: SlotId, limit: u32 },
     /// Nobody waits.
@@ -25,10 +27,7 @@ pub(crate) enum CommandPurpose {
 impl<S: Store> Peer<S> {
     pub(super) fn handle_block_message(&mut self, from: NodeId, message: BlockMessage) -> Result<(), StoreError> {
         match message {
-            BlockMessage::Answer { id, answer } => {
-                self.handle_block_answer(from, id, answer);
-                Ok(())
-            }
+            BlockMessage::Answer { id, answer } => self.handle_block_answer(from, id, answer),
             BlockMessage::Ask { id, slot, epoch, question } => {
                 if let Some(answer) = self.answer_at_once(slot, epoch, &question)? {
                     self.answer(from, id, answer);
@@ -116,6 +115,13 @@ impl<S: Store> Peer<S> {
             Some(CommandPurpose::Transfer { slot, of }) => self.handle_transfer_command(slot, of, result)?,
             Some(CommandPurpose::Dump { request, slot, limit }) => {
                 return self.continue_dump(request, slot, limit, result);
+            }
+            Some(CommandPurpose::LeftOver { slot }) => {
+                let is_member =
+                    self.keylog.configuration(slot).is_some_and(|configuration| configuration.contains(&self.me));
+                if !is_member && !matches!(result, BlockResult::Digest(0)) {
+                    self.clear_slot(slot)?;
+                }
             }
             Some(CommandPurpose::Clear) | None => {}
         }

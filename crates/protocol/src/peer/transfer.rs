@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use difuse_blocks::BlockRecord;
-use difuse_keylog::{Configuration, Store, StoreError};
+use difuse_keylog::{Configuration, KeylogMessage, Store, StoreError};
 use difuse_types::{Hash, Instant, NodeId, SlotId};
 
 use super::{BlockCommand, BlockResult, Peer, blocks::AskedOf, member::CommandPurpose};
@@ -112,10 +112,18 @@ impl<S: Store> Peer<S> {
     pub(super) fn handle_answer_to_transfer(
         &mut self,
         slot: SlotId,
-        _question: u64,
         from: NodeId,
         answer: BlockAnswer,
-    ) {
+    ) -> Result<(), StoreError> {
+        if let BlockAnswer::Outdated { configuration } = answer {
+            self.transfers.remove(&slot);
+            return self.keylog.handle_message(from, KeylogMessage::Outdated { configuration });
+        }
+        self.take_answer_to_transfer(slot, from, answer);
+        Ok(())
+    }
+
+    fn take_answer_to_transfer(&mut self, slot: SlotId, from: NodeId, answer: BlockAnswer) {
         let now = self.now;
         let Some(transfer) = self.transfers.get_mut(&slot) else { return };
         transfer.active_at = now;
@@ -405,8 +413,14 @@ impl<S: Store> Peer<S> {
 
     fn compare(&mut self, slot: SlotId) {
         let Some(configuration) = self.keylog.configuration(slot).cloned() else { return };
-        let is_settled_member = configuration.members.contains(&self.me) && !self.transfers.contains_key(&slot);
-        if !is_settled_member {
+        if !configuration.contains(&self.me) {
+            // A block that was being stored while the slot was cleared may have stayed.
+            self.command(BlockCommand::Digest { slot }, CommandPurpose::LeftOver { slot });
+        }
+        if self.transfers.contains_key(&slot) {
+            return;
+        }
+        if !configuration.members.contains(&self.me) {
             self.repair.behind.remove(&slot);
             return;
         }

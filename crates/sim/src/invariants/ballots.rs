@@ -26,6 +26,27 @@ impl Ballots {
         if first == value {
             return Ok(());
         }
-        Err(Violation::TwoValues { slot, key: key.clone(), ballot, first, second: value })
+        let both = format!("{ballot:?} carries {first:?} and {value:?}");
+        Err(Violation::TwoValues { slot, key: key.clone(), both })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use difuse_keylog::{Ballot, Term};
+    use difuse_types::{Hash, Key, SlotId};
+
+    use super::Ballots;
+
+    #[test]
+    fn a_ballot_carries_one_value() {
+        let key = Key::new(b"k").unwrap();
+        let mut ballots = Ballots::default();
+        let mut observe = |sequence, value| {
+            let ballot = Ballot { term: Term::start_of(1), sequence };
+            ballots.observe(SlotId(0), &key, ballot, (1, Hash::of(value))).is_ok()
+        };
+        assert!(observe(1, b"a") && observe(1, b"a") && observe(2, b"b"));
+        assert!(!observe(2, b"a"));
     }
 }

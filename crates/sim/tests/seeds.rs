@@ -1,0 +1,48 @@
+//! Whole rings under faults: every seed must hold all promises. A failing seed prints the command that replays it.
+
+use std::{ops::Range, thread};
+
+use difuse_sim::{Figures, Outcome, Tracing, run_seed};
+
+/// Runs seeds on all cores: thread by thread every so many.
+fn run_many(seeds: Range<u64>) -> Vec<Outcome> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let start = |thread: usize| {
+            let seeds = seeds.clone().skip(thread).step_by(threads);
+            scope.spawn(move || seeds.map(|seed| run_seed(seed, Tracing::Off)).collect::<Vec<_>>())
+        };
+        let running: Vec<_> = (0..threads).map(start).collect();
+        running.into_iter().flat_map(|thread| thread.join().expect("a seed panicked")).collect()
+    })
+}
+
+#[test]
+fn two_hundred_seeds_hold() {
+    let outcomes = run_many(0..200);
+    let mut figures = Figures::default();
+    let mut failures = Vec::new();
+    for outcome in outcomes {
+        figures += outcome.figures;
+        if let Some(violation) = outcome.violation {
+            let seed = outcome.seed;
+            failures.push(format!(
+                "seed {seed}: {violation}\n  cargo run --release -p difuse-sim -- --seed {seed} --trace"
+            ));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    // The seeds would hold as well if nothing happened.
+    assert!(figures.operations > 20_000 && figures.histories > 500, "{figures:?}");
+    assert!(figures.faults > 1000 && figures.crashes > 500 && figures.leaves > 10, "{figures:?}");
+}
+
+#[test]
+fn a_seed_always_does_the_same() {
+    for seed in [2, 5, 11] {
+        let [first, second] = [(); 2].map(|()| run_seed(seed, Tracing::Hash));
+        assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
+        assert_eq!(first.figures, second.figures, "seed {seed}");
+        assert_ne!(first.trace_hash, run_seed(seed + 1, Tracing::Hash).trace_hash);
+    }
+}
