@@ -198,10 +198,20 @@ impl<S: Store> Keylog<S> {
         let own = self.store.register(slot, &key)?.map(|own| summary_of(&own));
         let me = self.me;
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
-        let is_busy = leadership.keys.get(&key).is_some_and(|state| !matches!(state.stage, Stage::Idle));
-        // Proposed since the page was read: the members have it, or are about to.
-        let has_changed = reads.get(&me) != Some(&own);
-        if is_busy || has_changed {
+        match leadership.keys.get(&key).map(|state| &state.stage) {
+            None | Some(Stage::Idle) => {}
+            // Proposed on top of what is committed: the members have it, or are about to.
+            Some(Stage::Proposing(proposing)) if proposing.committed_height.is_some() => return Ok(()),
+            // Still finding out what is committed: the slot is not synced before that is known.
+            Some(_) => {
+                if let Some(sync) = &mut leadership.sync {
+                    sync.repairing.insert(key);
+                }
+                return Ok(());
+            }
+        }
+        if reads.get(&me) != Some(&own) {
+            // Proposed since the page was read.
             return Ok(());
         }
         let Some(best) = reads.values().flatten().max_by_key(|summary| summary.ballot).cloned() else { return Ok(()) };
