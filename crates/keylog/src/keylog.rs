@@ -247,6 +247,7 @@ pub struct Keylog<S> {
 impl<S: Store> Keylog<S> {
     /// Takes up what the store holds. `seed` decides every random choice.
     pub fn new(me: NodeId, options: KeylogOptions, store: S, now: Instant, seed: u64) -> Result<Self, StoreError> {
+        let mut rng = fastrand::Rng::with_seed(seed);
         let slots = store.slots()?.into_iter().map(|record| (record.configuration.slot, SlotState::new(record)));
         Ok(Self {
             me,
@@ -254,7 +255,9 @@ impl<S: Store> Keylog<S> {
             options,
             store,
             now,
-            rng: fastrand::Rng::with_seed(seed),
+            // Rounds of an earlier life of this node must not be taken for those of this one.
+            last_round: rng.u64(..u64::MAX / 2),
+            rng,
             suspects: BTreeSet::new(),
             outputs: Vec::new(),
             inbox: VecDeque::new(),
@@ -264,7 +267,6 @@ impl<S: Store> Keylog<S> {
             assembly: Assembly::default(),
             waiting_reads: Vec::new(),
             rounds: BTreeMap::new(),
-            last_round: 0,
             jobs: 0,
             next_holdings: now,
             next_tick: now,

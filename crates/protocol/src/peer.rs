@@ -252,7 +252,8 @@ pub struct Peer<S> {
     inbox: Vec<Message>,
     is_joined: bool,
     placement_stale: bool,
-    /// Names attempts, questions, tickets and commands; never reused.
+    /// Names attempts, questions, tickets and commands; never reused. Begins at random, so that no answer to an earlier
+    /// life of this node is taken for one to this life.
     last_id: u64,
     /// Requests about keys that this node coordinates.
     pub(crate) keys: BTreeMap<RequestId, keys::Pending>,
@@ -299,6 +300,7 @@ impl<S: Store> Peer<S> {
         if is_founder {
             keylog.found()?;
         }
+        let first_id = rng.u64(..u64::MAX / 2);
         let mut peer = Self {
             me,
             options,
@@ -313,7 +315,7 @@ impl<S: Store> Peer<S> {
             inbox: Vec::new(),
             is_joined: is_founder,
             placement_stale: true,
-            last_id: 0,
+            last_id: first_id,
             keys: BTreeMap::new(),
             attempts: BTreeMap::new(),
             jobs: BTreeMap::new(),

@@ -15,7 +15,7 @@ impl Simulation {
         let (life, sequence) = (node.life, node.written());
         let delay = node.flush_delay(&mut self.rng);
         let Some(process) = &mut node.process else { return };
-        let is_dirty = process.peer.store_mut().durable() < sequence || process.hosts_changed;
+        let is_dirty = process.flushed < sequence || process.hosts_changed;
         if is_dirty && !process.is_flushing {
             process.is_flushing = true;
             self.queue.push(self.now + delay, Event::Flushed { node: id, life, sequence });
@@ -26,7 +26,10 @@ impl Simulation {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else { return Ok(()) };
         let Some(process) = &mut node.process else { return Ok(()) };
         process.is_flushing = false;
-        process.peer.store_mut().flush_through(sequence);
+        process.flushed = sequence;
+        if !self.plan.do_disks_lie {
+            process.peer.store_mut().flush_through(sequence);
+        }
         if std::mem::take(&mut process.hosts_changed) {
             node.known_hosts = process.peer.hosts();
         }

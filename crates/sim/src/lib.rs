@@ -51,7 +51,12 @@ pub struct Outcome {
 
 /// Simulates the ring of one seed.
 pub fn run_seed(seed: u64, tracing: Tracing) -> Outcome {
-    let mut simulation = simulation::Simulation::new(seed, tracing);
+    run_seed_with(seed, tracing, |_| {})
+}
+
+/// Simulates the ring of one seed with another plan than it drew: for experiments and controls.
+pub fn run_seed_with(seed: u64, tracing: Tracing, change: impl FnOnce(&mut Plan)) -> Outcome {
+    let mut simulation = simulation::Simulation::new(seed, tracing, change);
     let violation = simulation.play().err();
     let figures = Figures { seeds: 1, ..simulation.figures };
     Outcome { seed, figures, violation, trace_hash: simulation.trace.hash(), ended_at: simulation.now }

@@ -43,6 +43,8 @@ pub(crate) struct Process {
     pub(crate) dialed: BTreeSet<NodeId>,
     pub(crate) is_joined: bool,
     pub(crate) is_flushing: bool,
+    /// The last batch that the disk said to be durable.
+    pub(crate) flushed: WriteSequence,
     pub(crate) are_blocks_flushing: bool,
     /// Block writes that wait for a flush: number of the write, ticket, result.
     pub(crate) block_writes: Vec<(u64, u64, difuse_protocol::BlockResult)>,
@@ -138,6 +140,7 @@ impl Node {
             dialed: BTreeSet::new(),
             is_joined: false,
             is_flushing: false,
+            flushed: sequence,
             are_blocks_flushing: false,
             block_writes: Vec::new(),
             hosts_changed: false,

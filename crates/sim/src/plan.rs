@@ -101,6 +101,8 @@ pub struct Plan {
     pub pause_max: Duration,
     /// Whether every message is encoded and decoded.
     pub is_through_wire: bool,
+    /// Whether disks say that writes are durable though they are not: a control, which must be caught.
+    pub do_disks_lie: bool,
 }
 
 impl Plan {
@@ -131,6 +133,7 @@ impl Plan {
             keys: rng.usize(1..=4),
             pause_max: Duration::from_millis([5, 50, 400][rng.usize(..3)]),
             is_through_wire: rng.u32(..4) == 0,
+            do_disks_lie: false,
         }
     }
 

@@ -127,9 +127,10 @@ pub(crate) struct Simulation {
 }
 
 impl Simulation {
-    pub(crate) fn new(seed: u64, tracing: Tracing) -> Self {
+    pub(crate) fn new(seed: u64, tracing: Tracing, change: impl FnOnce(&mut Plan)) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let plan = Plan::draw(seed, &mut rng);
+        let mut plan = Plan::draw(seed, &mut rng);
+        change(&mut plan);
         Self {
             seed,
             network: Network::new(&plan),

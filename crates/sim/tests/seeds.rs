@@ -2,7 +2,7 @@
 
 use std::{ops::Range, thread};
 
-use difuse_sim::{Figures, Outcome, Tracing, run_seed};
+use difuse_sim::{Figures, Outcome, Tracing, Violation, plan::Fault, run_seed, run_seed_with};
 
 /// Runs seeds on all cores: thread by thread every so many.
 fn run_many(seeds: Range<u64>) -> Vec<Outcome> {
@@ -45,4 +45,18 @@ fn a_seed_always_does_the_same() {
         assert_eq!(first.figures, second.figures, "seed {seed}");
         assert_ne!(first.trace_hash, run_seed(seed + 1, Tracing::Hash).trace_hash);
     }
+}
+
+/// A control: disks that acknowledge what they do not keep must be found out, and not only by a ring that hangs.
+#[test]
+fn disks_that_lie_are_caught() {
+    let is_caught = |seed| {
+        let outcome = run_seed_with(seed, Tracing::Off, |plan| {
+            plan.do_disks_lie = true;
+            plan.faults = vec![Fault::Crash, Fault::CrashAll];
+        });
+        outcome.violation.is_some_and(|violation| !matches!(violation, Violation::Stuck(_)))
+    };
+    let caught = (0..20).filter(|seed| is_caught(*seed)).count();
+    assert!(caught >= 10, "only {caught} of 20 seeds noticed");
 }
