@@ -88,7 +88,7 @@ pub struct Submission {
 }
 
 /// A condition on a head that is not known yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Undecided {
     /// Holds always.
     None,

@@ -14,6 +14,7 @@ use difuse_types::{BoundedMap, Hash, Instant, Key, KeyPrefix, NodeId, OperationI
 
 use crate::{
     Answer, Ballot, Configuration, Proposed, RegisterSummary, SlotDigest, Submission, Term, Ticket, Transaction,
+    Undecided,
 };
 
 pub(crate) mod append;
@@ -58,8 +59,9 @@ pub(crate) struct Leadership {
     pub(crate) keys: BTreeMap<Key, KeyState>,
     /// Keys found committed as they are here though at an older ballot, or absent.
     pub(crate) touched: BoundedMap<Key, ()>,
-    /// What was refused lately: a copy of the request that comes late is refused as well.
-    pub(crate) refused: BoundedMap<OperationId, Answer>,
+    /// What was refused lately: a copy of the request that comes late is refused as well. By its condition too: whoever
+    /// asks again on another one asks something else.
+    pub(crate) refused: BoundedMap<(OperationId, Undecided), Answer>,
     pub(crate) sync: Option<sync::Sync>,
     /// When the next comparison with the members is due, if any.
     pub(crate) sync_at: Option<Instant>,

@@ -9,10 +9,15 @@ use difuse_protocol::{
 };
 use difuse_types::NodeId;
 
+/// How often dropped messages are warned of.
+const WARN_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+
 #[derive(Default)]
 pub(crate) struct Outbox {
     messages: BTreeMap<(NodeId, bool), Vec<Message>>,
     encoder: difuse_wire::Encoder,
+    dropped: u64,
+    warned_at: Option<std::time::Instant>,
 }
 
 impl Outbox {
@@ -30,9 +35,21 @@ impl Outbox {
                 rest = &rest[taken.max(1)..];
                 match net.send(to, class, frame) {
                     Ok(()) | Err(SendError::NotConnected) => {}
-                    Err(error) => tracing::warn!(%to, %error, "messages were dropped"),
+                    Err(error) => self.note_dropped(to, &error),
                 }
             }
+        }
+    }
+}
+
+impl Outbox {
+    /// Says so, but not for every frame: a node that hangs takes none.
+    fn note_dropped(&mut self, to: NodeId, error: &SendError) {
+        self.dropped += 1;
+        if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            tracing::warn!(%to, %error, frames = self.dropped, "messages were dropped");
+            self.dropped = 0;
+            self.warned_at = Some(std::time::Instant::now());
         }
     }
 }

@@ -72,8 +72,9 @@ impl<S: Store> Keylog<S> {
         if let Some(answer) = self.find_retried(slot, draft, &submission)? {
             return Ok(answer);
         }
-        if let Some(answer) =
-            self.leadership(slot).and_then(|leadership| leadership.refused.get(&submission.operation_id))
+        if let Some(answer) = self
+            .leadership(slot)
+            .and_then(|leadership| leadership.refused.get(&(submission.operation_id, submission.condition)))
         {
             return Ok(answer.clone());
         }
@@ -86,7 +87,7 @@ impl<S: Store> Keylog<S> {
         if !holds {
             let answer = Answer::Conflict((draft.height > 0).then_some((draft.height, draft.hash, draft.has_value)));
             if let Some(leadership) = self.leadership(slot) {
-                leadership.refused.insert(submission.operation_id, answer.clone());
+                leadership.refused.insert((submission.operation_id, submission.condition), answer.clone());
             }
             return Ok(answer);
         }
