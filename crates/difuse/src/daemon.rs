@@ -39,13 +39,13 @@ fn execute(arguments: &Arguments) -> Result<(), Failure> {
         None => {
             let config = DaemonConfig::from_settings(&settings_of(&arguments.flags)?)?;
             logging::start(&config)?;
-            runtime()?.block_on(run::run(config, arguments.flags.stop_with_stdin))
+            block_on(run::run(config, arguments.flags.stop_with_stdin))
         }
         Some(Command::Dev { nodes }) => {
             let settings = settings_of(&arguments.flags)?;
             let config = DaemonConfig::from_settings(&settings)?;
             logging::start(&config)?;
-            runtime()?.block_on(dev::run(usize::from(*nodes), &config, &settings))
+            block_on(dev::run(usize::from(*nodes), &config, &settings))
         }
         Some(Command::Config { json }) => {
             let sources = Sources::find(&arguments.flags);
@@ -72,7 +72,13 @@ fn settings_of(flags: &Flags) -> Result<Vec<Effective>, Failure> {
     Ok(Sources::find(flags).merged()?)
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// Runs what everything here waits for.
+fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| Failure::Other(format!("the asynchronous runtime does not start: {error}")))
+    let runtime =
+        runtime.map_err(|error| Failure::Other(format!("the asynchronous runtime does not start: {error}")))?;
+    let outcome = runtime.block_on(task);
+    // A read of standard input that nobody waits for any more must not keep the process.
+    runtime.shutdown_background();
+    outcome
 }

@@ -1,0 +1,9 @@
+//! Rings of real processes. Each test has a ring of its own; they take turns.
+
+mod bad_input;
+mod compare_and_set;
+mod first;
+mod kill;
+mod membership;
+mod restart;
+mod tree;
