@@ -1,23 +1,95 @@
 //! Block commands on blocking threads: the store's calls return when they are durable.
 
+use std::collections::{HashMap, VecDeque};
+
 use difuse_blocks::DeleteDecision;
 use difuse_keylog::StoreError;
 use difuse_protocol::{BlockCommand, BlockResult, Input};
 use difuse_storage::BlockStore;
-use difuse_types::Hash;
+use difuse_types::{Hash, SlotId, Slots};
 use tokio::sync::mpsc;
 
 /// How many records a page of a listing has.
 const PAGE: usize = 1024;
 
-/// Starts a command; its result comes as an input.
-pub(crate) fn start(store: &BlockStore, ticket: u64, command: BlockCommand, done: &mpsc::UnboundedSender<Input>) {
-    let (store, done) = (store.clone(), done.clone());
-    tokio::task::spawn_blocking(move || {
-        let result = perform(&store, command).unwrap_or_else(|error| BlockResult::Failed(error.to_string()));
-        // The receiver is gone only when the node stops.
-        let _ = done.send(Input::BlockDone { ticket, result });
-    });
+/// Commands of one slot run side by side, but never beside or across a [`BlockCommand::Clear`] of it: a late clear would
+/// erase what was stored after it was asked for, and a late put would stay behind it.
+#[derive(Default)]
+struct Lane {
+    running: usize,
+    is_clearing: bool,
+    waiting: VecDeque<(u64, BlockCommand)>,
+}
+
+/// The disk's queues, by slot.
+pub(crate) struct Disk {
+    store: BlockStore,
+    slots: Slots,
+    lanes: HashMap<SlotId, Lane>,
+    done: mpsc::UnboundedSender<Done>,
+}
+
+/// A command that has ended.
+pub(crate) struct Done {
+    slot: SlotId,
+    ticket: u64,
+    result: BlockResult,
+}
+
+impl Disk {
+    pub(crate) fn new(store: BlockStore, slots: Slots, done: mpsc::UnboundedSender<Done>) -> Self {
+        Self { store, slots, lanes: HashMap::new(), done }
+    }
+
+    /// Starts a command as soon as its slot allows; its end comes as [`Done`].
+    pub(crate) fn start(&mut self, ticket: u64, command: BlockCommand) {
+        let slot = slot_of(&command, self.slots);
+        self.lanes.entry(slot).or_default().waiting.push_back((ticket, command));
+        self.advance(slot);
+    }
+
+    /// Takes note of an end, starts what waited for it, and gives the input for the peer.
+    pub(crate) fn finish(&mut self, done: Done) -> Input {
+        if let Some(lane) = self.lanes.get_mut(&done.slot) {
+            lane.running -= 1;
+            lane.is_clearing = false;
+        }
+        self.advance(done.slot);
+        Input::BlockDone { ticket: done.ticket, result: done.result }
+    }
+
+    fn advance(&mut self, slot: SlotId) {
+        let Some(lane) = self.lanes.get_mut(&slot) else { return };
+        while let Some((_, next)) = lane.waiting.front() {
+            let is_clear = matches!(next, BlockCommand::Clear { .. });
+            if lane.is_clearing || (is_clear && lane.running > 0) {
+                return;
+            }
+            let Some((ticket, command)) = lane.waiting.pop_front() else { return };
+            lane.running += 1;
+            lane.is_clearing = is_clear;
+            let (store, done) = (self.store.clone(), self.done.clone());
+            tokio::task::spawn_blocking(move || {
+                let result = perform(&store, command).unwrap_or_else(|error| BlockResult::Failed(error.to_string()));
+                // The receiver is gone only when the node stops.
+                let _ = done.send(Done { slot, ticket, result });
+            });
+        }
+        if lane.running == 0 {
+            self.lanes.remove(&slot);
+        }
+    }
+}
+
+fn slot_of(command: &BlockCommand, slots: Slots) -> SlotId {
+    match command {
+        BlockCommand::Put { slot, .. }
+        | BlockCommand::Delete { slot, .. }
+        | BlockCommand::List { slot, .. }
+        | BlockCommand::Digest { slot }
+        | BlockCommand::Clear { slot } => *slot,
+        BlockCommand::Read { hash } | BlockCommand::Stat { hash } => slots.of_block(hash),
+    }
 }
 
 fn perform(store: &BlockStore, command: BlockCommand) -> Result<BlockResult, StoreError> {

@@ -14,7 +14,12 @@ use difuse_types::{Instant, NodeId, WallTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{disk, handle::Call, handle::Shared, memory, outbox::Outbox};
+use crate::{
+    disk::{Disk, Done},
+    handle::{Call, Shared},
+    memory,
+    outbox::Outbox,
+};
 
 /// The most events of one kind that join a batch.
 const BATCH_MAX: usize = 512;
@@ -62,7 +67,7 @@ enum Waiter {
 
 pub(crate) struct Runtime {
     peer: Peer<KeyStore>,
-    blocks: BlockStore,
+    disk: Disk,
     net: Net,
     shared: Arc<Shared>,
     clock: Clock,
@@ -70,8 +75,7 @@ pub(crate) struct Runtime {
     waiters: HashMap<RequestId, Waiter>,
     last_request: RequestId,
     inputs: Vec<Input>,
-    done_sender: mpsc::UnboundedSender<Input>,
-    done: mpsc::UnboundedReceiver<Input>,
+    done: mpsc::UnboundedReceiver<Done>,
     readiness: watch::Sender<Vec<String>>,
     /// Keeps the channel of wakes open.
     _wakes: mpsc::UnboundedSender<Wake>,
@@ -88,9 +92,10 @@ impl Runtime {
         readiness: watch::Sender<Vec<String>>,
     ) -> Self {
         let (done_sender, done) = mpsc::unbounded_channel();
+        let disk = Disk::new(blocks, peer.settings().slots, done_sender);
         Self {
             peer,
-            blocks,
+            disk,
             net,
             shared,
             clock,
@@ -98,7 +103,6 @@ impl Runtime {
             waiters: HashMap::new(),
             last_request: 0,
             inputs: Vec::new(),
-            done_sender,
             done,
             readiness,
             _wakes: wakes,
@@ -123,7 +127,7 @@ impl Runtime {
                 () = stop.cancelled() => break None,
                 Some(wake) = wakes.recv() => failure = self.note_wake(wake),
                 Some(event) = control.recv() => self.note_event(event),
-                Some(input) = self.done.recv() => self.inputs.push(input),
+                Some(done) = self.done.recv() => self.note_done(done),
                 Some(call) = calls.recv() => self.note_call(call),
                 Some(event) = bulk.recv() => self.note_event(event),
                 () = tokio::time::sleep(patience) => {}
@@ -138,8 +142,8 @@ impl Runtime {
                 self.note_event(event);
             }
             for _ in 0..BATCH_MAX {
-                let Ok(input) = self.done.try_recv() else { break };
-                self.inputs.push(input);
+                let Ok(done) = self.done.try_recv() else { break };
+                self.note_done(done);
             }
             for _ in 0..BULK_BATCH_MAX {
                 let Ok(event) = bulk.try_recv() else { break };
@@ -172,6 +176,11 @@ impl Runtime {
             }
             Wake::Failed(error) => Some(error),
         }
+    }
+
+    fn note_done(&mut self, done: Done) {
+        let input = self.disk.finish(done);
+        self.inputs.push(input);
     }
 
     fn note_call(&mut self, (request, answer): Call) {
@@ -232,7 +241,7 @@ impl Runtime {
             match output {
                 Output::Send { to, message } => self.send(to, message),
                 Output::Reply { id, result } => self.answer(id, result),
-                Output::Block { ticket, command } => disk::start(&self.blocks, ticket, command, &self.done_sender),
+                Output::Block { ticket, command } => self.disk.start(ticket, command),
                 Output::Dial { node, address } => {
                     if node != self.peer.id() {
                         self.net.set_address(node, &address);
@@ -287,9 +296,9 @@ impl Runtime {
             }
         }
         self.net.shutdown().await;
-        let (peer, blocks) = (self.peer, self.blocks);
+        let (peer, disk) = (self.peer, self.disk);
         // Closing flushes: off the runtime's threads.
-        let _ = tokio::task::spawn_blocking(move || drop((peer, blocks))).await;
+        let _ = tokio::task::spawn_blocking(move || drop((peer, disk))).await;
         if reason.is_some() {
             stopped.send_replace(reason);
         }

@@ -268,6 +268,7 @@ pub struct Peer<S> {
     pub(crate) questions: BTreeMap<u64, blocks::Asked>,
     pub(crate) overviews: BTreeMap<RequestId, overview::Overview>,
     pub(crate) leaves: Vec<RequestId>,
+    pub(crate) leave: Option<overview::Leave>,
     pub(crate) transfers: BTreeMap<SlotId, transfer::Transfer>,
     pub(crate) repair: transfer::Repair,
     /// Leaders and configurations of slots that this node is no member of, as others told.
@@ -325,6 +326,7 @@ impl<S: Store> Peer<S> {
             questions: BTreeMap::new(),
             overviews: BTreeMap::new(),
             leaves: Vec::new(),
+            leave: None,
             transfers: BTreeMap::new(),
             repair: transfer::Repair::default(),
             known_leaders: BoundedMap::new(REMEMBERED_MAX),
@@ -505,7 +507,6 @@ impl<S: Store> Peer<S> {
             self.start_transfer(&configuration);
         } else if !configuration.contains(&self.me) {
             self.clear_slot(slot)?;
-            self.finish_leaves();
         }
         Ok(())
     }
@@ -528,7 +529,7 @@ impl<S: Store> Peer<S> {
             self.sweep_blocks();
             self.sweep_overviews();
             self.sweep_transfers();
-            self.finish_leaves();
+            self.sweep_leave();
         }
         self.settle()
     }

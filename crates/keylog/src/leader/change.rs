@@ -85,12 +85,26 @@ impl<S: Store> Keylog<S> {
         })
     }
 
+    /// Whether the ring still proposes the group that is about to be proposed here: a newcomer may have begun to leave.
+    fn is_still_wanted(&self, slot: SlotId) -> bool {
+        let Some(state) = self.slots.get(&slot) else { return false };
+        let Phase::Leading(leadership) = &state.phase else { return false };
+        let Some(Change::Draining { configuration }) = &leadership.change else { return true };
+        let desired = state.desired.as_ref().map(|(members, _)| members.as_slice()).unwrap_or_default();
+        !configuration.is_joint() || is_same_group(desired, &configuration.joint)
+    }
+
     /// Proposes the configuration when nothing else is under way.
     pub(crate) fn continue_change(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let now = self.now;
+        let is_wanted = self.is_still_wanted(slot);
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let is_quiet = leadership.is_quiet();
         match &leadership.change {
+            Some(Change::Draining { .. }) if !is_wanted => {
+                leadership.change = None;
+                self.unpark(slot)
+            }
             Some(Change::Draining { configuration }) if is_quiet => {
                 let configuration = configuration.clone();
                 leadership.change = Some(Change::propose(configuration.clone(), now));

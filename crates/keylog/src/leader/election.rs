@@ -184,7 +184,7 @@ impl<S: Store> Keylog<S> {
         }
     }
 
-    fn unpark(&mut self, slot: SlotId) -> Result<(), StoreError> {
+    pub(crate) fn unpark(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         for job in std::mem::take(&mut state.parked) {
             self.start_or_park(slot, job)?;

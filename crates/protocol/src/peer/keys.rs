@@ -62,6 +62,8 @@ pub(crate) enum AttemptOf {
     ListPart(RequestId),
     /// A node's status.
     Status(RequestId),
+    /// Whether a node knows that this one leaves.
+    Leave,
 }
 
 impl<S: Store> Peer<S> {
@@ -145,6 +147,10 @@ impl<S: Store> Peer<S> {
                 self.handle_node_status(request, from, outcome);
                 Ok(())
             }
+            AttemptOf::Leave => {
+                self.handle_leave_known(from, outcome);
+                Ok(())
+            }
         }
     }
 
@@ -208,6 +214,7 @@ impl<S: Store> Peer<S> {
                 AttemptOf::Key(request) => self.lose_attempt(request, attempt),
                 AttemptOf::ListPart(request) => self.retry_list(request),
                 AttemptOf::Status(request) => self.lose_status(request, node),
+                AttemptOf::Leave => {}
             }
         }
         self.retry_block_questions(node)

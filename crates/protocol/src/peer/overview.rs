@@ -1,6 +1,9 @@
 //! The ring as a whole: its view, its routes, and leaving it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use difuse_keylog::{Store, StoreError};
 use difuse_ring::HostState;
@@ -15,6 +18,21 @@ use crate::{
     message::{Message, Outcome},
     request::{Moving, NodeStatus, Reply, Request, RequestError, RingView, Routes},
 };
+
+/// How often nodes are asked whether they know of this node's leave.
+const ASK_LEAVE_EVERY: Duration = Duration::from_millis(200);
+/// How long after everybody knows of it a node that holds nothing has left.
+const LEAVE_AFTER: Duration = Duration::from_millis(500);
+
+/// A planned leave under way.
+#[derive(Default)]
+pub(crate) struct Leave {
+    /// Who has told that it knows.
+    known_by: BTreeSet<NodeId>,
+    /// Since when everybody in reach knows.
+    known_since: Option<Instant>,
+    asked_at: Option<Instant>,
+}
 
 /// A request that every host is asked about.
 pub(crate) enum Overview {
@@ -175,7 +193,52 @@ impl<S: Store> Peer<S> {
         let mut outputs = Vec::new();
         self.ring.leave(self.now, &mut outputs);
         self.take_ring_outputs(outputs);
-        self.finish_leaves();
+        self.leave.get_or_insert_with(Leave::default);
+    }
+
+    /// Asks those who may still take this node for a member what they know, from time to time.
+    pub(super) fn sweep_leave(&mut self) {
+        let now = self.now;
+        let unaware = self.unaware_of_leave();
+        let Some(leave) = &mut self.leave else { return };
+        if unaware.is_empty() {
+            leave.known_since.get_or_insert(now);
+        } else {
+            leave.known_since = None;
+        }
+        if unaware.is_empty() || leave.asked_at.is_some_and(|at| now.since(at) < ASK_LEAVE_EVERY) {
+            return self.finish_leaves();
+        }
+        leave.asked_at = Some(now);
+        for node in unaware {
+            let attempt = self.next_id();
+            self.attempts.insert(attempt, Attempted { node, of: AttemptOf::Leave });
+            self.send(node, Message::Request { id: attempt, direct: true, request: Request::Routes });
+        }
+    }
+
+    /// Nodes that count on being heard and have not told that they know of this node's leave.
+    fn unaware_of_leave(&self) -> Vec<NodeId> {
+        let Some(leave) = &self.leave else { return Vec::new() };
+        let others = self.ring.hosts().filter(|entry| {
+            let node = &entry.host.node;
+            *node != self.me && is_present(entry.state) && !self.ring.is_suspect(node) && !leave.known_by.contains(node)
+        });
+        others.map(|entry| entry.host.node).collect()
+    }
+
+    pub(super) fn handle_leave_known(&mut self, from: NodeId, outcome: Outcome) {
+        let Outcome::Reply(Reply::Routes(routes)) = outcome else { return };
+        let me = self.me;
+        let knows = routes
+            .hosts
+            .iter()
+            .any(|(host, state)| host.node == me && matches!(state, HostState::Leaving | HostState::Left));
+        if let Some(leave) = &mut self.leave
+            && knows
+        {
+            leave.known_by.insert(from);
+        }
     }
 
     /// Whether no slot needs this node any more: then it has left.
@@ -183,11 +246,13 @@ impl<S: Store> Peer<S> {
         if self.leaves.is_empty() || self.keylog.summaries().any(|summary| summary.is_member) {
             return;
         }
-        // Somebody must hear of it, or the others wait for this node as for one that failed.
-        let is_heard = self.ring.hosts().any(|entry| {
+        // Everybody in reach must know of it, and have had the time to finish what was begun without knowing: else a slot
+        // could still be moved here, to a node that is about to stop.
+        let has_company = self.ring.hosts().any(|entry| {
             entry.host.node != self.me && entry.state == HostState::Up && !self.ring.is_suspect(&entry.host.node)
         });
-        if !is_heard {
+        let known_since = self.leave.as_ref().and_then(|leave| leave.known_since);
+        if !has_company || known_since.is_none_or(|since| self.now.since(since) < LEAVE_AFTER) {
             return;
         }
         let mut outputs = Vec::new();

@@ -35,6 +35,11 @@ impl<S: Store> Peer<S> {
                 self.send(from, Message::Response { id, outcome });
                 Ok(())
             }
+            Request::Routes => {
+                let outcome = Outcome::Reply(Reply::Routes(Box::new(self.routes())));
+                self.send(from, Message::Response { id, outcome });
+                Ok(())
+            }
             Request::ListLed { prefix, after, limit } => self.list_led(from, id, prefix, after, limit),
             request => match self.slot_of(&request) {
                 Some(slot) => {
