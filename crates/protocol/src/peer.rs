@@ -345,6 +345,9 @@ impl<S: Store> Peer<S> {
             self.note_suspicion(host.node)?;
             self.outputs.push(Output::Dial { node: host.node, address: host.address });
         }
+        if self.ring.host(&self.me).is_some_and(|own| own.state == HostState::Leaving) {
+            self.note_leave();
+        }
         let summaries: Vec<_> = self.keylog.summaries().collect();
         for summary in summaries {
             if summary.is_member {

@@ -24,14 +24,17 @@ const ASK_LEAVE_EVERY: Duration = Duration::from_millis(200);
 /// How long after everybody knows of it a node that holds nothing has left.
 const LEAVE_AFTER: Duration = Duration::from_millis(500);
 
+/// For how long a leaving node waits for nodes that do not answer to learn of it.
+const WAIT_FOR_SUSPECTS: Duration = Duration::from_secs(20);
+
 /// A planned leave under way.
-#[derive(Default)]
 pub(crate) struct Leave {
     /// Who has told that it knows.
     known_by: BTreeSet<NodeId>,
     /// Since when everybody in reach knows.
     known_since: Option<Instant>,
     asked_at: Option<Instant>,
+    began_at: Instant,
 }
 
 /// A request that every host is asked about.
@@ -193,7 +196,18 @@ impl<S: Store> Peer<S> {
         let mut outputs = Vec::new();
         self.ring.leave(self.now, &mut outputs);
         self.take_ring_outputs(outputs);
-        self.leave.get_or_insert_with(Leave::default);
+        self.note_leave();
+    }
+
+    /// A leave is under way: just asked for, or begun before a restart.
+    pub(super) fn note_leave(&mut self) {
+        let began_at = self.now;
+        self.leave.get_or_insert_with(|| Leave {
+            known_by: BTreeSet::new(),
+            known_since: None,
+            asked_at: None,
+            began_at,
+        });
     }
 
     /// Asks those who may still take this node for a member what they know, from time to time.
@@ -217,12 +231,17 @@ impl<S: Store> Peer<S> {
         }
     }
 
-    /// Nodes that count on being heard and have not told that they know of this node's leave.
+    /// Nodes that have not told that they know of this node's leave. One that does not answer may be cut off and still
+    /// lead a slot, so it is waited for too, for a while.
     fn unaware_of_leave(&self) -> Vec<NodeId> {
         let Some(leave) = &self.leave else { return Vec::new() };
+        let waits_for_all = self.now.since(leave.began_at) < WAIT_FOR_SUSPECTS;
         let others = self.ring.hosts().filter(|entry| {
             let node = &entry.host.node;
-            *node != self.me && is_present(entry.state) && !self.ring.is_suspect(node) && !leave.known_by.contains(node)
+            *node != self.me
+                && is_present(entry.state)
+                && (waits_for_all || !self.ring.is_suspect(node))
+                && !leave.known_by.contains(node)
         });
         others.map(|entry| entry.host.node).collect()
     }
@@ -243,7 +262,7 @@ impl<S: Store> Peer<S> {
 
     /// Whether no slot needs this node any more: then it has left.
     pub(super) fn finish_leaves(&mut self) {
-        if self.leaves.is_empty() || self.keylog.summaries().any(|summary| summary.is_member) {
+        if self.leave.is_none() || self.keylog.summaries().any(|summary| summary.is_member) {
             return;
         }
         // Everybody in reach must know of it, and have had the time to finish what was begun without knowing: else a slot
@@ -258,6 +277,7 @@ impl<S: Store> Peer<S> {
         let mut outputs = Vec::new();
         self.ring.left(self.now, &mut outputs);
         self.take_ring_outputs(outputs);
+        self.leave = None;
         for id in std::mem::take(&mut self.leaves) {
             self.reply(id, Ok(Reply::Done));
         }
