@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::LazyLock, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{Client, Method, header::HeaderMap};
@@ -84,8 +84,6 @@ impl Http {
     }
 }
 
-static NO_VALUE: LazyLock<Value> = LazyLock::new(|| Value::Null);
-
 impl Answer {
     /// Insists on a status.
     pub fn expect(self, status: u16) -> Self {
@@ -113,8 +111,8 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON.
+    /// The body as JSON, null if it is none.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| NO_VALUE.clone())
+        serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }

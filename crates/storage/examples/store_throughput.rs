@@ -1,6 +1,6 @@
 //! Measures the store on this machine: durable small records, blocks, restart with many keys, memory.
 //!
-//! `cargo run --release -p difuse-storage --example throughput [DIRECTORY]`; the directory must be new or empty
+//! `cargo run --release -p difuse-storage --example store_throughput [DIRECTORY]`; the directory must be new or empty
 //! (default: a temporary one). Takes about 4 GiB of disk and about a minute.
 
 use std::{

@@ -1,5 +1,5 @@
 //! Measures the transport on loopback: small round trips, bulk throughput, and small round trips while bulk runs.
-//! Takes about eight seconds: `cargo run --release -p difuse-net --example throughput`.
+//! Takes about eight seconds: `cargo run --release -p difuse-net --example net_throughput`.
 
 use std::{
     collections::VecDeque,
