@@ -657,3 +657,11 @@ impl<S: Store> Peer<S> {
 pub(crate) fn is_present(state: HostState) -> bool {
     matches!(state, HostState::Joining | HostState::Up | HostState::Suspect | HostState::Leaving)
 }
+
+/// The longest pause before a request is tried again.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// How long to pause after `tries` failed: doubled each time, and multiplied by a random `jitter` in thousandths.
+fn retry_pause(tries: u32, jitter: u32) -> Duration {
+    Duration::from_millis(2 << tries.min(6)).min(PAUSE_MAX) * jitter / 1000
+}

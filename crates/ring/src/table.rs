@@ -10,6 +10,18 @@ const TEXT_BYTES_MAX: usize = 256;
 const COUNTER_MAX: u64 = 1 << 62;
 
 impl HostState {
+    /// The word for it, in HTTP and in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Up => "up",
+            Self::Suspect => "suspect",
+            Self::Leaving => "leaving",
+            Self::Gone => "gone",
+            Self::Left => "left",
+        }
+    }
+
     /// What is gossiped: suspicion is a local opinion about a host that is up.
     pub fn without_opinion(self) -> Self {
         if self == Self::Suspect { Self::Up } else { self }

@@ -15,14 +15,7 @@ pub async fn run(session: &Session) -> Result<(), Failure> {
 
 /// A host's state in one word.
 pub fn state_word(state: HostState) -> &'static str {
-    match state {
-        HostState::Joining => "joining",
-        HostState::Up => "up",
-        HostState::Suspect => "suspect",
-        HostState::Leaving => "leaving",
-        HostState::Gone => "gone",
-        HostState::Left => "left",
-    }
+    state.as_str()
 }
 
 fn view_text(view: &RingView) -> String {

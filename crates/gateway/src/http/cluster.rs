@@ -88,14 +88,7 @@ pub(super) async fn leave(State(gateway): State<Gateway>) -> Result<StatusCode, 
 }
 
 fn state_word(state: HostState) -> &'static str {
-    match state {
-        HostState::Joining => "joining",
-        HostState::Up => "up",
-        HostState::Suspect => "suspect",
-        HostState::Leaving => "leaving",
-        HostState::Gone => "gone",
-        HostState::Left => "left",
-    }
+    state.as_str()
 }
 
 /// One line of a dump.

@@ -2,10 +2,7 @@
 
 use difuse_types::{Key, SlotId};
 
-use super::{
-    Phase, Stage,
-    change::{Change, PARKED_MAX},
-};
+use super::{Phase, Stage, change::PARKED_MAX};
 use crate::{
     KeylogMessage,
     keylog::Keylog,
@@ -134,5 +131,5 @@ fn is_moving(state: &crate::keylog::SlotState) -> bool {
 }
 
 fn is_draining(state: &crate::keylog::SlotState) -> bool {
-    matches!(&state.phase, Phase::Leading(leadership) if matches!(leadership.change, Some(Change::Draining { .. } | Change::Proposing { .. })))
+    matches!(&state.phase, Phase::Leading(leadership) if leadership.change.is_some())
 }

@@ -17,8 +17,6 @@ use crate::{
     request::{Reply, Request, RequestError},
 };
 
-/// The longest pause before a request begins anew.
-const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// For how long a request that wants to hear every member waits for the last ones.
 const LOCATE_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -399,7 +397,7 @@ impl<S: Store> Peer<S> {
         let jitter = self.rng.u32(500..1000);
         let Some(state) = self.block_requests.get_mut(&id) else { return };
         state.last_failure = reason.to_string();
-        let pause = Duration::from_millis(2 << state.tries.min(6)).min(PAUSE_MAX) * jitter / 1000;
+        let pause = super::retry_pause(state.tries, jitter);
         state.resume_at.get_or_insert(now + pause);
     }
 

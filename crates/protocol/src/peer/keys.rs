@@ -1,8 +1,6 @@
 //! Coordinating requests about keys: to the leader of the key's slot, again elsewhere if it does not answer, until the
 //! request's deadline. Writes carry an operation id, so that trying again applies them once.
 
-use std::time::Duration;
-
 use difuse_keylog::{Failure, Store, StoreError};
 use difuse_types::{Instant, Level, NodeId, SlotId};
 
@@ -11,9 +9,6 @@ use crate::{
     message::{Message, Outcome},
     request::{Condition, PAGE_MAX, Reply, Request, RequestError},
 };
-
-/// The longest pause between two attempts.
-const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// A request about a key, until it is answered.
 pub(crate) struct Pending {
@@ -200,7 +195,7 @@ impl<S: Store> Peer<S> {
     fn pause(&mut self, id: RequestId) {
         let jitter = self.rng.u32(500..1000);
         let Some(pending) = self.keys.get_mut(&id) else { return };
-        let pause = Duration::from_millis(2 << pending.tries.min(6)).min(PAUSE_MAX) * jitter / 1000;
+        let pause = super::retry_pause(pending.tries, jitter);
         pending.state = Progress::Pausing { until: self.now + pause };
     }
 
@@ -213,7 +208,7 @@ impl<S: Store> Peer<S> {
             match attempted.of {
                 AttemptOf::Key(request) => self.lose_attempt(request, attempt),
                 AttemptOf::ListPart(request) => self.retry_list(request),
-                AttemptOf::Status(request) => self.lose_status(request, node),
+                AttemptOf::Status(request) => self.lose_status(request),
                 AttemptOf::Leave => {}
             }
         }

@@ -76,7 +76,7 @@ impl<S: Store> Peer<S> {
         self.finish_overview(id, false);
     }
 
-    pub(super) fn lose_status(&mut self, id: RequestId, _node: NodeId) {
+    pub(super) fn lose_status(&mut self, id: RequestId) {
         self.finish_overview(id, false);
     }
 
