@@ -77,8 +77,8 @@ pub enum Job {
 pub struct Submission {
     /// What to do.
     pub operation: Operation,
-    /// What must hold of the head: called with the head's hash and whether it has a value.
-    pub condition: Undecided,
+    /// What must hold of the head.
+    pub condition: Condition,
     /// Names the write.
     pub operation_id: OperationId,
     /// The node through which it came in.
@@ -87,16 +87,17 @@ pub struct Submission {
     pub time: WallTime,
 }
 
-/// A condition on a head that is not known yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Undecided {
-    /// Holds always.
+/// What must hold of a key's head for a write to be applied (compare-and-set).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Condition {
+    /// Nothing.
+    #[default]
     None,
-    /// Holds if the key has no value.
+    /// The key has no value: never written, or deleted.
     Absent,
-    /// Holds if the key has a value.
+    /// The key has a value.
     Present,
-    /// Holds if the head has this hash.
+    /// The key's last transaction has this hash.
     Head(Hash),
 }
 

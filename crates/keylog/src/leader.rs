@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use difuse_types::{BoundedMap, Hash, Instant, Key, KeyPrefix, NodeId, OperationId, SlotId};
 
 use crate::{
-    Answer, Ballot, Configuration, Proposed, RegisterSummary, SlotDigest, Submission, Term, Ticket, Transaction,
-    Undecided,
+    Answer, Ballot, Condition, Configuration, Proposed, RegisterSummary, SlotDigest, Submission, Term, Ticket,
+    Transaction,
 };
 
 pub(crate) mod append;
@@ -61,7 +61,7 @@ pub(crate) struct Leadership {
     pub(crate) touched: BoundedMap<Key, ()>,
     /// What was refused lately: a copy of the request that comes late is refused as well. By its condition too: whoever
     /// asks again on another one asks something else.
-    pub(crate) refused: BoundedMap<(OperationId, Undecided), Answer>,
+    pub(crate) refused: BoundedMap<(OperationId, Condition), Answer>,
     pub(crate) sync: Option<sync::Sync>,
     /// When the next comparison with the members is due, if any.
     pub(crate) sync_at: Option<Instant>,

@@ -7,8 +7,8 @@ use std::{
 };
 
 use difuse_keylog::{
-    Answer, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output, Store, Submission,
-    Transaction, Undecided, Value, ValueKind, WriteSequence, store::MemoryStore, verify_chain,
+    Answer, Condition, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output, Store,
+    Submission, Transaction, Value, ValueKind, WriteSequence, store::MemoryStore, verify_chain,
 };
 use difuse_types::{Hash, Instant, Key, NodeId, OperationId, SlotId, Slots, WallTime};
 
@@ -205,7 +205,7 @@ impl Group {
         registers.map(|register| register.map_or(Hash::ZERO, |register| register.head.hash)).collect()
     }
 
-    fn append(&mut self, via: u8, key: &Key, id: u8, condition: Undecided) -> Answer {
+    fn append(&mut self, via: u8, key: &Key, id: u8, condition: Condition) -> Answer {
         let job = Job::Append(submission(id, condition));
         self.ask(via, key, job).unwrap()
     }
@@ -225,7 +225,7 @@ impl Group {
     }
 }
 
-fn submission(id: u8, condition: Undecided) -> Submission {
+fn submission(id: u8, condition: Condition) -> Submission {
     Submission {
         operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: vec![id].into() }),
         condition,
@@ -247,9 +247,9 @@ fn one_node_serves_alone() {
     let mut group = Group::new(&[1], 1);
     let key = key("k");
     assert_eq!(group.head(1, &key), None);
-    assert_eq!(height_of(&group.append(1, &key, 1, Undecided::Absent)), 1);
-    assert!(matches!(group.append(1, &key, 2, Undecided::Absent), Answer::Conflict(Some((1, _, true)))));
-    assert_eq!(height_of(&group.append(1, &key, 3, Undecided::Present)), 2);
+    assert_eq!(height_of(&group.append(1, &key, 1, Condition::Absent)), 1);
+    assert!(matches!(group.append(1, &key, 2, Condition::Absent), Answer::Conflict(Some((1, _, true)))));
+    assert_eq!(height_of(&group.append(1, &key, 3, Condition::Present)), 2);
     assert_eq!(group.head(1, &key).unwrap().1.height, 2);
 }
 
@@ -258,8 +258,8 @@ fn a_group_grows_and_every_member_holds_the_keys() {
     let mut group = Group::new(&[1, 2, 3], 2);
     let keys: Vec<Key> = (0..100).map(|index| key(&format!("key-{index}"))).collect();
     for key in &keys {
-        group.append(1, key, 1, Undecided::None);
-        group.append(1, key, 2, Undecided::None);
+        group.append(1, key, 1, Condition::None);
+        group.append(1, key, 2, Condition::None);
     }
     group.place(&[1, 2, 3]);
     group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
@@ -278,12 +278,12 @@ fn appends_survive_the_death_of_the_leader() {
         group.loss_percent = 5;
         let key = key("k");
         for id in 1..=5 {
-            group.append(2, &key, id, Undecided::None);
+            group.append(2, &key, id, Condition::None);
         }
         group.kill(1);
         assert_eq!(group.head(3, &key).unwrap().1.height, 5);
         for id in 6..=9 {
-            group.append(3, &key, id, Undecided::None);
+            group.append(3, &key, id, Condition::None);
         }
         group.restart(1);
         group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
@@ -298,10 +298,10 @@ fn a_retry_is_applied_once() {
     for seed in 0..20 {
         let mut group = Group::joined(&[1, 2, 3], seed);
         let key = key("k");
-        let first = height_of(&group.append(1, &key, 1, Undecided::None));
-        group.append(1, &key, 2, Undecided::None);
+        let first = height_of(&group.append(1, &key, 1, Condition::None));
+        group.append(1, &key, 2, Condition::None);
         group.kill(1);
-        let again = group.append(2, &key, 1, Undecided::Absent);
+        let again = group.append(2, &key, 1, Condition::Absent);
         assert_eq!(height_of(&again), first);
         assert_eq!(group.log(2, &key).len(), 2);
     }
@@ -312,19 +312,19 @@ fn what_one_member_alone_accepted_is_replaced_or_adopted_but_never_both() {
     for seed in 0..40 {
         let mut group = Group::joined(&[1, 2, 3], seed);
         let key = key("k");
-        group.append(1, &key, 1, Undecided::None);
+        group.append(1, &key, 1, Condition::None);
         // The leader proposes, but nobody hears it.
         group.cut = [(node(1), node(2)), (node(1), node(3))].into();
-        let job = Job::Append(submission(2, Undecided::None));
+        let job = Job::Append(submission(2, Condition::None));
         group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX, SLOT, key.clone(), job).unwrap();
         for _ in 0..20 {
             group.step();
         }
         group.kill(1);
         group.cut.clear();
-        group.append(2, &key, 3, Undecided::None);
+        group.append(2, &key, 3, Condition::None);
         group.restart(1);
-        group.append(1, &key, 4, Undecided::None);
+        group.append(1, &key, 4, Condition::None);
         // The last proposal may still be on its way to one of them.
         group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.heads(&key).len() == 1);
         let ids: Vec<u8> = group.log(3, &key).iter().map(|transaction| transaction.operation_id.0[0]).collect();
@@ -343,7 +343,7 @@ fn a_leader_that_was_cut_off_learns_of_its_successor_without_being_asked_anythin
     for name in [2, 3] {
         group.replicas.get_mut(&node(name)).unwrap().handle_suspicion(node(1), true).unwrap();
     }
-    group.append(2, &key, 1, Undecided::None);
+    group.append(2, &key, 1, Condition::None);
     group.cut.clear();
     for name in [2, 3] {
         group.replicas.get_mut(&node(name)).unwrap().handle_suspicion(node(1), false).unwrap();
@@ -357,10 +357,10 @@ fn a_leader_that_was_cut_off_learns_of_its_successor_without_being_asked_anythin
 fn without_a_majority_nothing_is_changed() {
     let mut group = Group::joined(&[1, 2, 3], 3);
     let key = key("k");
-    group.append(1, &key, 1, Undecided::None);
+    group.append(1, &key, 1, Condition::None);
     group.kill(2);
     group.kill(3);
-    let job = Job::Append(submission(2, Undecided::None));
+    let job = Job::Append(submission(2, Condition::None));
     group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX, SLOT, key.clone(), job).unwrap();
     group.run_until(|group| group.results.contains_key(&u64::MAX));
     assert_eq!(group.results.remove(&u64::MAX), Some(Err(Failure::NoQuorum)));
@@ -378,11 +378,11 @@ fn a_slot_moves_to_other_members_while_it_is_written() {
         group.loss_percent = 5;
         let key = key("k");
         for id in 1..=3 {
-            group.append(1, &key, id, Undecided::None);
+            group.append(1, &key, id, Condition::None);
         }
         group.place(&[3, 4, 5]);
         for id in 4..=40 {
-            group.append(1 + id % 3, &key, id, Undecided::None);
+            group.append(1 + id % 3, &key, id, Condition::None);
         }
         group.run_until(|group| {
             // A newcomer learns of the placement from the ring too.
@@ -402,11 +402,11 @@ fn a_slot_moves_to_other_members_while_it_is_written() {
 fn a_member_with_a_long_way_behind_catches_up() {
     let mut group = Group::joined(&[1, 2, 3], 5);
     let key = key("k");
-    group.append(1, &key, 1, Undecided::None);
+    group.append(1, &key, 1, Condition::None);
     group.kill(3);
     for _ in 0..30 {
         for id in 2..=20u8 {
-            let mut one = submission(id, Undecided::None);
+            let mut one = submission(id, Condition::None);
             one.operation_id = OperationId(group.rng.u128(..).to_le_bytes());
             group.ask(1, &key, Job::Append(one)).unwrap();
         }

@@ -4,26 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use difuse_blocks::BlockRecord;
+pub use difuse_keylog::Condition;
 use difuse_keylog::{Operation, Transaction, Value};
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Key, KeyPrefix, Level, NodeId, OperationId, RingSettings, SlotId, WallTime};
 
 /// The most entries in one page of a listing, a log or a dump.
 pub const PAGE_MAX: u32 = 1000;
-
-/// What must hold of a key's head for a write to be applied (compare-and-set).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Condition {
-    /// Nothing.
-    #[default]
-    None,
-    /// The key has no value: never written, or deleted.
-    Absent,
-    /// The key has a value.
-    Present,
-    /// The key's last transaction has this hash.
-    Head(Hash),
-}
 
 /// One request.
 #[derive(Clone, PartialEq, Eq, Debug)]

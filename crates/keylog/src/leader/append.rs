@@ -7,7 +7,7 @@ use difuse_types::{Hash, Key, NodeId, SlotId};
 
 use super::{Stage, WaitingRead, Wanted};
 use crate::{
-    Answer, Ballot, Operation, Register, Submission, Ticket, Transaction, Undecided,
+    Answer, Ballot, Condition, Operation, Register, Submission, Ticket, Transaction,
     keylog::Keylog,
     store::{Store, StoreError},
 };
@@ -79,10 +79,10 @@ impl<S: Store> Keylog<S> {
             return Ok(answer.clone());
         }
         let holds = match submission.condition {
-            Undecided::None => true,
-            Undecided::Absent => !draft.has_value,
-            Undecided::Present => draft.has_value,
-            Undecided::Head(hash) => draft.height > 0 && draft.hash == hash,
+            Condition::None => true,
+            Condition::Absent => !draft.has_value,
+            Condition::Present => draft.has_value,
+            Condition::Head(hash) => draft.height > 0 && draft.hash == hash,
         };
         if !holds {
             let answer = Answer::Conflict((draft.height > 0).then_some((draft.height, draft.hash, draft.has_value)));

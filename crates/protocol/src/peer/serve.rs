@@ -1,12 +1,12 @@
 //! Serving requests as the leader of a slot: for clients of this node, and for nodes that coordinate for theirs.
 
-use difuse_keylog::{Answer, Failure, Job, Store, StoreError, Submission, Ticket, Transaction, Undecided};
+use difuse_keylog::{Answer, Failure, Job, Store, StoreError, Submission, Ticket, Transaction};
 use difuse_types::{Hash, NodeId, SlotId};
 
 use super::{Peer, RequestId, keys::outcome_of_failure};
 use crate::{
     message::{Message, Outcome},
-    request::{Condition, Entry, ListEntry, Reply, Request, RequestError},
+    request::{Entry, ListEntry, Reply, Request, RequestError},
 };
 
 /// The most requests of other nodes that wait here.
@@ -75,7 +75,6 @@ impl<S: Store> Peer<S> {
                 self.keylog.submit(ticket, slot, key, Job::Log { from_height, limit })
             }
             Request::Write { key, operation, condition, operation_id, .. } => {
-                let condition = undecided(condition);
                 let submission = Submission { operation, condition, operation_id, author: self.me, time: self.wall };
                 self.keylog.submit(ticket, slot, key, Job::Append(submission))
             }
@@ -108,15 +107,6 @@ impl<S: Store> Peer<S> {
             }
             None => Ok(()),
         }
-    }
-}
-
-fn undecided(condition: Condition) -> Undecided {
-    match condition {
-        Condition::None => Undecided::None,
-        Condition::Absent => Undecided::Absent,
-        Condition::Present => Undecided::Present,
-        Condition::Head(hash) => Undecided::Head(hash),
     }
 }
 
