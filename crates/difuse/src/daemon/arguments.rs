@@ -15,8 +15,7 @@ Examples:
   Found a ring, or go on with the one in the data directory:
     difused
   A second node on the same machine:
-    difused -a 127.0.0.1:9091 -b 127.0.0.1:4625 -j 127.0.0.1:4624 \\
-      --data-dir /tmp/second
+    difused -a 127.0.0.1:9091 -b 127.0.0.1:4625 -j 127.0.0.1:4624
   A node that other machines reach:
     difused -b 0.0.0.0:4624 --advertise ring1.example.net:4624 \\
       --secret-file /etc/difuse/secret
@@ -84,7 +83,8 @@ pub struct Flags {
     /// The address that other nodes are told [default: the one bound].
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
-    /// Where the node keeps its identity and data [default: difuse in the platform's folder for data].
+    /// Where the node keeps its identity and data [default: difuse in the platform's folder for data;
+    /// difuse-PORT with another port than 4624].
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data_dir: Option<String>,
     /// Failure domain; replicas are spread over zones first.

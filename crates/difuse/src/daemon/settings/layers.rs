@@ -1,6 +1,6 @@
 //! Merging: command line over environment over file over defaults, remembering where each value came from.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -98,7 +98,8 @@ pub struct Effective {
 }
 
 /// Merges the three places over the defaults. `environment` are all variables; only `DIFUSE_` and a setting's name
-/// count. `data_dir_default` depends on the platform.
+/// count. `data_dir_default` depends on the platform; a node on another port than the usual one has a folder of its own
+/// beside it, so that several nodes on one machine need not be given one each.
 pub fn merge(
     flags: Vec<(&'static str, String)>,
     environment: impl Iterator<Item = (String, String)>,
@@ -110,7 +111,21 @@ pub fn merge(
         figment = figment.merge(Layer::of_file(path)?);
     }
     let figment = figment.merge(Layer::environment(environment)).merge(Layer::new(COMMAND_LINE, flags));
-    Ok(DEFAULTS.iter().map(|(name, _)| effective(&figment, name, file.as_ref())).collect())
+    let mut settings: Vec<_> = DEFAULTS.iter().map(|(name, _)| effective(&figment, name, file.as_ref())).collect();
+    if let Some(port) = unusual_port(&settings) {
+        let unnamed = |setting: &&mut Effective| setting.name == "data_dir" && setting.origin == Origin::Default;
+        settings.iter_mut().filter(unnamed).for_each(|setting| setting.value = format!("{data_dir_default}-{port}"));
+    }
+    Ok(settings)
+}
+
+/// The port to bind to, if it is not the usual one (a value that makes no sense is refused elsewhere).
+fn unusual_port(settings: &[Effective]) -> Option<u16> {
+    let port = |text: &str| Some(text.trim().parse::<SocketAddr>().ok()?.port());
+    let (_, usual) = DEFAULTS.iter().find(|(name, _)| *name == "bind")?;
+    let bind = settings.iter().find(|setting| setting.name == "bind")?;
+    // Port 0 is another one at each start: no folder could be found again by it.
+    port(&bind.value).filter(|found| *found != 0 && Some(*found) != port(usual))
 }
 
 const DEFAULT: &str = "default";
@@ -241,6 +256,19 @@ mod tests {
         assert_eq!(find(&settings, "join"), ("a:1,b:2", &Origin::File(path)));
         assert_eq!(find(&settings, "slots"), ("1024", &Origin::Default));
         assert_eq!(find(&settings, "data_dir"), ("/data", &Origin::Default));
+    }
+
+    #[test]
+    fn a_node_on_another_port_has_a_data_directory_of_its_own() {
+        let check = |flags: &[(&'static str, &str)], expected: &str| {
+            let flags = flags.iter().map(|(name, value)| (*name, value.to_string())).collect();
+            let settings = merge(flags, variables(&[]), None, "/data").unwrap();
+            assert_eq!(find(&settings, "data_dir").0, expected);
+        };
+        check(&[("bind", "127.0.0.1:4625")], "/data-4625");
+        check(&[("bind", "10.0.0.1:4624")], "/data");
+        check(&[("bind", "127.0.0.1:0")], "/data");
+        check(&[("bind", "127.0.0.1:4625"), ("data_dir", "/mine")], "/mine");
     }
 
     #[test]
