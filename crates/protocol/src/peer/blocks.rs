@@ -117,7 +117,9 @@ impl<S: Store> Peer<S> {
     /// Begins, or begins anew, with the newest configuration known here.
     fn begin_block_request(&mut self, id: RequestId) {
         let Some(state) = self.block_requests.get(&id) else { return };
-        let configuration = self.known_configuration(state.slot);
+        // Members that are all out of reach may have been replaced long ago: somebody else has to say by whom.
+        let known = self.known_configuration(state.slot);
+        let configuration = known.filter(|known| self.has_reachable_member(known));
         let now = self.now;
         let Some(state) = self.block_requests.get_mut(&id) else { return };
         for question in std::mem::take(&mut state.asked).into_keys() {
@@ -139,6 +141,10 @@ impl<S: Store> Peer<S> {
         let own = self.keylog.configuration(slot);
         let told = self.known_configurations.get(&slot);
         own.into_iter().chain(told).max_by_key(|configuration| configuration.epoch).cloned()
+    }
+
+    fn has_reachable_member(&self, configuration: &Configuration) -> bool {
+        !self.alive(configuration.all_members()).is_empty()
     }
 
     fn ask_for_step(&mut self, id: RequestId) {
@@ -247,8 +253,13 @@ impl<S: Store> Peer<S> {
                 let is_valid = configuration.is_well_formed() && configuration.slot == slot;
                 let known = self.known_configuration(slot).map_or(0, |known| known.epoch);
                 if is_valid && configuration.epoch >= known {
+                    let is_usable = self.has_reachable_member(&configuration);
                     self.known_configurations.insert(slot, configuration);
-                    self.begin_block_request(request);
+                    if is_usable {
+                        self.begin_block_request(request);
+                    } else {
+                        self.pause_block_request(request, "no member is reachable");
+                    }
                 } else {
                     self.pause_block_request(request, "the members disagree about the configuration");
                 }
@@ -457,3 +468,6 @@ impl<S: Store> Peer<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
