@@ -27,12 +27,16 @@ pub fn difuse() -> Run {
 }
 
 /// Cargo tells a test where the programs of its own package are, but not those of others: this asks cargo to build
-/// them, which is quick when they are up to date. Naming this test and the whole workspace makes cargo choose the same
-/// features of dependencies as `cargo test --workspace`, so that nothing is compiled twice.
+/// them, which is quick when they are up to date. In a test, naming one and the whole workspace makes cargo choose the
+/// same features of dependencies as `cargo test --workspace`, so that nothing is compiled twice.
 fn build() -> Binaries {
+    let is_test =
+        env::current_exe().is_ok_and(|program| program.parent().is_some_and(|folder| folder.ends_with("deps")));
+    let what = if is_test { &["--workspace", "--test", "process"][..] } else { &["--package", "difuse"] };
     let mut command = Command::new(env!("CARGO"));
     command
-        .args(["build", "--workspace", "--locked", "--bin", "difused", "--bin", "difuse", "--test", "process"])
+        .args(["build", "--locked", "--bin", "difused", "--bin", "difuse"])
+        .args(what)
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::inherit());
@@ -49,9 +53,12 @@ fn build() -> Binaries {
     Binaries { difused: executable(&messages, "difused"), difuse: executable(&messages, "difuse") }
 }
 
-/// Where cargo built this test: `<target>/<profile>/deps/<test>`.
+/// Where cargo built this program: `<target>/<profile>/deps/<test>` or `<target>/<profile>/<program>`.
 fn target_folder() -> Option<PathBuf> {
-    Some(env::current_exe().ok()?.parent()?.parent()?.parent()?.to_path_buf())
+    let program = env::current_exe().ok()?;
+    let folder = program.parent()?;
+    let profile = if folder.ends_with("deps") { folder.parent()? } else { folder };
+    Some(profile.parent()?.to_path_buf())
 }
 
 fn executable(messages: &[Value], name: &str) -> PathBuf {

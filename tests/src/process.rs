@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsStr,
     fs::{self, OpenOptions},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -28,6 +29,10 @@ pub struct NodeSettings {
     pub join: Option<String>,
     /// Further arguments.
     pub more: Vec<String>,
+    /// The program.
+    pub program: PathBuf,
+    /// What starts it, as in `ip netns exec NAME`: words that stand before it and become it.
+    pub through: Vec<String>,
 }
 
 impl NodeSettings {
@@ -35,7 +40,8 @@ impl NodeSettings {
     pub fn new(folder: &Path, name: &str, join: Option<String>) -> Self {
         let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let more = ["--slots", "32"].map(String::from).to_vec();
-        Self { http: address(), bind: address(), data_dir: folder.join(name), join, more }
+        let (data_dir, program) = (folder.join(name), binaries::difused().to_path_buf());
+        Self { http: address(), bind: address(), data_dir, join, more, program, through: Vec::new() }
     }
 }
 
@@ -65,7 +71,9 @@ impl NodeProcess {
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file");
-        let mut command = Command::new(binaries::difused());
+        let mut words = self.settings.through.iter().map(OsStr::new).chain([self.settings.program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         binaries::without_settings(&mut command);
         command
             .arg(format!("--http={}", self.settings.http))

@@ -1,0 +1,96 @@
+//! A client's way to the ring: any node, and another one when that does not serve.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use difuse_tests::Answer;
+use reqwest::Method;
+use tokio::time::{Instant, sleep};
+
+use super::Shared;
+use crate::journal::{Class, Kind, Outcome};
+
+/// How long an operation is tried. After that nobody knows its outcome.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// The first and the longest pause after all nodes were tried.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+
+/// Sends the requests of one client, one at a time.
+pub struct Caller {
+    shared: Arc<Shared>,
+    class: Class,
+    /// Which gateway is tried first: the one that served last.
+    turn: usize,
+}
+
+/// A request.
+pub struct Call<'a> {
+    /// Whether it changes something.
+    pub kind: Kind,
+    /// GET, PUT, DELETE.
+    pub method: Method,
+    /// Path and query.
+    pub path: &'a str,
+    /// Names and values.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body.
+    pub body: Bytes,
+}
+
+/// How a request ended.
+pub struct Ended {
+    /// When it was first sent, since the beginning of the run.
+    pub start: Duration,
+    /// When it ended.
+    pub end: Duration,
+    /// The answer; none if the client gave up.
+    pub answer: Option<Answer>,
+    /// Whether an attempt without an answer may have been carried out.
+    pub is_uncertain: bool,
+}
+
+impl Caller {
+    /// A client that begins with the gateway numbered `turn`.
+    pub fn new(shared: Arc<Shared>, class: Class, turn: usize) -> Self {
+        Self { shared, class, turn }
+    }
+
+    /// Sends until an answer other than 503 comes or the patience is over, always under the same operation id if the
+    /// headers name one.
+    pub async fn send(&mut self, call: Call<'_>) -> Ended {
+        let (start, begun) = (self.shared.journal.now(), Instant::now());
+        let (mut is_uncertain, mut pause, mut failures) = (false, PAUSE.0, 0);
+        loop {
+            let gateways = self.shared.gateways.all();
+            let Some((_, http)) = gateways.get(self.turn % gateways.len().max(1)) else {
+                return Ended { start, end: self.shared.journal.now(), answer: None, is_uncertain };
+            };
+            let sent = http.send(call.method.clone(), call.path, call.headers, call.body.clone()).await;
+            match sent {
+                Ok(answer) if answer.status < 500 => {
+                    let outcome =
+                        if is_done(call.kind, answer.status) { Outcome::Acknowledged } else { Outcome::Refused };
+                    self.shared.journal.event(self.class, call.kind, outcome);
+                    return Ended { start, end: self.shared.journal.now(), answer: Some(answer), is_uncertain };
+                }
+                // 503 says by its code whether something may have been done; no other 5xx is expected to.
+                Ok(answer) => is_uncertain |= answer.status != 503 || answer.json()["code"] == "unknown_outcome",
+                Err(error) => is_uncertain |= !error.is_connect(),
+            }
+            self.shared.journal.event(self.class, call.kind, Outcome::Failed);
+            if begun.elapsed() > PATIENCE || self.shared.is_over() {
+                return Ended { start, end: self.shared.journal.now(), answer: None, is_uncertain };
+            }
+            self.turn = self.turn.wrapping_add(1);
+            failures += 1;
+            if failures % gateways.len() == 0 {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+}
+
+fn is_done(kind: Kind, status: u16) -> bool {
+    status < 300 || (kind == Kind::Read && status == 404)
+}
