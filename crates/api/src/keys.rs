@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use difuse_keylog::{BrokenChain, MAX_INLINE_BYTES, Operation, Transaction, Value, ValueKind, verify_chain};
 use difuse_protocol::request::{
-    BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, PAGE_MAX, Reply, Request, RequestError,
-    RingView, Routes,
+    BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, PAGE_MAX, Reading, Reply, Request,
+    RequestError, RingView, Routes,
 };
 use difuse_types::{Hash, Key, KeyPrefix, Level, OperationId, SlotId};
 
@@ -83,8 +83,13 @@ pub fn inline_value(bytes: Bytes) -> Option<Value> {
 
 /// The head of `key`; `None` if it was never written. A deleted key has a head without a value.
 pub async fn read<D: Datastore + ?Sized>(datastore: &D, key: Key, level: Level) -> Result<Option<Entry>, RequestError> {
+    Ok(reading(datastore, key, level).await?.entry)
+}
+
+/// The head of `key`, with how it stands to what else was committed.
+pub async fn reading<D: Datastore + ?Sized>(datastore: &D, key: Key, level: Level) -> Result<Reading, RequestError> {
     match datastore.call(Request::Read { key, level }).await? {
-        Reply::Entry(entry) => Ok(entry),
+        Reply::Entry(reading) => Ok(reading),
         _ => Err(unexpected_reply()),
     }
 }
@@ -100,7 +105,7 @@ pub async fn write<D: Datastore + ?Sized>(
     level: Level,
 ) -> Result<Written, RequestError> {
     match datastore.call(Request::Write { key, operation, condition, operation_id, level }).await? {
-        Reply::Written { height, hash, created } => Ok(Written { height, hash, created }),
+        Reply::Written { height, hash, created, .. } => Ok(Written { height, hash, created }),
         _ => Err(unexpected_reply()),
     }
 }

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use difuse_blocks::BlockRecord;
 use difuse_keylog::{Operation, Transaction};
 use difuse_protocol::request::{
-    BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, PAGE_MAX, Reply,
-    Request, RequestError, RingView, Routes,
+    BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, PAGE_MAX, Reading,
+    Reply, Request, RequestError, RingView, Routes,
 };
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, OperationId, RingId, RingSettings, SlotId, WallTime};
@@ -25,8 +25,8 @@ use crate::Datastore;
 /// The longest block, in bytes.
 const BLOCK_BYTES_MAX: usize = 1 << 20;
 
-/// The datastore in memory. Level quorum is served, the others answer [`RequestError::LevelNotSupported`] for reads
-/// and writes of keys.
+/// The datastore in memory. Reads at levels lazy and leader say that they are not linearizable; writes at level lazy
+/// answer [`RequestError::LevelNotSupported`].
 pub struct FakeDatastore {
     state: Mutex<State>,
     in_flight: AtomicUsize,
@@ -180,8 +180,8 @@ impl State {
     }
 
     fn read(&self, key: &Key, level: Level) -> Result<Reply, RequestError> {
-        check_level(level)?;
-        Ok(Reply::Entry(self.head(key).map(entry)))
+        let is_linearizable = matches!(level, Level::Quorum | Level::All);
+        Ok(Reply::Entry(Reading { entry: self.head(key).map(entry), is_linearizable, mark: None }))
     }
 
     fn write(
@@ -221,7 +221,7 @@ impl State {
     fn written(&self, key: &Key, index: usize) -> Reply {
         let log = &self.logs[key];
         let created = index == 0 || log[index - 1].value().is_none();
-        Reply::Written { height: log[index].height, hash: log[index].hash(), created }
+        Reply::Written { height: log[index].height, hash: log[index].hash(), created, mark: None }
     }
 
     fn head(&self, key: &Key) -> Option<&Transaction> {
@@ -339,7 +339,7 @@ fn page_length(limit: u32) -> usize {
 }
 
 fn check_level(level: Level) -> Result<(), RequestError> {
-    if level == Level::Quorum { Ok(()) } else { Err(RequestError::LevelNotSupported { level }) }
+    if level != Level::Lazy { Ok(()) } else { Err(RequestError::LevelNotSupported { level }) }
 }
 
 fn holds(condition: Condition, current: Option<(u64, Hash, bool)>) -> bool {

@@ -91,6 +91,11 @@ impl Attempts {
     }
 
     fn handle_error(&mut self, error: RequestError) -> Verdict {
+        if let (Some(operation_id), RequestError::NotAll { is_applied: false, .. }) = (self.operation_id, &error)
+            && self.is_outcome_unknown
+        {
+            return Verdict::Done(Err(RequestError::Unknown { operation_id }));
+        }
         if !error.is_transient() {
             return Verdict::Done(Err(error));
         }

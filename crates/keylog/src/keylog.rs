@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use difuse_types::{Hash, Instant, Key, KeyPrefix, NodeId, OperationId, SlotId, Slots, WallTime};
+use difuse_types::{Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
 use crate::{
-    Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
+    Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
     leader::{Phase, Round, WaitingRead},
     replica::{Assembly, Proposal},
     store::{SlotRecord, Store, StoreError},
@@ -32,6 +32,8 @@ pub struct KeylogOptions {
     pub holdings_every: Duration,
     /// After how long a candidate's insistence is stronger than the belief that a preferred leader is alive.
     pub insist_after: Duration,
+    /// For how long an operation at level all waits for the last members.
+    pub all_patience: Duration,
     /// How many slots a leader moves at the same time.
     pub moves_max: usize,
     /// How many requests wait in all on this node.
@@ -47,6 +49,7 @@ impl KeylogOptions {
             damping: Duration::from_millis(200),
             holdings_every: Duration::from_secs(3),
             insist_after: Duration::from_secs(3),
+            all_patience: Duration::from_secs(1),
             moves_max: 128,
             jobs_max: 65_536,
         }
@@ -59,8 +62,8 @@ pub type Ticket = u64;
 /// What a leader is asked to do with one key, or with a slot.
 #[derive(Debug, Clone)]
 pub enum Job {
-    /// The committed head.
-    Read,
+    /// The committed head. Level lazy is served like leader by whoever leads.
+    Read(Level),
     /// A part of the committed log.
     Log {
         /// First height.
@@ -85,6 +88,8 @@ pub struct Submission {
     pub author: NodeId,
     /// When it came in there.
     pub time: WallTime,
+    /// Who must have it before it is answered. Level lazy is served like leader by whoever leads.
+    pub level: Level,
 }
 
 /// What must hold of a key's head for a write to be applied (compare-and-set).
@@ -104,9 +109,9 @@ pub enum Condition {
 /// What became of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The committed head; `None` if the key was never written.
-    Head(Option<(Hash, Transaction)>),
-    /// The new transaction is committed.
+    /// The committed head.
+    Head(CommittedHead),
+    /// The new transaction is committed; at level leader: it is durable here, and on its way to the others.
     Appended {
         /// Its height.
         height: u64,
@@ -114,6 +119,8 @@ pub enum Answer {
         hash: Hash,
         /// Whether the key had no value before.
         created: bool,
+        /// The slot is seen at least up to here by whoever sees this write; `None` before it is proposed.
+        mark: Option<Ballot>,
     },
     /// The condition does not hold of the committed head: height, hash, whether it has a value.
     Conflict(Option<(u64, Hash, bool)>),
@@ -133,6 +140,17 @@ pub enum Answer {
     },
 }
 
+/// A committed head, and how it stands to what else was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedHead {
+    /// Hash and last transaction; `None` if the key was never written.
+    pub head: Option<(Hash, Transaction)>,
+    /// Whether nothing later was committed when the read came in.
+    pub is_linearizable: bool,
+    /// Everything that is committed at this ballot of the slot or below was seen; `None` if the key was never written.
+    pub mark: Option<Ballot>,
+}
+
 /// Why a job was not done. Only [`Failure::Redirect`] after an append was proposed leaves its outcome open; repeating
 /// it with its operation id settles it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +164,15 @@ pub enum Failure {
     },
     /// Too few members are reachable. Nothing was changed.
     NoQuorum,
+    /// At level all: not every member stands behind it.
+    NotAll {
+        /// Members that are suspect, or did not answer in time.
+        silent: Vec<NodeId>,
+        /// Members that hold another head than the committed one.
+        differing: Vec<NodeId>,
+        /// Height and hash of the append if a majority has it all the same; `None`: nothing was changed.
+        applied: Option<(u64, Hash)>,
+    },
     /// Too much is waiting. Nothing was changed.
     Busy,
 }

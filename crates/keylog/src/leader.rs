@@ -5,12 +5,13 @@
 //! - [`touch`] reads a key from a majority at its first use in a term and adopts what it finds;
 //! - [`append`] builds transactions and proposes them, in one round trip;
 //! - [`read`] confirms leadership once for all reads that wait, then answers from the committed heads;
+//! - [`every`] waits for every member, for what is asked for at level all;
 //! - [`sync`] compares all registers with those of the members and repairs what differs;
 //! - [`change`] moves the slot to other members.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use difuse_types::{BoundedMap, Hash, Instant, Key, KeyPrefix, NodeId, OperationId, SlotId};
+use difuse_types::{BoundedMap, Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, SlotId};
 
 use crate::{
     Answer, Ballot, Condition, Configuration, Proposed, RegisterSummary, SlotDigest, Submission, Term, Ticket,
@@ -20,6 +21,7 @@ use crate::{
 pub(crate) mod append;
 pub(crate) mod change;
 mod election;
+pub(crate) mod every;
 mod jobs;
 mod read;
 pub(crate) mod sync;
@@ -73,6 +75,8 @@ pub(crate) struct Leadership {
     pub(crate) last_append: Instant,
     /// Range reads that wait until the slot is synced.
     pub(crate) ranges: Vec<(Ticket, RangeRead)>,
+    /// Committed appends whose level is all and that some member has not accepted yet.
+    pub(crate) awaited: Vec<every::Awaited>,
 }
 
 #[derive(Default)]
@@ -80,6 +84,8 @@ pub(crate) struct KeyState {
     pub(crate) stage: Stage,
     pub(crate) appends: VecDeque<(Ticket, Submission)>,
     pub(crate) reads: Vec<(Ticket, KeyRead)>,
+    /// Reads at level all that wait for a comparison.
+    pub(crate) comparisons: Vec<Ticket>,
 }
 
 #[derive(Default)]
@@ -93,6 +99,8 @@ pub(crate) enum Stage {
     Fetching(Fetching),
     /// A proposal waits for its majority.
     Proposing(Proposing),
+    /// The committed head is compared with that of every member; appends wait.
+    Comparing(every::Comparing),
 }
 
 pub(crate) struct Fetching {
@@ -112,16 +120,28 @@ pub(crate) struct Proposing {
     pub(crate) voters: BTreeSet<NodeId>,
     /// The height that is committed for certain meanwhile (0: absent); `None` until the proposal is.
     pub(crate) committed_height: Option<u64>,
-    /// What to answer when it is committed.
-    pub(crate) results: Vec<(Ticket, Answer)>,
+    /// What to answer when it has gone as far as each level asks for.
+    pub(crate) results: Vec<Decided>,
     pub(crate) sent_at: Instant,
+}
+
+/// What an append is to be answered with.
+pub(crate) struct Decided {
+    pub(crate) ticket: Ticket,
+    pub(crate) level: Level,
+    pub(crate) answer: Answer,
 }
 
 /// What a read wants of a key's committed log.
 #[derive(Debug, Clone)]
 pub(crate) enum KeyRead {
     Head,
-    Log { from_height: u64, limit: u32 },
+    /// The head as this node knows it, without asking anybody.
+    OwnHead,
+    Log {
+        from_height: u64,
+        limit: u32,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -173,6 +193,7 @@ impl Leadership {
             in_sync: BTreeSet::new(),
             last_append: now,
             ranges: Vec::new(),
+            awaited: Vec::new(),
         }
     }
 

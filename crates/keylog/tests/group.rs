@@ -10,7 +10,7 @@ use difuse_keylog::{
     Answer, Condition, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output, Store,
     Submission, Transaction, Value, ValueKind, WriteSequence, store::MemoryStore, verify_chain,
 };
-use difuse_types::{Hash, Instant, Key, NodeId, OperationId, SlotId, Slots, WallTime};
+use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
 const SLOT: SlotId = SlotId(0);
 
@@ -211,8 +211,8 @@ impl Group {
     }
 
     fn head(&mut self, via: u8, key: &Key) -> Option<(Hash, Transaction)> {
-        match self.ask(via, key, Job::Read).unwrap() {
-            Answer::Head(head) => head,
+        match self.ask(via, key, Job::Read(Level::Quorum)).unwrap() {
+            Answer::Head(read) => read.head,
             other => panic!("{other:?}"),
         }
     }
@@ -232,6 +232,7 @@ fn submission(id: u8, condition: Condition) -> Submission {
         operation_id: OperationId([id; 16]),
         author: node(99),
         time: WallTime(0),
+        level: Level::Quorum,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use difuse_blocks::BlockRecord;
 pub use difuse_keylog::Condition;
-use difuse_keylog::{Operation, Transaction, Value};
+use difuse_keylog::{Ballot, Operation, Transaction, Value};
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Key, KeyPrefix, Level, NodeId, OperationId, RingSettings, SlotId, WallTime};
 
@@ -145,6 +145,17 @@ pub struct Entry {
     pub value: Option<Value>,
 }
 
+/// The answer to a read of a key.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reading {
+    /// The head; `None` if the key was never written.
+    pub entry: Option<Entry>,
+    /// Whether nothing later was committed when the read came in. Always so at levels quorum and all.
+    pub is_linearizable: bool,
+    /// Up to where whoever sees this has seen the key's slot; `None` if the key was never written.
+    pub mark: Option<Ballot>,
+}
+
 /// One key of a listing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListEntry {
@@ -277,9 +288,9 @@ pub enum DumpItem {
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// To [`Request::Read`]; `None` if the key was never written.
-    Entry(Option<Entry>),
-    /// To [`Request::Write`].
+    /// To [`Request::Read`].
+    Entry(Reading),
+    /// To [`Request::Write`]: it is applied. At level leader it is lost if the leader is lost before another member has it.
     Written {
         /// Height of the new transaction.
         height: u64,
@@ -287,6 +298,8 @@ pub enum Reply {
         hash: Hash,
         /// Whether the key had no value before.
         created: bool,
+        /// Up to where whoever sees this has seen the key's slot.
+        mark: Option<Ballot>,
     },
     /// To [`Request::Log`].
     Log {
@@ -363,6 +376,20 @@ pub enum RequestError {
         /// Why, for people.
         reason: String,
     },
+    /// Level all was asked for, and not every member stands behind it.
+    #[error("{}", describe_not_all(silent, differing, *is_applied))]
+    NotAll {
+        /// The slot.
+        slot: SlotId,
+        /// Members that cannot be reached or did not answer in time.
+        silent: Vec<NodeId>,
+        /// Members that hold something else than the others.
+        differing: Vec<NodeId>,
+        /// Whether a majority has what was to be written all the same; if not, nothing was changed.
+        is_applied: bool,
+        /// Height and hash of the key's transaction if one was applied.
+        written: Option<(u64, Hash)>,
+    },
     /// The write may or may not have been applied; repeat it with the same operation id to find out.
     #[error(
         "no answer in time: the outcome of operation {operation_id} is unknown; repeat it with the same operation id"
@@ -413,8 +440,25 @@ impl RequestError {
 
     /// How long to wait before trying again, for answers such as HTTP's `Retry-After`.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.is_transient().then_some(Duration::from_secs(1))
+        let may_pass = self.is_transient() || matches!(self, Self::NotAll { .. });
+        may_pass.then_some(Duration::from_secs(1))
     }
+}
+
+fn describe_not_all(silent: &[NodeId], differing: &[NodeId], is_applied: bool) -> String {
+    let names = |nodes: &[NodeId]| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    if !silent.is_empty() {
+        parts.push(format!("no answer from {}", names(silent)));
+    }
+    if !differing.is_empty() {
+        parts.push(format!("another state is held by {}", names(differing)));
+    }
+    let change = match is_applied {
+        true => "the write is applied at a majority",
+        false => "nothing was changed",
+    };
+    format!("not every member stands behind it: {}; {change}", parts.join("; "))
 }
 
 fn describe_head(current: Option<&(u64, Hash, bool)>) -> String {

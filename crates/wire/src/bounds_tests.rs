@@ -7,7 +7,7 @@ use difuse_keylog::{
 };
 use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
-    request::{Condition, PAGE_MAX, Reply, Request, Routes},
+    request::{Condition, PAGE_MAX, Reply, Request, RequestError, Routes},
 };
 use difuse_ring::{
     DIGEST_BUCKETS, ENTRIES_PER_PAGE_MAX, HostEntry, HostState, RingMessage, SUCCESSORS_MAX, VirtualNodeId,
@@ -193,6 +193,13 @@ fn blocks() {
     };
     taken(put(BLOCK_BYTES_MAX));
     taken(page(PAGE_MAX as usize));
+    let not_all = |silent, differing| {
+        let nodes = |count: u8| (0..count).map(node).collect();
+        let (silent, differing) = (nodes(silent), nodes(differing));
+        let error = RequestError::NotAll { slot: SLOT, silent, differing, is_applied: false, written: None };
+        Message::Response { id: 1, outcome: Outcome::Error(error) }
+    };
+    refused([("silent", not_all(31, 0)), ("differing", not_all(0, 31))]);
     refused([("bytes", put(BLOCK_BYTES_MAX + 1)), ("records", page(PAGE_MAX as usize + 1))]);
 }
 

@@ -1,7 +1,7 @@
 use difuse_keylog::{KeylogMessage, Operation, Transaction, Value};
 use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
-    request::{Reply, Request},
+    request::{Reading, Reply, Request},
 };
 use difuse_ring::{JoinOutcome, RingMessage};
 use difuse_types::Key;
@@ -77,7 +77,7 @@ fn of_request(request: &Request) -> usize {
 
 fn of_reply(reply: &Reply) -> usize {
     match reply {
-        Reply::Entry(Some(entry)) => of_value(entry.value.as_ref()),
+        Reply::Entry(Reading { entry: Some(entry), .. }) => of_value(entry.value.as_ref()),
         Reply::Log { transactions, .. } => of_transactions(transactions),
         Reply::List { entries, .. } | Reply::ListLed { entries, .. } => {
             entries.iter().map(|item| ELEMENT_BYTES + of_key(&item.key) + of_value(item.entry.value.as_ref())).sum()

@@ -37,7 +37,7 @@ impl<S: Store> Keylog<S> {
                 .map(|(slot, _)| *slot)
                 .collect();
             for slot in concerned {
-                self.handle_member_suspicion(slot, node, is_suspect);
+                self.handle_member_suspicion(slot, node, is_suspect)?;
             }
             if !is_suspect {
                 // Tell it soon what is held here, and hear from it: it may be behind.

@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use difuse_types::{Hash, Key, NodeId, SlotId};
+use difuse_types::{Hash, Key, Level, NodeId, SlotId};
 
-use super::{Stage, WaitingRead, Wanted};
+use super::{Decided, Proposing, Stage, WaitingRead, Wanted};
 use crate::{
     Answer, Ballot, Condition, Operation, Register, Submission, Ticket, Transaction,
     keylog::Keylog,
@@ -40,11 +40,22 @@ impl<S: Store> Keylog<S> {
         let committed_height = draft.height;
         let mut results = Vec::with_capacity(batch.len());
         for (ticket, submission) in batch {
+            let level = submission.level;
+            if level == Level::All && self.refuse_without_all(slot, ticket) {
+                continue;
+            }
             let answer = self.decide(slot, &mut draft, submission)?;
-            results.push((ticket, answer));
+            results.push(Decided { ticket, level, answer });
         }
         let head = (draft.height, draft.hash);
-        if draft.transactions.is_empty() && !self.must_seal(slot, draft.base.as_ref(), &results) {
+        if results.is_empty() {
+            return self.advance(slot, key);
+        }
+        // Whether every member has an append that was applied before is found out by proposing it again.
+        let is_for_all =
+            |decided: &Decided| decided.level == Level::All && matches!(decided.answer, Answer::Appended { .. });
+        let must_propose = results.iter().any(is_for_all) || self.must_seal(slot, draft.base.as_ref(), &results);
+        if draft.transactions.is_empty() && !must_propose {
             return self.answer_after_round(slot, key, results);
         }
         self.propose(slot, key, head, draft.transactions, Some(committed_height), results)
@@ -53,8 +64,8 @@ impl<S: Store> Keylog<S> {
     /// Whether a refusal must be sealed by proposing the head again: it may answer the retry of an append that another
     /// leader had begun to propose. While the head is of an older term, that proposal could still be found and adopted by
     /// a later leader; below an accepted ballot of this term it cannot.
-    fn must_seal(&mut self, slot: SlotId, base: Option<&Register>, results: &[(Ticket, Answer)]) -> bool {
-        let is_refusal = results.iter().any(|(_, answer)| matches!(answer, Answer::Conflict(_)));
+    fn must_seal(&mut self, slot: SlotId, base: Option<&Register>, results: &[Decided]) -> bool {
+        let is_refusal = results.iter().any(|decided| matches!(decided.answer, Answer::Conflict(_)));
         let term = self.leadership(slot).map(|leadership| leadership.term);
         is_refusal && base.is_some_and(|base| Some(base.ballot.term) != term)
     }
@@ -105,7 +116,7 @@ impl<S: Store> Keylog<S> {
         draft.hash = transaction.hash();
         draft.has_value = transaction.value().is_some();
         draft.transactions.push(transaction);
-        Ok(Answer::Appended { height: draft.height, hash: draft.hash, created })
+        Ok(Answer::Appended { height: draft.height, hash: draft.hash, created, mark: None })
     }
 
     /// The outcome of an append that was applied before: found by its operation id.
@@ -113,7 +124,7 @@ impl<S: Store> Keylog<S> {
         let id = submission.operation_id;
         if let Some(transaction) = draft.transactions.iter().find(|transaction| transaction.operation_id == id) {
             let (height, hash) = (transaction.height, transaction.hash());
-            return Ok(Some(Answer::Appended { height, hash, created: false }));
+            return Ok(Some(Answer::Appended { height, hash, created: false, mark: None }));
         }
         let Some(base) = &draft.base else { return Ok(None) };
         let Some(depth) = base.head.recent.iter().position(|recent| *recent == id) else { return Ok(None) };
@@ -122,18 +133,16 @@ impl<S: Store> Keylog<S> {
         let before = if height > 1 { self.store.transaction(slot, &draft.key, height - 1)? } else { None };
         let had_value = before.is_some_and(|before| before.value().is_some());
         let created = !had_value && transaction.value().is_some();
-        Ok(Some(Answer::Appended { height, hash: transaction.hash(), created }))
+        Ok(Some(Answer::Appended { height, hash: transaction.hash(), created, mark: Some(base.ballot) }))
     }
 
     /// Nothing was proposed, so nothing shows that this node still leads: a conflict is a read, and waits for a round.
-    fn answer_after_round(
-        &mut self,
-        slot: SlotId,
-        key: &Key,
-        results: Vec<(Ticket, Answer)>,
-    ) -> Result<(), StoreError> {
-        let found =
-            results.into_iter().map(|(ticket, answer)| WaitingRead { ticket, slot, wanted: Wanted::Found(answer) });
+    fn answer_after_round(&mut self, slot: SlotId, key: &Key, results: Vec<Decided>) -> Result<(), StoreError> {
+        let found = results.into_iter().map(|decided| WaitingRead {
+            ticket: decided.ticket,
+            slot,
+            wanted: Wanted::Found(decided.answer),
+        });
         self.waiting_reads.extend(found);
         self.advance(slot, key)
     }
@@ -145,32 +154,74 @@ impl<S: Store> Keylog<S> {
         ballot: Ballot,
         key: Key,
     ) -> Result<(), StoreError> {
+        let me = self.me;
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         let configuration = &state.record.configuration;
         let super::Phase::Leading(leadership) = &mut state.phase else { return Ok(()) };
         if !configuration.contains(&from) {
             return Ok(());
         }
-        let Some(key_state) = leadership.keys.get_mut(&key) else { return Ok(()) };
-        let Stage::Proposing(proposing) = &mut key_state.stage else { return Ok(()) };
-        if proposing.ballot != ballot {
-            return Ok(());
+        let mut answered = leadership.note_accepted(from, ballot, &key);
+        if let Some(key_state) = leadership.keys.get_mut(&key)
+            && let Stage::Proposing(proposing) = &mut key_state.stage
+            && proposing.ballot == ballot
+        {
+            proposing.voters.insert(from);
+            if from == me {
+                answered.extend(proposing.take_early());
+            }
+            // Its own vote too: what is committed must be here, for the reads that follow.
+            if proposing.voters.contains(&me) && configuration.is_quorum(&proposing.voters) {
+                self.commit(slot, &key)?;
+            }
         }
-        proposing.voters.insert(from);
-        // Its own vote too: what is committed must be here, for the reads that follow.
-        let is_committed = proposing.voters.contains(&self.me) && configuration.is_quorum(&proposing.voters);
-        if is_committed { self.commit(slot, &key) } else { Ok(()) }
+        for (ticket, answer) in answered {
+            self.done(ticket, Ok(answer));
+        }
+        Ok(())
     }
 
     fn commit(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
         let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key)) else {
             return Ok(());
         };
-        let Stage::Proposing(proposing) = std::mem::take(&mut state.stage) else { return Ok(()) };
-        for (ticket, answer) in proposing.results {
-            self.done(ticket, Ok(answer));
+        let Stage::Proposing(mut proposing) = std::mem::take(&mut state.stage) else { return Ok(()) };
+        for mut decided in std::mem::take(&mut proposing.results) {
+            decided.mark(proposing.ballot);
+            match decided.level {
+                Level::All if matches!(decided.answer, Answer::Appended { .. }) => {
+                    self.await_every_member(slot, key, &proposing, decided);
+                }
+                _ => self.done(decided.ticket, Ok(decided.answer)),
+            }
         }
         self.advance(slot, key)?;
         self.continue_change(slot)
+    }
+}
+
+impl Proposing {
+    /// The appends that are answered as soon as this node has them: level leader, unless they are refused.
+    fn take_early(&mut self) -> Vec<(Ticket, Answer)> {
+        let is_early = |decided: &mut Decided| {
+            matches!(decided.level, Level::Lazy | Level::Leader) && matches!(decided.answer, Answer::Appended { .. })
+        };
+        let ballot = self.ballot;
+        let early = self.results.extract_if(.., is_early);
+        early
+            .map(|mut decided| {
+                decided.mark(ballot);
+                (decided.ticket, decided.answer)
+            })
+            .collect()
+    }
+}
+
+impl Decided {
+    /// Whoever sees the append sees the slot up to the ballot at which it was proposed.
+    fn mark(&mut self, ballot: Ballot) {
+        if let Answer::Appended { mark, .. } = &mut self.answer {
+            *mark = Some(ballot);
+        }
     }
 }

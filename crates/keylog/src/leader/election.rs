@@ -149,16 +149,24 @@ impl<S: Store> Keylog<S> {
         self.fail_leadership(slot, *leadership);
     }
 
-    fn fail_leadership(&mut self, slot: SlotId, leadership: Leadership) {
+    fn fail_leadership(&mut self, slot: SlotId, mut leadership: Leadership) {
         let leader = self.leader(slot).filter(|leader| *leader != self.me);
+        for (ticket, failure) in leadership.fail_awaited(|_| true) {
+            self.done(ticket, Err(failure));
+        }
         for key in leadership.keys.into_values() {
-            if let super::Stage::Proposing(proposing) = key.stage {
-                for (ticket, _) in proposing.results {
-                    self.done(ticket, Err(Failure::Redirect { leader, was_proposed: true }));
+            let mut waiting = key.comparisons;
+            match key.stage {
+                super::Stage::Proposing(proposing) => {
+                    for decided in proposing.results {
+                        self.done(decided.ticket, Err(Failure::Redirect { leader, was_proposed: true }));
+                    }
                 }
+                super::Stage::Comparing(mut comparing) => waiting.append(&mut comparing.tickets),
+                _ => {}
             }
-            let waiting = key.appends.into_iter().map(|(ticket, _)| ticket);
-            for ticket in waiting.chain(key.reads.into_iter().map(|(ticket, _)| ticket)) {
+            waiting.extend(key.appends.into_iter().map(|(ticket, _)| ticket));
+            for ticket in waiting.into_iter().chain(key.reads.into_iter().map(|(ticket, _)| ticket)) {
                 self.done(ticket, Err(Failure::Redirect { leader, was_proposed: false }));
             }
         }
@@ -193,7 +201,12 @@ impl<S: Store> Keylog<S> {
     }
 
     /// A member of the slot became suspect, or is none any more.
-    pub(crate) fn handle_member_suspicion(&mut self, slot: SlotId, node: NodeId, is_suspect: bool) {
+    pub(crate) fn handle_member_suspicion(
+        &mut self,
+        slot: SlotId,
+        node: NodeId,
+        is_suspect: bool,
+    ) -> Result<(), StoreError> {
         let back_at = self.now + self.options.resend_after;
         if is_suspect {
             if let Some(state) = self.slots.get_mut(&slot) {
@@ -203,6 +216,7 @@ impl<S: Store> Keylog<S> {
                 state.retry_at = None;
             }
             self.forget_sync_member(slot, node);
+            self.fail_waiting_for(slot, node)?;
             self.fail_without_quorum(slot);
         } else if let Some(leadership) = self.leadership(slot)
             && !leadership.in_sync.contains(&node)
@@ -211,5 +225,6 @@ impl<S: Store> Keylog<S> {
             leadership.sync_at.get_or_insert(back_at);
         }
         self.consider_campaign(slot);
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What is asked of a key, until it can be answered or proposed.
 
-use difuse_types::{Key, SlotId};
+use difuse_types::{Key, Level, SlotId};
 
 use super::{KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
 use crate::{
@@ -16,6 +16,13 @@ impl<S: Store> Keylog<S> {
     /// Starts a job if this node leads the slot and is not about to move it; parks it while that is being settled; else
     /// redirects it.
     pub(crate) fn start_or_park(&mut self, slot: SlotId, job: ParkedJob) -> Result<(), StoreError> {
+        if let Work::Key(key, Job::Read(Level::Lazy | Level::Leader)) = &job.work
+            && self.knows_committed_head(slot, key)?
+        {
+            let answer = self.read_key(slot, key, &KeyRead::OwnHead)?;
+            self.done(job.ticket, Ok(answer));
+            return Ok(());
+        }
         let Some(state) = self.slots.get_mut(&slot) else {
             self.done(job.ticket, Err(Failure::Redirect { leader: None, was_proposed: false }));
             return Ok(());
@@ -51,7 +58,14 @@ impl<S: Store> Keylog<S> {
                 }
                 Ok(())
             }
-            Work::Key(key, Job::Read) => self.start_read(slot, ticket, key, KeyRead::Head),
+            Work::Key(key, Job::Read(Level::Lazy | Level::Leader)) => {
+                self.start_read(slot, ticket, key, KeyRead::OwnHead)
+            }
+            Work::Key(key, Job::Read(Level::Quorum)) => self.start_read(slot, ticket, key, KeyRead::Head),
+            Work::Key(key, Job::Read(Level::All)) => {
+                leadership.keys.entry(key.clone()).or_default().comparisons.push(ticket);
+                self.advance(slot, &key)
+            }
             Work::Key(key, Job::Log { from_height, limit }) => {
                 self.start_read(slot, ticket, key, KeyRead::Log { from_height, limit })
             }
@@ -86,19 +100,19 @@ impl<S: Store> Keylog<S> {
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let Some(state) = leadership.keys.get(key) else { return Ok(()) };
         match &state.stage {
-            Stage::Touching { .. } | Stage::Fetching(_) => return Ok(()),
+            Stage::Touching { .. } | Stage::Fetching(_) | Stage::Comparing(_) => return Ok(()),
             Stage::Proposing(proposing) => {
-                if proposing.committed_height.is_some() {
-                    self.release_reads(slot, key);
-                }
-                return Ok(());
+                return if proposing.committed_height.is_some() { self.release_reads(slot, key) } else { Ok(()) };
             }
             Stage::Idle => {}
         }
         if !self.is_settled(slot, key)? {
             return self.touch(slot, key);
         }
-        self.release_reads(slot, key);
+        self.release_reads(slot, key)?;
+        if self.start_comparison(slot, key)? {
+            return Ok(());
+        }
         self.propose_appends(slot, key)?;
         self.forget_if_idle(slot, key)
     }
@@ -114,24 +128,39 @@ impl<S: Store> Keylog<S> {
         Ok(self.store.register(slot, key)?.is_some_and(|register| register.ballot.term == term))
     }
 
-    /// The reads of a key whose committed head is known join the next round.
-    fn release_reads(&mut self, slot: SlotId, key: &Key) {
-        let Some(leadership) = self.leadership(slot) else { return };
-        let Some(state) = leadership.keys.get_mut(key) else { return };
-        let reads = std::mem::take(&mut state.reads);
-        let waiting = reads.into_iter().map(|(ticket, read)| WaitingRead {
-            ticket,
-            slot,
-            wanted: Wanted::Key(key.clone(), read),
-        });
-        self.waiting_reads.extend(waiting);
+    /// Whether this node leads the slot and can tell the committed head of a key as it knows it.
+    fn knows_committed_head(&mut self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
+        let Some(leadership) = self.leadership(slot) else { return Ok(false) };
+        match leadership.keys.get(key).map(|state| &state.stage) {
+            Some(Stage::Proposing(proposing)) => Ok(proposing.committed_height.is_some()),
+            Some(Stage::Touching { .. } | Stage::Fetching(_)) => Ok(false),
+            Some(Stage::Idle | Stage::Comparing(_)) | None => self.is_settled(slot, key),
+        }
+    }
+
+    /// The reads of a key whose committed head is known join the next round, or are answered without one.
+    fn release_reads(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let Some(state) = leadership.keys.get_mut(key) else { return Ok(()) };
+        for (ticket, read) in std::mem::take(&mut state.reads) {
+            if let KeyRead::OwnHead = read {
+                let answer = self.read_key(slot, key, &read)?;
+                self.done(ticket, Ok(answer));
+            } else {
+                self.waiting_reads.push(WaitingRead { ticket, slot, wanted: Wanted::Key(key.clone(), read) });
+            }
+        }
+        Ok(())
     }
 
     /// Drops the state of a key for which nothing is under way, and lets a repair of the slot go on with the next one.
     pub(crate) fn forget_if_idle(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let is_idle = leadership.keys.get(key).is_none_or(|state| {
-            matches!(state.stage, Stage::Idle) && state.appends.is_empty() && state.reads.is_empty()
+            matches!(state.stage, Stage::Idle)
+                && state.appends.is_empty()
+                && state.reads.is_empty()
+                && state.comparisons.is_empty()
         });
         if !is_idle {
             return Ok(());
@@ -152,6 +181,7 @@ impl<S: Store> Keylog<S> {
             for key in leadership.keys.values_mut() {
                 failed.extend(std::mem::take(&mut key.appends).into_iter().map(|(ticket, _)| ticket));
                 failed.extend(std::mem::take(&mut key.reads).into_iter().map(|(ticket, _)| ticket));
+                failed.append(&mut key.comparisons);
             }
             failed.extend(std::mem::take(&mut leadership.ranges).into_iter().map(|(ticket, _)| ticket));
         }

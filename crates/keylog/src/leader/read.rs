@@ -7,7 +7,7 @@ use difuse_types::{Key, NodeId, SlotId};
 
 use super::{KeyRead, Phase, RangeRead, Round, RoundSlot, Stage, WaitingRead, Wanted};
 use crate::{
-    Answer, Failure, KeylogMessage, SCAN_PAGE_MAX, Term, Ticket, Transaction,
+    Answer, Ballot, CommittedHead, Failure, KeylogMessage, SCAN_PAGE_MAX, Term, Ticket, Transaction,
     keylog::Keylog,
     replica::MESSAGE_BYTES_MAX,
     store::{Store, StoreError},
@@ -120,7 +120,18 @@ impl<S: Store> Keylog<S> {
         Ok(self.store.register(slot, key)?.map_or(0, |register| register.head.height))
     }
 
-    fn committed_head(&mut self, slot: SlotId, key: &Key) -> Result<Option<Transaction>, StoreError> {
+    /// Up to where whoever sees the committed head of a key has seen its slot.
+    pub(crate) fn mark(&mut self, slot: SlotId, key: &Key) -> Result<Option<Ballot>, StoreError> {
+        let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
+        if let Some(Stage::Proposing(proposing)) = stage {
+            // The committed head was accepted at a ballot below the proposal's.
+            let (term, sequence) = (proposing.ballot.term, proposing.ballot.sequence.saturating_sub(1));
+            return Ok(Some(Ballot { term, sequence }));
+        }
+        Ok(self.store.register(slot, key)?.map(|register| register.ballot))
+    }
+
+    pub(crate) fn committed_head(&mut self, slot: SlotId, key: &Key) -> Result<Option<Transaction>, StoreError> {
         match self.committed_height(slot, key)? {
             0 => Ok(None),
             height => match self.store.transaction(slot, key, height)? {
@@ -132,11 +143,12 @@ impl<S: Store> Keylog<S> {
         }
     }
 
-    fn read_key(&mut self, slot: SlotId, key: &Key, read: &KeyRead) -> Result<Answer, StoreError> {
+    pub(crate) fn read_key(&mut self, slot: SlotId, key: &Key, read: &KeyRead) -> Result<Answer, StoreError> {
         match read {
-            KeyRead::Head => {
-                let head = self.committed_head(slot, key)?;
-                Ok(Answer::Head(head.map(|transaction| (transaction.hash(), transaction))))
+            KeyRead::Head | KeyRead::OwnHead => {
+                let head = self.committed_head(slot, key)?.map(|transaction| (transaction.hash(), transaction));
+                let is_linearizable = matches!(read, KeyRead::Head);
+                Ok(Answer::Head(CommittedHead { head, is_linearizable, mark: self.mark(slot, key)? }))
             }
             KeyRead::Log { from_height, limit } => {
                 let head_height = self.committed_height(slot, key)?;

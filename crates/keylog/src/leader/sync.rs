@@ -202,6 +202,13 @@ impl<S: Store> Keylog<S> {
             None | Some(Stage::Idle) => {}
             // Proposed on top of what is committed: the members have it, or are about to.
             Some(Stage::Proposing(proposing)) if proposing.committed_height.is_some() => return Ok(()),
+            // Appends and repairs wait for a comparison that a client asked for.
+            Some(Stage::Comparing(_)) => {
+                if let Some(sync) = &mut leadership.sync {
+                    sync.is_clean = false;
+                }
+                return Ok(());
+            }
             // Still finding out what is committed: the slot is not synced before that is known.
             Some(_) => {
                 if let Some(sync) = &mut leadership.sync {

@@ -65,7 +65,8 @@ impl<S: Store> Keylog<S> {
     }
 
     fn tick_leader(&mut self, slot: SlotId, may_move: bool) -> Result<(), StoreError> {
-        self.resend_keys(slot);
+        self.resend_keys(slot)?;
+        self.tick_awaited(slot)?;
         self.resend_sync(slot);
         self.resend_change(slot);
         self.start_sync_if_due(slot);
@@ -74,9 +75,9 @@ impl<S: Store> Keylog<S> {
     }
 
     /// Sends again what keys wait for.
-    fn resend_keys(&mut self, slot: SlotId) {
+    fn resend_keys(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let (now, resend_after) = (self.now, self.options.resend_after);
-        let Some(leadership) = self.leadership(slot) else { return };
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let is_late = |sent_at| now.since(sent_at) >= resend_after;
         let late: Vec<Key> = leadership
             .keys
@@ -86,22 +87,25 @@ impl<S: Store> Keylog<S> {
                 Stage::Touching { sent_at, .. } => is_late(*sent_at),
                 Stage::Fetching(fetching) => is_late(fetching.sent_at),
                 Stage::Proposing(proposing) => is_late(proposing.sent_at),
+                Stage::Comparing(comparing) => is_late(comparing.sent_at),
             })
             .map(|(key, _)| key.clone())
             .collect();
         for key in late {
-            self.resend_key(slot, &key);
+            self.resend_key(slot, &key)?;
         }
+        Ok(())
     }
 
-    fn resend_key(&mut self, slot: SlotId, key: &Key) {
+    fn resend_key(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
         let now = self.now;
-        let Some(members) = self.configuration(slot).map(crate::Configuration::all_members) else { return };
-        let Some(leadership) = self.leadership(slot) else { return };
+        let Some(members) = self.configuration(slot).map(crate::Configuration::all_members) else { return Ok(()) };
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let term = leadership.term;
-        let Some(state) = leadership.keys.get_mut(key) else { return };
+        let Some(state) = leadership.keys.get_mut(key) else { return Ok(()) };
         match &mut state.stage {
             Stage::Idle => {}
+            Stage::Comparing(_) => return self.tick_comparison(slot, key),
             Stage::Touching { reads, sent_at } => {
                 *sent_at = now;
                 let answered = reads.clone();
@@ -123,6 +127,7 @@ impl<S: Store> Keylog<S> {
                 }
             }
         }
+        Ok(())
     }
 }
 

@@ -54,6 +54,9 @@ impl<S: Store> Keylog<S> {
             return Ok(());
         }
         let Some(key_state) = leadership.keys.get_mut(&key) else { return Ok(()) };
+        if let Stage::Comparing(_) = key_state.stage {
+            return self.handle_compared(from, slot, &key, register);
+        }
         let Stage::Touching { reads, .. } = &mut key_state.stage else { return Ok(()) };
         reads.insert(from, register);
         // With its own answer: what this node holds is compared with what the others do.
@@ -231,7 +234,7 @@ impl<S: Store> Keylog<S> {
         (height, hash): (u64, difuse_types::Hash),
         transactions: Vec<Transaction>,
         committed_height: Option<u64>,
-        results: Vec<(u64, crate::Answer)>,
+        results: Vec<super::Decided>,
     ) -> Result<(), StoreError> {
         let now = self.now;
         let Some(configuration) = self.configuration(slot) else { return Ok(()) };

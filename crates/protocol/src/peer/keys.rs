@@ -32,6 +32,9 @@ impl Pending {
                 Request::Write { operation_id, condition: Condition::Absent | Condition::Present, .. },
                 RequestError::Conflict { .. },
             ) if self.is_open => RequestError::Unknown { operation_id: *operation_id },
+            (Request::Write { operation_id, .. }, RequestError::NotAll { is_applied: false, .. }) if self.is_open => {
+                RequestError::Unknown { operation_id: *operation_id }
+            }
             _ => error,
         }
     }
@@ -281,7 +284,7 @@ impl<S: Store> Peer<S> {
 /// What can be refused without asking anyone.
 fn check(request: &Request) -> Result<(), RequestError> {
     match request {
-        Request::Read { level, .. } | Request::Write { level, .. } if *level != Level::Quorum => {
+        Request::Read { level, .. } | Request::Write { level, .. } if *level == Level::Lazy => {
             Err(RequestError::LevelNotSupported { level: *level })
         }
         Request::Write { operation, .. } if !operation.is_well_formed() => {
@@ -312,6 +315,10 @@ pub(super) fn outcome_of_failure(slot: SlotId, request: &Request, failure: Failu
         (Failure::NoQuorum, _) => {
             let reason = "too few of its members are reachable to decide anything".into();
             Outcome::Error(RequestError::Unavailable { slot, reason })
+        }
+        (Failure::NotAll { silent, differing, applied }, _) => {
+            let (is_applied, written) = (applied.is_some(), applied);
+            Outcome::Error(RequestError::NotAll { slot, silent, differing, is_applied, written })
         }
         (Failure::Busy, _) => Outcome::Error(RequestError::Busy),
     }

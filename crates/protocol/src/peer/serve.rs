@@ -1,12 +1,12 @@
 //! Serving requests as the leader of a slot: for clients of this node, and for nodes that coordinate for theirs.
 
-use difuse_keylog::{Answer, Failure, Job, Store, StoreError, Submission, Ticket, Transaction};
+use difuse_keylog::{Answer, CommittedHead, Failure, Job, Store, StoreError, Submission, Ticket, Transaction};
 use difuse_types::{Hash, NodeId, SlotId};
 
 use super::{Peer, RequestId, keys::outcome_of_failure};
 use crate::{
     message::{Message, Outcome},
-    request::{Entry, ListEntry, Reply, Request, RequestError},
+    request::{Entry, ListEntry, Reading, Reply, Request, RequestError},
 };
 
 /// The most requests of other nodes that wait here.
@@ -70,12 +70,13 @@ impl<S: Store> Peer<S> {
     pub(super) fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), StoreError> {
         let Some(slot) = self.slot_of(&request) else { return Ok(()) };
         match request {
-            Request::Read { key, .. } => self.keylog.submit(ticket, slot, key, Job::Read),
+            Request::Read { key, level } => self.keylog.submit(ticket, slot, key, Job::Read(level)),
             Request::Log { key, from_height, limit } => {
                 self.keylog.submit(ticket, slot, key, Job::Log { from_height, limit })
             }
-            Request::Write { key, operation, condition, operation_id, .. } => {
-                let submission = Submission { operation, condition, operation_id, author: self.me, time: self.wall };
+            Request::Write { key, operation, condition, operation_id, level } => {
+                let (author, time) = (self.me, self.wall);
+                let submission = Submission { operation, condition, operation_id, author, time, level };
                 self.keylog.submit(ticket, slot, key, Job::Append(submission))
             }
             Request::List { prefix, after, limit, .. } => {
@@ -114,8 +115,11 @@ fn outcome_of(slot: SlotId, request: &Request, result: Result<Answer, Failure>) 
     let reply = match result {
         Err(failure) => return outcome_of_failure(slot, request, failure),
         Ok(Answer::Conflict(current)) => return Outcome::Error(RequestError::Conflict { current }),
-        Ok(Answer::Head(head)) => Reply::Entry(head.map(|(hash, transaction)| entry_of(hash, &transaction))),
-        Ok(Answer::Appended { height, hash, created }) => Reply::Written { height, hash, created },
+        Ok(Answer::Head(CommittedHead { head, is_linearizable, mark })) => {
+            let entry = head.map(|(hash, transaction)| entry_of(hash, &transaction));
+            Reply::Entry(Reading { entry, is_linearizable, mark })
+        }
+        Ok(Answer::Appended { height, hash, created, mark }) => Reply::Written { height, hash, created, mark },
         Ok(Answer::Log { transactions, head_height }) => Reply::Log { transactions, head_height },
         Ok(Answer::Range { heads, next }) => Reply::List { entries: entries_of(heads), next },
     };

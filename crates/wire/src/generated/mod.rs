@@ -12700,10 +12700,10 @@ pub struct ReplyBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ERROR_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ERROR_BODY: u8 = 10;
+pub const ENUM_MAX_ERROR_BODY: u8 = 11;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 11] = [
+pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 12] = [
   ErrorBody::NONE,
   ErrorBody::ConflictError,
   ErrorBody::UnavailableError,
@@ -12715,6 +12715,7 @@ pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 11] = [
   ErrorBody::BusyError,
   ErrorBody::StorageError,
   ErrorBody::NotServingError,
+  ErrorBody::NotAllError,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -12733,9 +12734,10 @@ impl ErrorBody {
   pub const BusyError: Self = Self(8);
   pub const StorageError: Self = Self(9);
   pub const NotServingError: Self = Self(10);
+  pub const NotAllError: Self = Self(11);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 10;
+  pub const ENUM_MAX: u8 = 11;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::ConflictError,
@@ -12748,6 +12750,7 @@ impl ErrorBody {
     Self::BusyError,
     Self::StorageError,
     Self::NotServingError,
+    Self::NotAllError,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -12763,6 +12766,7 @@ impl ErrorBody {
       Self::BusyError => Some("BusyError"),
       Self::StorageError => Some("StorageError"),
       Self::NotServingError => Some("NotServingError"),
+      Self::NotAllError => Some("NotAllError"),
       _ => None,
     }
   }
@@ -15999,6 +16003,8 @@ impl<'a> ::flatbuffers::Follow<'a> for EntryReply<'a> {
 
 impl<'a> EntryReply<'a> {
   pub const VT_ENTRY: ::flatbuffers::VOffsetT = 4;
+  pub const VT_LINEARIZABLE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_MARK: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -16010,7 +16016,9 @@ impl<'a> EntryReply<'a> {
     args: &'args EntryReplyArgs<'args>
   ) -> ::flatbuffers::WIPOffset<EntryReply<'bldr>> {
     let mut builder = EntryReplyBuilder::new(_fbb);
+    if let Some(x) = args.mark { builder.add_mark(x); }
     if let Some(x) = args.entry { builder.add_entry(x); }
+    builder.add_linearizable(args.linearizable);
     builder.finish()
   }
 
@@ -16023,6 +16031,22 @@ impl<'a> EntryReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<Entry>>(EntryReply::VT_ENTRY, None)}
   }
+  /// Whether nothing later was committed when the read came in.
+  #[inline]
+  pub fn linearizable(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(EntryReply::VT_LINEARIZABLE, Some(false)).unwrap()}
+  }
+  /// Up to where whoever sees this has seen the key's slot; absent: the key was never written.
+  #[inline]
+  pub fn mark(&self) -> Option<&'a super::keylog::Ballot> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::keylog::Ballot>(EntryReply::VT_MARK, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for EntryReply<'_> {
@@ -16032,18 +16056,24 @@ impl ::flatbuffers::Verifiable for EntryReply<'_> {
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<Entry>>("entry", Self::VT_ENTRY, false)?
+     .visit_field::<bool>("linearizable", Self::VT_LINEARIZABLE, false)?
+     .visit_field::<super::keylog::Ballot>("mark", Self::VT_MARK, false)?
      .finish();
     Ok(())
   }
 }
 pub struct EntryReplyArgs<'a> {
     pub entry: Option<::flatbuffers::WIPOffset<Entry<'a>>>,
+    pub linearizable: bool,
+    pub mark: Option<&'a super::keylog::Ballot>,
 }
 impl<'a> Default for EntryReplyArgs<'a> {
   #[inline]
   fn default() -> Self {
     EntryReplyArgs {
       entry: None,
+      linearizable: false,
+      mark: None,
     }
   }
 }
@@ -16056,6 +16086,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> EntryReplyBuilder<'a, 'b, A> 
   #[inline]
   pub fn add_entry(&mut self, entry: ::flatbuffers::WIPOffset<Entry<'b >>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<Entry>>(EntryReply::VT_ENTRY, entry);
+  }
+  #[inline]
+  pub fn add_linearizable(&mut self, linearizable: bool) {
+    self.fbb_.push_slot::<bool>(EntryReply::VT_LINEARIZABLE, linearizable, false);
+  }
+  #[inline]
+  pub fn add_mark(&mut self, mark: &super::keylog::Ballot) {
+    self.fbb_.push_slot_always::<&super::keylog::Ballot>(EntryReply::VT_MARK, mark);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> EntryReplyBuilder<'a, 'b, A> {
@@ -16076,6 +16114,8 @@ impl ::core::fmt::Debug for EntryReply<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("EntryReply");
       ds.field("entry", &self.entry());
+      ds.field("linearizable", &self.linearizable());
+      ds.field("mark", &self.mark());
       ds.finish()
   }
 }
@@ -16099,6 +16139,7 @@ impl<'a> WrittenReply<'a> {
   pub const VT_HEIGHT: ::flatbuffers::VOffsetT = 4;
   pub const VT_HASH: ::flatbuffers::VOffsetT = 6;
   pub const VT_CREATED: ::flatbuffers::VOffsetT = 8;
+  pub const VT_MARK: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -16111,6 +16152,7 @@ impl<'a> WrittenReply<'a> {
   ) -> ::flatbuffers::WIPOffset<WrittenReply<'bldr>> {
     let mut builder = WrittenReplyBuilder::new(_fbb);
     builder.add_height(args.height);
+    if let Some(x) = args.mark { builder.add_mark(x); }
     if let Some(x) = args.hash { builder.add_hash(x); }
     builder.add_created(args.created);
     builder.finish()
@@ -16141,6 +16183,14 @@ impl<'a> WrittenReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(WrittenReply::VT_CREATED, Some(false)).unwrap()}
   }
+  /// Up to where whoever sees this has seen the key's slot.
+  #[inline]
+  pub fn mark(&self) -> Option<&'a super::keylog::Ballot> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::keylog::Ballot>(WrittenReply::VT_MARK, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for WrittenReply<'_> {
@@ -16152,6 +16202,7 @@ impl ::flatbuffers::Verifiable for WrittenReply<'_> {
      .visit_field::<u64>("height", Self::VT_HEIGHT, false)?
      .visit_field::<super::types::Hash>("hash", Self::VT_HASH, true)?
      .visit_field::<bool>("created", Self::VT_CREATED, false)?
+     .visit_field::<super::keylog::Ballot>("mark", Self::VT_MARK, false)?
      .finish();
     Ok(())
   }
@@ -16160,6 +16211,7 @@ pub struct WrittenReplyArgs<'a> {
     pub height: u64,
     pub hash: Option<&'a super::types::Hash>,
     pub created: bool,
+    pub mark: Option<&'a super::keylog::Ballot>,
 }
 impl<'a> Default for WrittenReplyArgs<'a> {
   #[inline]
@@ -16168,6 +16220,7 @@ impl<'a> Default for WrittenReplyArgs<'a> {
       height: 0,
       hash: None, // required field
       created: false,
+      mark: None,
     }
   }
 }
@@ -16188,6 +16241,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> WrittenReplyBuilder<'a, 'b, A
   #[inline]
   pub fn add_created(&mut self, created: bool) {
     self.fbb_.push_slot::<bool>(WrittenReply::VT_CREATED, created, false);
+  }
+  #[inline]
+  pub fn add_mark(&mut self, mark: &super::keylog::Ballot) {
+    self.fbb_.push_slot_always::<&super::keylog::Ballot>(WrittenReply::VT_MARK, mark);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> WrittenReplyBuilder<'a, 'b, A> {
@@ -16211,6 +16268,7 @@ impl ::core::fmt::Debug for WrittenReply<'_> {
       ds.field("height", &self.height());
       ds.field("hash", &self.hash());
       ds.field("created", &self.created());
+      ds.field("mark", &self.mark());
       ds.finish()
   }
 }
@@ -20136,6 +20194,177 @@ impl ::core::fmt::Debug for NotServingError<'_> {
       ds.finish()
   }
 }
+pub enum NotAllErrorOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Level all was asked for, and not every member stands behind it.
+pub struct NotAllError<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NotAllError<'a> {
+  type Inner = NotAllError<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NotAllError<'a> {
+  pub const VT_SLOT: ::flatbuffers::VOffsetT = 4;
+  pub const VT_SILENT: ::flatbuffers::VOffsetT = 6;
+  pub const VT_DIFFERING: ::flatbuffers::VOffsetT = 8;
+  pub const VT_APPLIED: ::flatbuffers::VOffsetT = 10;
+  pub const VT_WRITTEN: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NotAllError { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NotAllErrorArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NotAllError<'bldr>> {
+    let mut builder = NotAllErrorBuilder::new(_fbb);
+    if let Some(x) = args.written { builder.add_written(x); }
+    if let Some(x) = args.differing { builder.add_differing(x); }
+    if let Some(x) = args.silent { builder.add_silent(x); }
+    builder.add_slot(args.slot);
+    builder.add_applied(args.applied);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn slot(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(NotAllError::VT_SLOT, Some(0)).unwrap()}
+  }
+  /// Members that cannot be reached or did not answer in time; at most 30.
+  #[inline]
+  pub fn silent(&self) -> ::flatbuffers::Vector<'a, super::types::NodeId> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>(NotAllError::VT_SILENT, None).unwrap()}
+  }
+  /// Members that hold something else than the others; at most 30.
+  #[inline]
+  pub fn differing(&self) -> ::flatbuffers::Vector<'a, super::types::NodeId> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>(NotAllError::VT_DIFFERING, None).unwrap()}
+  }
+  /// Whether a majority has what was to be written all the same.
+  #[inline]
+  pub fn applied(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NotAllError::VT_APPLIED, Some(false)).unwrap()}
+  }
+  /// The key's transaction, if one was applied.
+  #[inline]
+  pub fn written(&self) -> Option<&'a HeadSummary> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<HeadSummary>(NotAllError::VT_WRITTEN, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NotAllError<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u32>("slot", Self::VT_SLOT, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::types::NodeId>>>("silent", Self::VT_SILENT, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::types::NodeId>>>("differing", Self::VT_DIFFERING, true)?
+     .visit_field::<bool>("applied", Self::VT_APPLIED, false)?
+     .visit_field::<HeadSummary>("written", Self::VT_WRITTEN, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NotAllErrorArgs<'a> {
+    pub slot: u32,
+    pub silent: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>,
+    pub differing: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>,
+    pub applied: bool,
+    pub written: Option<&'a HeadSummary>,
+}
+impl<'a> Default for NotAllErrorArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NotAllErrorArgs {
+      slot: 0,
+      silent: None, // required field
+      differing: None, // required field
+      applied: false,
+      written: None,
+    }
+  }
+}
+
+pub struct NotAllErrorBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NotAllErrorBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_slot(&mut self, slot: u32) {
+    self.fbb_.push_slot::<u32>(NotAllError::VT_SLOT, slot, 0);
+  }
+  #[inline]
+  pub fn add_silent(&mut self, silent: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , super::types::NodeId>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NotAllError::VT_SILENT, silent);
+  }
+  #[inline]
+  pub fn add_differing(&mut self, differing: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , super::types::NodeId>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NotAllError::VT_DIFFERING, differing);
+  }
+  #[inline]
+  pub fn add_applied(&mut self, applied: bool) {
+    self.fbb_.push_slot::<bool>(NotAllError::VT_APPLIED, applied, false);
+  }
+  #[inline]
+  pub fn add_written(&mut self, written: &HeadSummary) {
+    self.fbb_.push_slot_always::<&HeadSummary>(NotAllError::VT_WRITTEN, written);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NotAllErrorBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NotAllErrorBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NotAllError<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, NotAllError::VT_SILENT,"silent");
+    self.fbb_.required(o, NotAllError::VT_DIFFERING,"differing");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NotAllError<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NotAllError");
+      ds.field("slot", &self.slot());
+      ds.field("silent", &self.silent());
+      ds.field("differing", &self.differing());
+      ds.field("applied", &self.applied());
+      ds.field("written", &self.written());
+      ds.finish()
+  }
+}
 pub enum RequestErrorOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -20326,6 +20555,20 @@ impl<'a> RequestError<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_not_all_error(&self) -> Option<NotAllError<'a>> {
+    if self.body_type() == ErrorBody::NotAllError {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { NotAllError::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for RequestError<'_> {
@@ -20346,6 +20589,7 @@ impl ::flatbuffers::Verifiable for RequestError<'_> {
           ErrorBody::BusyError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<BusyError>>("ErrorBody::BusyError", pos),
           ErrorBody::StorageError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<StorageError>>("ErrorBody::StorageError", pos),
           ErrorBody::NotServingError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<NotServingError>>("ErrorBody::NotServingError", pos),
+          ErrorBody::NotAllError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<NotAllError>>("ErrorBody::NotAllError", pos),
           _ => Ok(()),
         }
      })?
@@ -20466,6 +20710,13 @@ impl ::core::fmt::Debug for RequestError<'_> {
         },
         ErrorBody::NotServingError => {
           if let Some(x) = self.body_as_not_serving_error() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ErrorBody::NotAllError => {
+          if let Some(x) = self.body_as_not_all_error() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -3,9 +3,11 @@ use difuse_protocol::request::RequestError;
 use crate::{
     builder::{Builder, Offset, UnionOffset, write_reason},
     error::{WireError, present},
-    frame::reason,
+    frame::{list, reason},
     generated::difuse::request as fb,
-    types::{hash_in, hash_out, level_in, level_out, operation_id_in, operation_id_out, slot_in},
+    keylog::write_nodes,
+    limits::HOLDINGS_MAX,
+    types::{hash_in, hash_out, level_in, level_out, node_in, operation_id_in, operation_id_out, slot_in},
 };
 
 /// Writes why a request was not served.
@@ -62,6 +64,19 @@ fn write_body(builder: &mut Builder, error: &RequestError) -> (fb::ErrorBody, Un
             let table = fb::NotServingError::create(builder, &fb::NotServingErrorArgs { reason });
             (Body::NotServingError, table.as_union_value())
         }
+        RequestError::NotAll { slot, silent, differing, is_applied, written } => {
+            let silent = Some(write_nodes(builder, silent));
+            let differing = Some(write_nodes(builder, differing));
+            let written = written.as_ref().map(|(height, hash)| fb::HeadSummary::new(*height, &hash_out(hash)));
+            let args = fb::NotAllErrorArgs {
+                slot: slot.0,
+                silent,
+                differing,
+                applied: *is_applied,
+                written: written.as_ref(),
+            };
+            (Body::NotAllError, fb::NotAllError::create(builder, &args).as_union_value())
+        }
     }
 }
 
@@ -100,6 +115,17 @@ pub(super) fn read_error(error: fb::RequestError<'_>) -> Result<RequestError, Wi
         Body::StorageError => RequestError::Storage(reason(present(error.body_as_storage_error(), WHAT)?.reason())?),
         Body::NotServingError => {
             RequestError::NotServing(reason(present(error.body_as_not_serving_error(), WHAT)?.reason())?)
+        }
+        Body::NotAllError => {
+            let table = present(error.body_as_not_all_error(), WHAT)?;
+            let written = table.written().map(|head| (head.height(), hash_in(head.hash())));
+            RequestError::NotAll {
+                slot: slot_in(table.slot())?,
+                silent: list(table.silent(), HOLDINGS_MAX, "silent", |node| Ok(node_in(node)))?,
+                differing: list(table.differing(), HOLDINGS_MAX, "differing", |node| Ok(node_in(node)))?,
+                is_applied: table.applied(),
+                written,
+            }
         }
         _ => return Err(WireError::malformed("an unknown error")),
     })

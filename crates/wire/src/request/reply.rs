@@ -1,5 +1,5 @@
 use difuse_keylog::{Operation, Transaction};
-use difuse_protocol::request::{DumpCursor, DumpItem, Entry, ListEntry, PAGE_MAX, Reply};
+use difuse_protocol::request::{DumpCursor, DumpItem, Entry, ListEntry, PAGE_MAX, Reading, Reply};
 use difuse_types::{Key, SlotId};
 use flatbuffers::{ForwardsUOffset, Vector};
 
@@ -17,7 +17,7 @@ use crate::{
     error::{WireError, present},
     frame::{Frame, list},
     generated::difuse::request as fb,
-    keylog::{read_transactions, read_value, write_transactions, write_value},
+    keylog::{ballot_in, ballot_out, read_transactions, read_value, write_transactions, write_value},
     limits::{BLOCK_BYTES_MAX, SLOTS_MAX},
     types::{hash_in, hash_out, node_in, node_out, slot_in, time_in, write_key, write_key_option},
 };
@@ -33,13 +33,11 @@ pub(super) fn write_reply(builder: &mut Builder, reply: &Reply) -> Offset<fb::Re
 fn write_body(builder: &mut Builder, reply: &Reply) -> (fb::ReplyBody, UnionOffset) {
     use fb::ReplyBody as Body;
     match reply {
-        Reply::Entry(entry) => {
-            let entry = entry.as_ref().map(|entry| write_entry(builder, entry));
-            let table = fb::EntryReply::create(builder, &fb::EntryReplyArgs { entry });
-            (Body::EntryReply, table.as_union_value())
-        }
-        Reply::Written { height, hash, created } => {
-            let args = fb::WrittenReplyArgs { height: *height, hash: Some(&hash_out(hash)), created: *created };
+        Reply::Entry(reading) => (Body::EntryReply, write_reading(builder, reading)),
+        Reply::Written { height, hash, created, mark } => {
+            let (hash, mark) = (hash_out(hash), mark.as_ref().map(ballot_out));
+            let args =
+                fb::WrittenReplyArgs { height: *height, hash: Some(&hash), created: *created, mark: mark.as_ref() };
             (Body::WrittenReply, fb::WrittenReply::create(builder, &args).as_union_value())
         }
         Reply::Log { transactions, head_height } => (Body::LogReply, write_log(builder, transactions, *head_height)),
@@ -73,6 +71,13 @@ fn write_body(builder: &mut Builder, reply: &Reply) -> (fb::ReplyBody, UnionOffs
         Reply::Done => (Body::DoneReply, fb::DoneReply::create(builder, &fb::DoneReplyArgs {}).as_union_value()),
         Reply::Dump { items, next } => (Body::DumpReply, write_dump(builder, items, next.as_ref())),
     }
+}
+
+fn write_reading(builder: &mut Builder, reading: &Reading) -> UnionOffset {
+    let entry = reading.entry.as_ref().map(|entry| write_entry(builder, entry));
+    let mark = reading.mark.as_ref().map(ballot_out);
+    let args = fb::EntryReplyArgs { entry, linearizable: reading.is_linearizable, mark: mark.as_ref() };
+    fb::EntryReply::create(builder, &args).as_union_value()
 }
 
 fn write_entry(builder: &mut Builder, entry: &Entry) -> Offset<fb::Entry<'static>> {
@@ -142,12 +147,21 @@ pub(super) fn read_reply(frame: &Frame<'_>, reply: fb::Reply<'_>) -> Result<Repl
     const WHAT: &str = "a reply without its body";
     match reply.body_type() {
         Body::EntryReply => {
-            let entry = present(reply.body_as_entry_reply(), WHAT)?.entry();
-            Ok(Reply::Entry(entry.map(|entry| read_entry(frame, entry)).transpose()?))
+            let table = present(reply.body_as_entry_reply(), WHAT)?;
+            Ok(Reply::Entry(Reading {
+                entry: table.entry().map(|entry| read_entry(frame, entry)).transpose()?,
+                is_linearizable: table.linearizable(),
+                mark: table.mark().map(ballot_in),
+            }))
         }
         Body::WrittenReply => {
             let table = present(reply.body_as_written_reply(), WHAT)?;
-            Ok(Reply::Written { height: table.height(), hash: hash_in(table.hash()), created: table.created() })
+            Ok(Reply::Written {
+                height: table.height(),
+                hash: hash_in(table.hash()),
+                created: table.created(),
+                mark: table.mark().map(ballot_in),
+            })
         }
         Body::LogReply => read_log(frame, present(reply.body_as_log_reply(), WHAT)?),
         Body::ListReply => read_list(frame, present(reply.body_as_list_reply(), WHAT)?),

@@ -4,14 +4,15 @@ use difuse_protocol::{
     message::{Message, Outcome},
     request::{
         BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, NodeStatus,
-        PAGE_MAX, Reply, Request, RequestError, RingView, Routes,
+        PAGE_MAX, Reading, Reply, Request, RequestError, RingView, Routes,
     },
 };
 use difuse_types::{Level, SlotId, WallTime};
 
 use super::{
     parts::{
-        OPERATION_ID, SLOT, block, configuration, file, hash, host, key, node, record, settings, transactions, value,
+        OPERATION_ID, SLOT, ballot, block, configuration, file, hash, host, key, node, record, settings, transactions,
+        value,
     },
     ring::STATES,
 };
@@ -105,10 +106,15 @@ fn key_replies() -> Vec<Reply> {
         ListEntry { key: file(), entry: entry(Some(value(ValueKind::Inode))) },
     ];
     vec![
-        Reply::Entry(None),
-        Reply::Entry(Some(entry(None))),
-        Reply::Entry(Some(entry(Some(value(ValueKind::Inline))))),
-        Reply::Written { height: 5, hash: hash(3), created: true },
+        Reply::Entry(Reading::default()),
+        Reply::Entry(Reading { entry: Some(entry(None)), is_linearizable: false, mark: Some(ballot()) }),
+        Reply::Entry(Reading {
+            entry: Some(entry(Some(value(ValueKind::Inline)))),
+            is_linearizable: true,
+            mark: Some(ballot()),
+        }),
+        Reply::Written { height: 5, hash: hash(3), created: true, mark: Some(ballot()) },
+        Reply::Written { height: 5, hash: hash(3), created: false, mark: None },
         Reply::Log { transactions: transactions(), head_height: 5 },
         Reply::Log { transactions: vec![], head_height: 0 },
         Reply::ListLed { entries: entries.clone(), next: Some(key("l")), slots: vec![SlotId(0), SLOT] },
@@ -168,5 +174,13 @@ fn errors() -> Vec<RequestError> {
         RequestError::Busy,
         RequestError::Storage(reason()),
         RequestError::NotServing(reason()),
+        RequestError::NotAll {
+            slot: SLOT,
+            silent: (1..=30).map(node).collect(),
+            differing: vec![],
+            is_applied: true,
+            written: Some((7, hash(1))),
+        },
+        RequestError::NotAll { slot: SLOT, silent: vec![], differing: vec![node(1)], is_applied: false, written: None },
     ]
 }
