@@ -17,13 +17,21 @@ use crate::{
     request::{Reply, Request, RequestError},
 };
 
+/// For how long a request at level all waits for the last members.
+const ALL_PATIENCE: Duration = Duration::from_secs(1);
 /// For how long a request that wants to hear every member waits for the last ones.
 const LOCATE_PATIENCE: Duration = Duration::from_millis(500);
+
+mod levels;
 
 /// A request about a block, until it is answered.
 pub(crate) struct BlockRequest {
     pub(super) request: Request,
     pub(super) slot: SlotId,
+    /// Who must stand behind the answer.
+    level: Level,
+    /// Who stands for all at level leader.
+    primary: Option<NodeId>,
     deadline: Instant,
     tries: u32,
     version: u64,
@@ -90,13 +98,11 @@ impl<S: Store> Peer<S> {
             Request::Locate { key } => (self.settings.slots.of_key(key), Level::Quorum),
             _ => return,
         };
-        if level != Level::Quorum {
-            self.reply(id, Err(RequestError::LevelNotSupported { level }));
-            return;
-        }
         let state = BlockRequest {
             request,
             slot,
+            level,
+            primary: None,
             deadline: self.now + self.options.request_timeout,
             tries: 0,
             version: 1,
@@ -120,6 +126,7 @@ impl<S: Store> Peer<S> {
         // Members that are all out of reach may have been replaced long ago: somebody else has to say by whom.
         let known = self.known_configuration(state.slot);
         let configuration = known.filter(|known| self.has_reachable_member(known));
+        let primary = configuration.as_ref().and_then(|configuration| self.primary(configuration));
         let now = self.now;
         let Some(state) = self.block_requests.get_mut(&id) else { return };
         for question in std::mem::take(&mut state.asked).into_keys() {
@@ -132,8 +139,11 @@ impl<S: Store> Peer<S> {
         state.started_at = now;
         state.resume_at = None;
         state.configuration = configuration;
+        state.primary = primary;
         state.step = if state.configuration.is_some() { Step::Ask } else { Step::FindConfiguration };
-        self.ask_for_step(id);
+        if !self.refuse_block_without_all(id) {
+            self.ask_for_step(id);
+        }
     }
 
     /// The newest configuration of a slot that this node knows, if it can be relied on.
@@ -185,6 +195,9 @@ impl<S: Store> Peer<S> {
             Request::ReadBlock { hash, .. } => {
                 (self.reader(state, configuration).into_iter().collect(), BlockQuestion::Read { hash: *hash })
             }
+            Request::DeleteBlock { hash, level: Level::Leader } => {
+                (state.primary.into_iter().collect(), BlockQuestion::Stat { hash: *hash })
+            }
             Request::StatBlock { hash } | Request::DeleteBlock { hash, .. } | Request::LocateBlock { hash } => {
                 (everyone(), BlockQuestion::Stat { hash: *hash })
             }
@@ -199,6 +212,9 @@ impl<S: Store> Peer<S> {
 
     /// Whom to read from: this node itself if it is a member, else the others in an order that spreads the load.
     fn reader(&self, state: &BlockRequest, configuration: &Configuration) -> Option<NodeId> {
+        if state.level == Level::Leader {
+            return state.primary.filter(|primary| !state.read_from.contains(primary));
+        }
         let candidates = self.alive(configuration.all_members());
         let unread: Vec<_> = candidates.into_iter().filter(|node| !state.read_from.contains(node)).collect();
         if unread.contains(&self.me) {
@@ -294,7 +310,12 @@ impl<S: Store> Peer<S> {
 
     fn handle_content(&mut self, id: RequestId, from: NodeId, record: Option<BlockRecord>, bytes: Option<Bytes>) {
         let Some(state) = self.block_requests.get_mut(&id) else { return };
-        let is_kept_by_file = record.is_some_and(|record| record.present && record.referenced);
+        if matches!(state.level, Level::Lazy | Level::Leader) {
+            state.answers.insert(from, Answered::Record(record));
+            return self.decide_weak_read(id, record, bytes);
+        }
+        let is_kept_by_file =
+            state.level != Level::All && record.is_some_and(|record| record.present && record.referenced);
         if is_kept_by_file && bytes.is_some() {
             // What a file refers to cannot have been deleted: one copy is enough.
             self.finish_block_request(id, Ok(Reply::Block(bytes)));
@@ -326,20 +347,23 @@ impl<S: Store> Peer<S> {
         let deleted = told(|answer| matches!(answer, Answered::Deleted));
         let is_heard_out = state.asked.is_empty();
         match (&state.request, state.step) {
-            (Request::PutBlock { .. }, _) if configuration.is_quorum(&stored) => {
+            (Request::PutBlock { .. }, _) if state.is_enough(configuration, &stored) => {
                 let created =
                     state.answers.values().all(|answer| !matches!(answer, Answered::Stored { created: false }));
                 self.finish_block_request(id, Ok(Reply::BlockPut { created }));
             }
-            (Request::DeleteBlock { .. }, Step::WriteTombstone) if configuration.is_quorum(&deleted) => {
+            (Request::DeleteBlock { .. }, Step::WriteTombstone) if state.is_enough(configuration, &deleted) => {
                 self.finish_block_request(id, Ok(Reply::BlockDeleted { existed: true }));
             }
             (Request::ReadBlock { .. } | Request::StatBlock { .. } | Request::DeleteBlock { .. }, step)
-                if step != Step::WriteTombstone && configuration.is_quorum(&recorded) =>
+                if step != Step::WriteTombstone
+                    && state.is_enough(configuration, &recorded)
+                    && (is_heard_out || !state.must_look_further()) =>
             {
                 self.decide_by_record(id);
             }
             (Request::LocateBlock { .. } | Request::Locate { .. }, _) if is_heard_out => self.finish_locate(id),
+            _ if is_heard_out && state.level == Level::All => self.end_block_without_all(id),
             _ if is_heard_out => {
                 let reason = state.last_failure.clone();
                 self.pause_block_request(id, &reason);
@@ -348,7 +372,7 @@ impl<S: Store> Peer<S> {
         }
     }
 
-    /// A majority has told its record of the block: the best one decides.
+    /// As many members as the level asks for have told their record of the block: the best one decides.
     fn decide_by_record(&mut self, id: RequestId) {
         let Some(state) = self.block_requests.get_mut(&id) else { return };
         let records = state.answers.values().filter_map(|answer| match answer {
@@ -356,6 +380,12 @@ impl<S: Store> Peer<S> {
             _ => None,
         });
         let best = records.reduce(BlockRecord::merge).filter(|record| record.present);
+        if best.is_some() && state.level == Level::All && !matches!(state.request, Request::DeleteBlock { .. }) {
+            let lacking = state.lacking();
+            if !lacking.is_empty() {
+                return self.fail_block_without_all(id, Vec::new(), lacking, false);
+            }
+        }
         match (&state.request, best) {
             (Request::StatBlock { .. }, best) => self.finish_block_request(id, Ok(Reply::BlockStat(best))),
             (Request::ReadBlock { .. }, None) => self.finish_block_request(id, Ok(Reply::Block(None))),
@@ -443,11 +473,15 @@ impl<S: Store> Peer<S> {
         let patience = self.options.attempt_timeout;
         let mut overdue = Vec::new();
         let mut due = Vec::new();
+        let mut incomplete = Vec::new();
         for (id, state) in &self.block_requests {
             let waited = now.since(state.started_at);
+            let is_all = state.level == Level::All && waited >= ALL_PATIENCE && state.configuration.is_some();
             let is_locate = matches!(state.request, Request::Locate { .. } | Request::LocateBlock { .. });
             if state.deadline <= now {
                 overdue.push(*id);
+            } else if is_all && state.resume_at.is_none() {
+                incomplete.push(*id);
             } else if state.resume_at.map_or(waited >= patience, |at| at <= now) {
                 due.push((*id, false));
             } else if is_locate && state.step == Step::Ask && waited >= LOCATE_PATIENCE {
@@ -458,6 +492,9 @@ impl<S: Store> Peer<S> {
             let Some(state) = self.block_requests.get(&id) else { continue };
             let error = RequestError::Unavailable { slot: state.slot, reason: state.last_failure.clone() };
             self.finish_block_request(id, Err(error));
+        }
+        for id in incomplete {
+            self.end_block_without_all(id);
         }
         for (id, is_located) in due {
             if is_located {
