@@ -204,7 +204,7 @@ fn a_directory_removed_through_another_node_is_made_again_by_the_next_put() {
 fn other_levels_are_passed_on() {
     block_on(async {
         let (_, files) = files();
-        let refused = put(&files.with_level(Level::All), "f", b"x").await;
+        let refused = put(&files.with_level(Level::Lazy), "f", b"x").await;
         assert!(matches!(refused, Err(FileError::Request(RequestError::LevelNotSupported { .. }))), "{refused:?}");
     });
 }

@@ -79,9 +79,10 @@ impl From<RequestError> for Failure {
         let text = error.to_string();
         match error {
             RequestError::Conflict { .. } | RequestError::BlockReferenced { .. } => Self::Conflict(text),
-            RequestError::Unavailable { .. } | RequestError::Busy | RequestError::NotServing(_) => {
-                Self::Unavailable(text)
-            }
+            RequestError::Unavailable { .. }
+            | RequestError::NotAll { .. }
+            | RequestError::Busy
+            | RequestError::NotServing(_) => Self::Unavailable(text),
             RequestError::Unknown { .. } => Self::Unknown(text),
             RequestError::WrongHash { .. } => Self::Corrupt(text),
             RequestError::Invalid(_) | RequestError::LevelNotSupported { .. } => Self::Usage(text),

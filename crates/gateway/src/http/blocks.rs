@@ -63,7 +63,12 @@ async fn store(gateway: &Gateway, hash: Hash, bytes: Bytes, level: Level) -> Res
     let size = bytes.len() as u64;
     let reply = gateway.datastore().call(Ask::PutBlock { hash, bytes, referenced: false, level }).await?;
     let Reply::BlockPut { created } = reply else { return Err(keys::unexpected_reply().into()) };
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let status = match (level, created) {
+        // One member has it; the others get it in time.
+        (Level::Lazy, _) => StatusCode::ACCEPTED,
+        (_, true) => StatusCode::CREATED,
+        (_, false) => StatusCode::OK,
+    };
     let location = [(header::LOCATION, headers::value(format!("{ROUTE}{hash}"))), (header::ETAG, headers::etag(&hash))];
     Ok((status, location, Json(StoredBody { hash, size, created })).into_response())
 }
@@ -117,6 +122,7 @@ async fn length_of(gateway: &Gateway, hash: Hash) -> Result<u64, Problem> {
 pub(super) async fn delete(State(gateway): State<Gateway>, uri: Uri) -> Result<StatusCode, Problem> {
     let (hash, level) = (hash(&uri, ROUTE)?, Parameters::of(&uri).level()?);
     match gateway.datastore().call(Ask::DeleteBlock { hash, level }).await? {
+        Reply::BlockDeleted { existed: true } if level == Level::Lazy => Ok(StatusCode::ACCEPTED),
         Reply::BlockDeleted { existed: true } => Ok(StatusCode::NO_CONTENT),
         Reply::BlockDeleted { existed: false } => Err(no_such_block()),
         _ => Err(keys::unexpected_reply().into()),

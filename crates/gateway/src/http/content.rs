@@ -26,6 +26,8 @@ pub(super) struct Content {
     pub(super) hash: Hash,
     /// That transaction's height.
     pub(super) height: u64,
+    /// Whether it is the last one for certain, where that is told.
+    pub(super) is_linearizable: Option<bool>,
     /// The value.
     pub(super) value: Value,
     /// As given when it was put.
@@ -73,6 +75,9 @@ pub(super) fn respond_with_content(
 fn describe(response_headers: &mut HeaderMap, content: &Content) {
     response_headers.insert(header::ETAG, headers::etag(&content.hash));
     response_headers.insert(headers::HEIGHT, content.height.into());
+    if let Some(is_linearizable) = content.is_linearizable {
+        response_headers.insert(headers::LINEARIZABLE, headers::boolean(is_linearizable));
+    }
     if let Some(modified_ms) = content.modified_ms.filter(|modified_ms| *modified_ms <= LAST_DATE_MS) {
         let time = UNIX_EPOCH + Duration::from_millis(modified_ms);
         response_headers.insert(header::LAST_MODIFIED, headers::value(httpdate::fmt_http_date(time)));

@@ -76,6 +76,7 @@ pub(super) async fn read(
             let content = Content {
                 hash: entry.hash,
                 height: entry.height,
+                is_linearizable: None,
                 value: entry
                     .value
                     .clone()

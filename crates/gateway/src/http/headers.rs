@@ -11,12 +11,19 @@ use super::problem::{Problem, range_not_satisfiable};
 pub(super) const NODE: HeaderName = HeaderName::from_static("difuse-node");
 /// Height of the key's last transaction.
 pub(super) const HEIGHT: HeaderName = HeaderName::from_static("difuse-height");
+/// Whether nothing later was committed when the read came in: `true` or `false`.
+pub(super) const LINEARIZABLE: HeaderName = HeaderName::from_static("difuse-linearizable");
 /// Names a write, so that a client's retry of it is applied once: 32 hex digits.
 pub(super) const OPERATION_ID: HeaderName = HeaderName::from_static("difuse-operation-id");
 
 /// `text`, which must be visible ASCII, as a header's value; empty if it is not.
 pub(super) fn value(text: String) -> HeaderValue {
     HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A truth as a header's value.
+pub(super) fn boolean(is_true: bool) -> HeaderValue {
+    HeaderValue::from_static(if is_true { "true" } else { "false" })
 }
 
 /// The entity tag of what has `hash`.

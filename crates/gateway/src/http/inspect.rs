@@ -26,6 +26,8 @@ struct StatBody {
     key: String,
     height: u64,
     hash: Hash,
+    /// Whether nothing later was committed when the question came in.
+    linearizable: bool,
     time_ms: u64,
     author: NodeId,
     value_kind: &'static str,
@@ -38,7 +40,7 @@ struct StatBody {
 /// GET of what is recorded of a key.
 pub(super) async fn stat(State(gateway): State<Gateway>, uri: Uri) -> Result<Response, Problem> {
     let key = any_key(&uri, STAT_ROUTE)?;
-    let entry = present(&gateway, key.clone(), &uri).await?;
+    let (entry, linearizable) = present(&gateway, key.clone(), &uri).await?;
     let value = entry.value.as_ref().ok_or_else(no_such_key)?;
     let size = values::size_of(value)?;
     let inode = values::inode_of(value)?;
@@ -46,6 +48,7 @@ pub(super) async fn stat(State(gateway): State<Gateway>, uri: Uri) -> Result<Res
         key: display(&name_of(&key)),
         height: entry.height,
         hash: entry.hash,
+        linearizable,
         time_ms: entry.time.0,
         author: entry.author,
         value_kind: kind_word(value),

@@ -44,17 +44,27 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let key = flat_key(&uri, ROUTE)?;
     let condition = ReadCondition::of(&request_headers)?;
-    let entry = present(&gateway, key, &uri).await?;
+    let (entry, is_linearizable) = present(&gateway, key, &uri).await?;
     let value = entry.value.ok_or_else(no_such_key)?;
-    let content = Content { hash: entry.hash, height: entry.height, value, media_type: None, modified_ms: None };
+    let content = Content {
+        hash: entry.hash,
+        height: entry.height,
+        is_linearizable: Some(is_linearizable),
+        value,
+        media_type: None,
+        modified_ms: None,
+    };
     respond_with_content(&gateway, &method, &request_headers, &condition, content)
 }
 
-/// The head of `key`, which must have a value.
-pub(super) async fn present(gateway: &Gateway, key: Key, uri: &Uri) -> Result<Entry, Problem> {
+/// The head of `key`, which must have a value, and whether it is the last one for certain.
+pub(super) async fn present(gateway: &Gateway, key: Key, uri: &Uri) -> Result<(Entry, bool), Problem> {
     let level = Parameters::of(uri).level()?;
-    let entry = keys::read(gateway.datastore(), key, level).await?;
-    entry.filter(|entry| entry.value.is_some()).ok_or_else(no_such_key)
+    let reading = keys::reading(gateway.datastore(), key, level).await?;
+    let entry = reading.entry.filter(|entry| entry.value.is_some());
+    let described =
+        |problem: Problem| problem.with_header(headers::LINEARIZABLE, headers::boolean(reading.is_linearizable));
+    entry.map(|entry| (entry, reading.is_linearizable)).ok_or_else(|| described(no_such_key()))
 }
 
 /// 404 for a key without a value.

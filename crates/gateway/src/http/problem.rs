@@ -3,6 +3,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use difuse_api::{files::FileError, request::RequestError, values::ValueError};
+use difuse_types::{Hash, NodeId};
 use problem_details::ProblemDetails;
 use serde::Serialize;
 
@@ -15,18 +16,34 @@ pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
+    members: Option<Box<Members>>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// What the answer says besides RFC 9457.
 #[derive(Serialize)]
-struct Code {
+struct Extensions {
     code: &'static str,
+    #[serde(flatten)]
+    members: Option<Box<Members>>,
+}
+
+/// Why not every member stands behind an answer, and what became of the write.
+#[derive(Debug, Serialize)]
+struct Members {
+    silent: Vec<NodeId>,
+    differing: Vec<NodeId>,
+    applied: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    height: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<Hash>,
 }
 
 impl Problem {
     /// An answer with `status`; `detail` says what is wrong and what to do about it.
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), headers: Vec::new() }
+        Self { status, code, detail: detail.into(), members: None, headers: Vec::new() }
     }
 
     /// 400: the request makes no sense.
@@ -55,7 +72,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let details = ProblemDetails::from_status_code(self.status)
             .with_detail(self.detail)
-            .with_extensions(Code { code: self.code });
+            .with_extensions(Extensions { code: self.code, members: self.members });
         let mut response = details.into_response();
         response.headers_mut().extend(self.headers);
         response
@@ -69,6 +86,8 @@ impl From<RequestError> for Problem {
             RequestError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             RequestError::Unknown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unknown_outcome"),
             RequestError::LevelNotSupported { .. } => (StatusCode::NOT_IMPLEMENTED, "level_not_supported"),
+            RequestError::NotAll { differing, .. } if !differing.is_empty() => (StatusCode::CONFLICT, "members_differ"),
+            RequestError::NotAll { .. } => (StatusCode::SERVICE_UNAVAILABLE, "members_silent"),
             RequestError::WrongHash { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_hash"),
             RequestError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
             RequestError::BlockReferenced { .. } => (StatusCode::CONFLICT, "block_referenced"),
@@ -77,6 +96,15 @@ impl From<RequestError> for Problem {
             RequestError::NotServing(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_serving"),
         };
         let mut problem = Self::new(status, code, error.to_string());
+        if let RequestError::NotAll { silent, differing, is_applied, written, .. } = &error {
+            problem.members = Some(Box::new(Members {
+                silent: silent.clone(),
+                differing: differing.clone(),
+                applied: *is_applied,
+                height: written.map(|(height, _)| height),
+                hash: written.map(|(_, hash)| hash),
+            }));
+        }
         if let RequestError::Conflict { current: Some((height, hash, has_value)) } = &error {
             problem = problem.with_header(headers::HEIGHT, (*height).into());
             if *has_value {

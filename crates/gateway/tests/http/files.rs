@@ -125,7 +125,6 @@ async fn bad_input() {
     server.put(&format!("/v1/files/{}", "p".repeat(5000)), "x").await.expect(400);
     server.put("/v1/files/f?mode=9", "x").await.expect_problem(400, "bad_parameter", "mode");
     server.put("/v1/files/f?modified_ms=now", "x").await.expect_problem(400, "bad_parameter", "modified_ms");
-    server.put("/v1/files/f?consistency=all", "x").await.expect_problem(501, "level_not_supported", "all");
     server.call("GET", "/v1/files/f?consistency=x").await.expect_problem(400, "bad_parameter", "use lazy");
     assert!(server.call("GET", "/v1/files/").await.json()["entries"].as_array().unwrap().is_empty());
 }

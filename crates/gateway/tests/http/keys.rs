@@ -109,10 +109,6 @@ async fn bad_input() {
         server.call(method, &long).await.expect_problem(400, "key_too_long", "at most 1024");
         let unknown = server.call(method, "/v1/keys/k?consistency=most").await;
         unknown.expect_problem(400, "bad_parameter", "use lazy, leader, quorum or all");
-        for level in ["lazy", "leader", "all"] {
-            let refused = server.call(method, &format!("/v1/keys/k?consistency={level}")).await;
-            refused.expect_problem(501, "level_not_supported", level);
-        }
         let namespace = format!("/v1/keys/k?namespace={}", "n".repeat(65));
         server.call(method, &namespace).await.expect_problem(400, "key_too_long", "namespace");
     }
@@ -258,6 +254,45 @@ async fn what_is_known_of_a_key() {
     assert_eq!(located["members"][0], node);
     assert_eq!((&located["holdings"][0]["answered"], &located["holdings"][0]["height"]), (&true.into(), &1.into()));
     server.call("GET", "/v1/stat/k?space=nowhere").await.expect_problem(400, "bad_parameter", "keys or files");
+}
+
+#[tokio::test]
+async fn reads_say_whether_they_are_linearizable() {
+    let server = Server::start().await;
+    server.put("/v1/keys/k?consistency=all", "x").await.expect(201);
+    server.put("/v1/keys/k?consistency=leader", "y").await.expect(200);
+    for (level, expected) in [("lazy", "false"), ("leader", "false"), ("quorum", "true"), ("all", "true")] {
+        let read = server.call("GET", &format!("/v1/keys/k?consistency={level}")).await.expect(200);
+        assert_eq!((read.header("difuse-linearizable"), read.header("difuse-height")), (expected, "2"), "{level}");
+        let stat = server.call("GET", &format!("/v1/stat/k?consistency={level}")).await.expect(200).json();
+        assert_eq!(stat["linearizable"].to_string(), expected, "{level}");
+        let absent = server.call("GET", &format!("/v1/keys/absent?consistency={level}")).await.expect(404);
+        assert_eq!(absent.header("difuse-linearizable"), expected, "{level}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_at_level_all_names_the_members_and_says_what_became_of_the_write() {
+    let server = Server::start().await;
+    let (one, other) = (NodeId([1; 32]), NodeId([2; 32]));
+    let error = |silent, differing, written: Option<(u64, Hash)>| {
+        let is_applied = written.is_some();
+        RequestError::NotAll { slot: SlotId(3), silent, differing, is_applied, written }
+    };
+    server.datastore.fail_next(error(vec![one], vec![], Some((7, Hash::of(b"x")))));
+    let answer = server.put("/v1/keys/k?consistency=all", "x").await;
+    let answer = answer.expect_problem(503, "members_silent", &one.to_string());
+    assert_eq!(answer.header("retry-after"), "1");
+    let body = answer.json();
+    assert_eq!((&body["silent"][0], &body["applied"]), (&one.to_string().into(), &true.into()));
+    assert_eq!((&body["height"], &body["hash"]), (&7.into(), &Hash::of(b"x").to_string().into()));
+    server.datastore.fail_next(error(vec![], vec![other], None));
+    let answer = server.call("GET", "/v1/keys/k?consistency=all").await;
+    let answer = answer.expect_problem(409, "members_differ", &other.to_string());
+    assert_eq!(
+        (answer.json()["differing"][0].clone(), answer.json()["applied"].clone()),
+        (other.to_string().into(), false.into())
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,9 @@
 use clap::Args;
-use difuse_api::{keys, request::Entry, values};
+use difuse_api::{
+    keys,
+    request::{Entry, Reading},
+    values,
+};
 use difuse_client::Client;
 use difuse_keylog::{Value, ValueKind};
 use difuse_types::Key;
@@ -22,12 +26,13 @@ pub struct GetArguments {
 /// Prints a key's value.
 pub async fn run(session: &Session, arguments: GetArguments) -> Result<(), Failure> {
     let client = session.connect().await?;
-    let entry = keys::read(&client, arguments.key.clone(), session.level).await?;
+    let reading = keys::reading(&client, arguments.key.clone(), session.level).await?;
+    let Reading { entry, is_linearizable, .. } = reading;
     let missing = || Failure::NotFound(format!("key {} has no value", arguments.key));
     let entry = entry.ok_or_else(missing)?;
     let value = entry.value.clone().ok_or_else(missing)?;
     if session.json {
-        print_entry(session, client, &entry, &value).await
+        print_entry(session, client, &entry, is_linearizable, &value).await
     } else {
         print_value(session, client, &value).await
     }
@@ -44,11 +49,18 @@ async fn print_value(session: &Session, client: Client, value: &Value) -> Result
     Ok(())
 }
 
-async fn print_entry(session: &Session, client: Client, entry: &Entry, value: &Value) -> Result<(), Failure> {
+async fn print_entry(
+    session: &Session,
+    client: Client,
+    entry: &Entry,
+    is_linearizable: bool,
+    value: &Value,
+) -> Result<(), Failure> {
     let size = super::value_size(value);
     let mut object = Map::new();
     object.insert("height".into(), json!(entry.height));
     object.insert("hash".into(), json!(entry.hash));
+    object.insert("linearizable".into(), json!(is_linearizable));
     object.insert("time_ms".into(), json!(entry.time.0));
     object.insert("author".into(), json!(entry.author));
     object.insert("size".into(), json!(size));
