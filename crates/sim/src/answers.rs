@@ -2,13 +2,13 @@
 
 use difuse_protocol::{
     RequestId,
-    request::{Entry, ListEntry, Reply, RequestError},
+    request::{Entry, ListEntry, Reading, Reply, RequestError},
 };
-use difuse_types::{Hash, Key, NodeId};
+use difuse_types::{Hash, Key, Level, NodeId};
 
 use crate::{
     Violation,
-    clients::Aim,
+    clients::{Aim, UnderWay},
     linearizability::{Answer, Call, NEVER_WRITTEN},
     simulation::Simulation,
 };
@@ -21,6 +21,10 @@ impl Simulation {
         result: Result<Reply, RequestError>,
     ) -> Result<(), Violation> {
         self.trace.line(self.now, || format!("{node:?} answers request {id}: {result:?}"));
+        if let Some(answer) = self.asked_by_script.get_mut(&id) {
+            *answer = Some(result);
+            return Ok(());
+        }
         if self.asked_for_view == Some((id, node)) {
             self.asked_for_view = None;
             self.is_view_settled = matches!(result, Ok(Reply::Ring(view)) if view.settled);
@@ -32,12 +36,16 @@ impl Simulation {
         let Some(under_way) = self.clients.under_way(client).cloned() else { return Ok(()) };
         match result {
             Ok(reply) => {
-                self.handle_success(client, under_way.aim, under_way.invoked_at, reply)?;
+                let is_weak = under_way.is_weak();
+                self.handle_success(client, under_way.aim, under_way.invoked_at, is_weak, reply)?;
                 self.finish_client(client);
             }
             Err(RequestError::Conflict { current }) => {
                 self.handle_conflict(client, under_way.aim, under_way.invoked_at, current)?;
                 self.finish_client(client);
+            }
+            Err(RequestError::NotAll { is_applied, written, .. }) => {
+                self.handle_not_all(client, under_way, is_applied, written)?;
             }
             Err(error) if error.is_transient() => {
                 if let Some(under_way) = self.clients.under_way(client) {
@@ -51,9 +59,20 @@ impl Simulation {
         Ok(())
     }
 
-    fn handle_success(&mut self, client: usize, aim: Aim, invoked_at: u64, reply: Reply) -> Result<(), Violation> {
+    fn handle_success(
+        &mut self,
+        client: usize,
+        aim: Aim,
+        invoked_at: u64,
+        is_weak: bool,
+        reply: Reply,
+    ) -> Result<(), Violation> {
         match (aim, reply) {
-            (Aim::Write { history, operation, call }, Reply::Written { height, hash, .. }) => {
+            // It may be lost with the leader, and is not committed yet.
+            (Aim::Write { history, call, level: Level::Leader, .. }, Reply::Written { .. }) => {
+                self.clients.record(client, history, call, Answer::Unknown, invoked_at);
+            }
+            (Aim::Write { history, operation, call, .. }, Reply::Written { height, hash, .. }) => {
                 let key = self.clients.histories[history].key.clone();
                 let shown = self.show(&key, height, hash)?;
                 if shown != operation {
@@ -63,23 +82,65 @@ impl Simulation {
                 self.clients.saw(client, history, hash);
                 self.clients.record(client, history, call, Answer::Written, invoked_at);
             }
-            (Aim::Read { history }, Reply::Entry(entry)) => {
+            (Aim::Read { history }, Reply::Entry(Reading { entry, is_linearizable, .. })) => {
                 let key = self.clients.histories[history].key.clone();
                 let last = self.show_entry(&key, entry.as_ref())?;
                 if let Some(entry) = entry {
                     self.clients.saw(client, history, entry.hash);
                 }
-                self.clients.record(client, history, Call::Read, Answer::Last(last), invoked_at);
+                if is_linearizable {
+                    self.clients.record(client, history, Call::Read, Answer::Last(last), invoked_at);
+                } else if !is_weak {
+                    return Err(Violation::WrongAnswer("a read at quorum or all is not linearizable".into()));
+                }
             }
             (Aim::List { histories }, Reply::List { entries, next: None }) => {
                 self.handle_list(client, &histories, invoked_at, &entries)?;
             }
-            (Aim::PutBlock { hash }, Reply::BlockPut { .. }) => self.blocks.acknowledge(hash),
+            (Aim::PutBlock { hash, is_safe }, Reply::BlockPut { .. }) => {
+                if is_safe {
+                    self.blocks.acknowledge(hash);
+                }
+            }
             (Aim::ReadBlock { hash, must_be_there }, Reply::Block(bytes)) => {
                 self.blocks.check_read(hash, bytes.as_ref(), must_be_there)?;
             }
             (aim, reply) => return Err(Violation::WrongAnswer(format!("{aim:?} was answered with {reply:?}"))),
         }
+        Ok(())
+    }
+
+    /// Level all was asked for in vain: a write is applied or not, and the answer says which.
+    fn handle_not_all(
+        &mut self,
+        client: usize,
+        under_way: UnderWay,
+        is_applied: bool,
+        written: Option<(u64, Hash)>,
+    ) -> Result<(), Violation> {
+        self.figures.errors += 1;
+        if let Aim::Write { history, operation, call, .. } = under_way.aim {
+            match written {
+                Some((height, hash)) => {
+                    let key = self.clients.histories[history].key.clone();
+                    if self.show(&key, height, hash)? != operation {
+                        return Err(Violation::WrongAnswer(format!("write {operation} is told applied as {hash:?}")));
+                    }
+                    self.clients.record(client, history, call, Answer::Written, under_way.invoked_at);
+                }
+                None if is_applied => {
+                    return Err(Violation::WrongAnswer(format!(
+                        "write {operation} is applied, and it is not told where"
+                    )));
+                }
+                // An earlier attempt may be on its way.
+                None if under_way.is_open => {
+                    self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at);
+                }
+                None => _ = self.clients.refused.insert(operation),
+            }
+        }
+        self.finish_client(client);
         Ok(())
     }
 
@@ -90,7 +151,7 @@ impl Simulation {
         invoked_at: u64,
         current: Option<(u64, Hash, bool)>,
     ) -> Result<(), Violation> {
-        let Aim::Write { history, operation, call } = aim else {
+        let Aim::Write { history, operation, call, .. } = aim else {
             return Err(Violation::WrongAnswer(format!("{aim:?} was answered with a conflict")));
         };
         let key = self.clients.histories[history].key.clone();

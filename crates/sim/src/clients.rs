@@ -35,10 +35,10 @@ pub(crate) fn operation_number(id: OperationId) -> u64 {
 /// What a client is about.
 #[derive(Clone, Debug)]
 pub(crate) enum Aim {
-    Write { history: usize, operation: u64, call: Call },
+    Write { history: usize, operation: u64, call: Call, level: Level },
     Read { history: usize },
     List { histories: Vec<usize> },
-    PutBlock { hash: Hash },
+    PutBlock { hash: Hash, is_safe: bool },
     ReadBlock { hash: Hash, must_be_there: bool },
 }
 
@@ -52,6 +52,13 @@ pub(crate) struct UnderWay {
     /// Some attempt may have been applied.
     pub(crate) is_open: bool,
     is_asked: bool,
+}
+
+impl UnderWay {
+    /// Whether it is a read whose level promises no more than a committed head.
+    pub(crate) fn is_weak(&self) -> bool {
+        matches!(self.request, Request::Read { level: Level::Lazy | Level::Leader, .. })
+    }
 }
 
 #[derive(Default)]
@@ -185,20 +192,28 @@ impl Clients {
         let history = self.active[place];
         let (aim, request) = match rng.u32(..100) {
             0..50 => self.invent_write(client, history, rng),
-            50..82 => (Aim::Read { history }, self.read_request(history)),
+            50..82 => {
+                let level = match level(rng) {
+                    Level::Lazy => Level::Leader,
+                    level => level,
+                };
+                (Aim::Read { history }, self.read_request(history, level))
+            }
             82..86 => self.invent_list(),
             86..93 => {
                 let bytes = Bytes::from(format!("block {}", rng.u64(..)));
                 let hash = blocks.attempt(bytes.clone());
-                (
-                    Aim::PutBlock { hash },
-                    Request::PutBlock { hash, bytes, referenced: rng.bool(), level: Level::Quorum },
-                )
+                let level = level(rng);
+                // With fewer copies than a majority it may be lost.
+                let is_safe = matches!(level, Level::Quorum | Level::All);
+                (Aim::PutBlock { hash, is_safe }, Request::PutBlock { hash, bytes, referenced: rng.bool(), level })
             }
             _ => {
                 let Some(hash) = blocks.any(rng) else { return };
-                let must_be_there = blocks.acknowledged().contains(&hash);
-                (Aim::ReadBlock { hash, must_be_there }, Request::ReadBlock { hash, level: Level::Quorum })
+                let level = level(rng);
+                let is_sure = matches!(level, Level::Quorum | Level::All);
+                let must_be_there = is_sure && blocks.acknowledged().contains(&hash);
+                (Aim::ReadBlock { hash, must_be_there }, Request::ReadBlock { hash, level })
             }
         };
         self.begin(client, aim, request);
@@ -210,8 +225,8 @@ impl Clients {
             Some(UnderWay { aim, request, invoked_at, retries: 0, is_open: false, is_asked: false });
     }
 
-    fn read_request(&self, history: usize) -> Request {
-        Request::Read { key: self.histories[history].key.clone(), level: Level::Quorum }
+    fn read_request(&self, history: usize, level: Level) -> Request {
+        Request::Read { key: self.histories[history].key.clone(), level }
     }
 
     fn invent_list(&mut self) -> (Aim, Request) {
@@ -229,6 +244,10 @@ impl Clients {
             (5, _) => Condition::Present,
             (_, Some(hash)) => Condition::Head(hash),
         };
+        let level = match level(rng) {
+            Level::Lazy => Level::Leader,
+            level => level,
+        };
         let key = self.histories[history].key.clone();
         let value = has_value.then(|| Bytes::from(format!("{key} {operation}")));
         self.writes.insert(operation, Written { key: key.clone(), value: value.clone() });
@@ -238,11 +257,21 @@ impl Clients {
             operation: value.map_or(KeyOperation::Delete, |bytes| KeyOperation::Set(Value { kind, bytes })),
             condition,
             operation_id: operation_id(operation, rng),
-            level: Level::Quorum,
+            level,
         };
         // Which write a hash stands for is filled in by the simulation, which knows all transactions.
         let call = Call::Write { id: operation, demand: Demand::None, has_value };
-        (Aim::Write { history, operation, call }, request)
+        (Aim::Write { history, operation, call, level }, request)
+    }
+}
+
+/// Mostly quorum, of which most is promised.
+fn level(rng: &mut fastrand::Rng) -> Level {
+    match rng.u32(..10) {
+        0 => Level::Lazy,
+        1 => Level::Leader,
+        2 => Level::All,
+        _ => Level::Quorum,
     }
 }
 
@@ -261,7 +290,7 @@ impl Simulation {
                 Phase::Faults => self.clients.invent(client, &mut self.blocks, &mut self.rng),
                 Phase::LastReads => {
                     if let Some(history) = self.clients.last_reads.pop() {
-                        let request = self.clients.read_request(history);
+                        let request = self.clients.read_request(history, Level::Quorum);
                         self.clients.begin(client, Aim::Read { history }, request);
                     }
                 }
@@ -356,7 +385,7 @@ impl Simulation {
             return;
         }
         let Some(under_way) = self.clients.under_way(client).cloned() else { return };
-        if let Aim::Write { history, operation, call } = under_way.aim {
+        if let Aim::Write { history, operation, call, .. } = under_way.aim {
             if under_way.is_open {
                 self.figures.unknown += 1;
                 self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at);

@@ -25,6 +25,7 @@ mod observer;
 pub mod plan;
 mod processes;
 mod queue;
+pub mod scenario;
 mod simulation;
 mod trace;
 mod violation;

@@ -23,6 +23,14 @@ impl<E> Queue<E> {
     pub(crate) fn pop(&mut self) -> Option<(Instant, E)> {
         self.events.pop_first().map(|((at, _), event)| (at, event))
     }
+
+    /// The next event if it happens by `end`.
+    pub(crate) fn pop_until(&mut self, end: Instant) -> Option<(Instant, E)> {
+        if self.events.first_key_value().is_none_or(|((at, _), _)| *at > end) {
+            return None;
+        }
+        self.pop()
+    }
 }
 
 #[cfg(test)]

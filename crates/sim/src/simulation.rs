@@ -2,8 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use difuse_keylog::WriteSequence;
-use difuse_protocol::{BlockCommand, Input, Output, RequestId, message::Message};
+use difuse_keylog::{Keylog, WriteSequence, store::MemoryStore};
+use difuse_protocol::{
+    BlockCommand, Input, Output, RequestId,
+    message::Message,
+    request::{Reply, RequestError},
+};
 use difuse_ring::invariants::is_ideal;
 use difuse_types::{Instant, NodeId, SlotId};
 
@@ -115,6 +119,8 @@ pub(crate) struct Simulation {
     /// The request about the ring that is under way, and the last answer.
     pub(crate) asked_for_view: Option<(RequestId, NodeId)>,
     pub(crate) is_view_settled: bool,
+    /// Requests of a [`crate::scenario::Scenario`], and their answers.
+    pub(crate) asked_by_script: BTreeMap<RequestId, Option<Result<Reply, RequestError>>>,
     pub(crate) permanent_losses: usize,
     pub(crate) ballots: Ballots,
     pub(crate) configurations: Configurations,
@@ -148,6 +154,7 @@ impl Simulation {
             blocks: Blocks::default(),
             asked_for_view: None,
             is_view_settled: false,
+            asked_by_script: BTreeMap::new(),
             permanent_losses: 0,
             ballots: Ballots::default(),
             configurations: Configurations::default(),
@@ -171,15 +178,7 @@ impl Simulation {
     }
 
     fn play_phases(&mut self) -> Result<(), Violation> {
-        self.trace.line(Instant(0), || format!("plan {:?}", self.plan));
-        for _ in 0..self.plan.nodes {
-            self.add_node()?;
-        }
-        self.queue.push(self.now, Event::Redial);
-        self.queue.push(self.now, Event::Probe);
-        if !self.plan.is_calm_start {
-            self.begin_faults();
-        }
+        self.begin()?;
         while self.phase != Phase::Over
             && let Some((at, event)) = self.queue.pop()
         {
@@ -191,6 +190,35 @@ impl Simulation {
             }
         }
         Ok(())
+    }
+
+    /// Starts all nodes.
+    pub(crate) fn begin(&mut self) -> Result<(), Violation> {
+        self.trace.line(Instant(0), || format!("plan {:?}", self.plan));
+        for _ in 0..self.plan.nodes {
+            self.add_node()?;
+        }
+        self.queue.push(self.now, Event::Redial);
+        self.queue.push(self.now, Event::Probe);
+        if !self.plan.is_calm_start {
+            self.begin_faults();
+        }
+        Ok(())
+    }
+
+    /// Lets happen whatever happens until then.
+    pub(crate) fn run_until(&mut self, end: Instant) -> Result<(), Violation> {
+        while let Some((at, event)) = self.queue.pop_until(end) {
+            self.now = at;
+            self.handle_event(event)?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    /// The key logs of a running node.
+    pub(crate) fn keylog(&self, node: NodeId) -> Option<&Keylog<MemoryStore>> {
+        Some(self.nodes.get(&node)?.process.as_ref()?.peer.keylog())
     }
 
     /// Zave's invariants presuppose a base of principals that does not fail: here, that no more than one node at a time
