@@ -13,6 +13,8 @@ Examples:
     cargo run -p difuse-faults -- run --seconds 60
   An hour:
     cargo run --release -p difuse-faults -- run --minutes 60
+  Figures, on a quiet machine:
+    cargo run --release -p difuse-faults -- outage
   The same faults again, as far as processes allow:
     cargo run --release -p difuse-faults -- run --minutes 60 --seed 4711
 
@@ -45,6 +47,41 @@ pub struct Arguments {
 pub enum Work {
     /// Clients and faults, then healing, then every check; a report and a picture are left in target/faults/SEED.
     Run(RunOptions),
+    /// Figures: how long nothing is acknowledged after a fault, what joins and leaves cost, how long healing takes.
+    Outage(OutageOptions),
+}
+
+/// What is measured, and how often.
+#[derive(Debug, Args)]
+pub struct OutageOptions {
+    /// How many times a node is killed; slower faults are repeated a fifth as often.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub times: u32,
+    /// How much is put into the ring before a join and the replacement of a host.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(4..), value_name = "MIB")]
+    pub mib: u64,
+    /// With how many nodes (4 to 6).
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(4..=6), value_name = "N")]
+    pub nodes: u8,
+    /// Into how many slots the ring is divided: difused's own default.
+    #[arg(long, default_value_t = 1024, value_name = "N")]
+    pub slots: u32,
+    /// After how long a silent node is replaced: longer than any fault here but the loss of a host.
+    #[arg(long, default_value = "15s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub gone_after: Duration,
+    /// Only some of the measurements: gaps, membership, moving; comma-separated [default: all].
+    #[arg(long, value_delimiter = ',', value_parser = ["gaps", "membership", "moving"], value_name = "NAMES")]
+    only: Vec<String>,
+    /// Where figures.txt and the nodes' logs go [default: target/faults/outage].
+    #[arg(long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+}
+
+impl OutageOptions {
+    /// Whether the measurement `name` is not asked for.
+    pub fn skips(&self, name: &str) -> bool {
+        !self.only.is_empty() && !self.only.iter().any(|asked| asked == name)
+    }
 }
 
 /// How long, and which.

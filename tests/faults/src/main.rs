@@ -18,6 +18,7 @@ mod gateways;
 mod journal;
 mod nemesis;
 mod network;
+mod outage;
 mod picture;
 mod report;
 mod ring;
@@ -74,6 +75,7 @@ fn start(arguments: Arguments, network: Network) -> ExitCode {
             code = async {
                 match arguments.work {
                     Work::Run(options) => run::run(options, network, program).await,
+                    Work::Outage(options) => outage::run(options, network, program).await,
                 }
             } => code,
         }

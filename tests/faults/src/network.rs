@@ -121,6 +121,17 @@ impl Network {
         );
         run(Command::new("nft").args(["-f", "-"]), &table)
     }
+
+    /// How many bytes the node at `place` has received and sent since its namespace was made, headers included; none on
+    /// loopback.
+    pub fn traffic(&self, place: Place) -> Option<(u64, u64)> {
+        let Self::Namespaces = self else { return None };
+        let output = Command::new("ip").args(["-s", "-j", "link", "show", &interface(place)]).output().ok()?;
+        let links: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        let bytes = |direction: &str| links[0]["stats64"][direction]["bytes"].as_u64();
+        // What the bridge's end of the cable sends is what the node receives.
+        Some((bytes("tx")?, bytes("rx")?))
+    }
 }
 
 fn namespace(place: Place) -> String {

@@ -114,6 +114,21 @@ impl Ring {
         &self.network
     }
 
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// After how long a silent node is replaced.
+    pub fn gone_after(&self) -> Duration {
+        self.options.gone_after
+    }
+
+    /// Gives nodes that are started from now on the right clock, for good: the other one costs time.
+    pub fn without_clocks(&mut self) {
+        self.faketime = None;
+    }
+
     /// Whether clocks can be set.
     pub fn has_clocks(&self) -> bool {
         self.faketime.is_some()
