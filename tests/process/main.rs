@@ -3,6 +3,7 @@
 mod bad_input;
 mod compare_and_set;
 mod first;
+mod healing;
 mod kill;
 mod membership;
 mod restart;

@@ -21,15 +21,23 @@ static TURN: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 pub struct Cluster {
     nodes: Vec<NodeProcess>,
     folder: TempDir,
+    /// Arguments of all nodes.
+    more: Vec<String>,
     _turn: OwnedMutexGuard<()>,
 }
 
 impl Cluster {
     /// Starts `count` nodes and waits until they serve and the ring is settled.
     pub async fn start(count: usize) -> Self {
+        Self::start_with(count, &[]).await
+    }
+
+    /// The same, with further arguments for every node, those that are added later included.
+    pub async fn start_with(count: usize, more: &[&str]) -> Self {
         let turn = TURN.clone().lock_owned().await;
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut cluster = Self { nodes: Vec::new(), folder, _turn: turn };
+        let more = more.iter().map(|argument| argument.to_string()).collect();
+        let mut cluster = Self { nodes: Vec::new(), folder, more, _turn: turn };
         for _ in 0..count {
             cluster.add().await;
         }
@@ -52,7 +60,9 @@ impl Cluster {
     pub fn new_settings(&mut self) -> NodeSettings {
         let first = self.nodes.iter_mut().find_map(|node| node.is_running().then_some(node.settings.bind));
         let name = format!("node-{}", self.nodes.len() + 1);
-        NodeSettings::new(self.folder.path(), &name, first.map(|address| address.to_string()))
+        let mut settings = NodeSettings::new(self.folder.path(), &name, first.map(|address| address.to_string()));
+        settings.more.extend(self.more.iter().cloned());
+        settings
     }
 
     /// Where further files of a test can be put.
