@@ -136,10 +136,12 @@ impl Nemesis {
             self.ring.stop_for_good(place).await;
         }
         let patience = SETTLE_PATIENCE.saturating_sub(healed.elapsed());
-        self.ring
-            .settled(patience)
-            .await
-            .map_err(|reason| format!("the ring is not settled after a round: {reason}"))?;
+        if let Err(reason) = self.ring.settled(patience).await {
+            let later = self.ring.settled(SETTLE_PATIENCE).await;
+            let later = later.map_or("nor later".into(), |()| format!("but after {:?}", healed.elapsed()));
+            let why = self.ring.unsettled().await;
+            return Err(format!("the ring is not settled after a round: {reason}; {later}; {why}"));
+        }
         self.journal.settled(healed.elapsed());
         Ok(())
     }

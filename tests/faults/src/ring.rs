@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use difuse_tests::{Http, NodeProcess, NodeSettings, POLL};
+use difuse_tests::{Dump, Http, NodeProcess, NodeSettings, POLL};
 use reqwest::Method;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -326,6 +326,25 @@ impl Ring {
             Ok(())
         })
         .await
+    }
+
+    /// What keeps the ring from being settled, as far as can be seen: what each node says, and what is where it should
+    /// not be.
+    pub async fn unsettled(&self) -> String {
+        let mut told = Vec::new();
+        let mut dumps = Vec::new();
+        for place in self.places() {
+            match view(&self.http(place)).await {
+                Ok(ring) => told.push(format!(
+                    "node {place} ({}): settled {}, short {}, moving {}",
+                    ring["node"], ring["settled"], ring["slots_short"], ring["moving"]
+                )),
+                Err(reason) => told.push(format!("node {place}: {reason}")),
+            }
+            dumps.push(Dump::of(&self.http(place)).await);
+        }
+        let held = Dump::on_exactly(3, &dumps).err().unwrap_or_else(|| "everything is where it should be".into());
+        format!("{}; {held}", told.join("; "))
     }
 
     async fn wait(

@@ -52,17 +52,29 @@ async fn locate(nodes: &[Http], replicas: usize, blocks: &[&str]) -> Result<(), 
     let checks = blocks.iter().step_by(step).enumerate().map(|(number, hash)| {
         let http = nodes[number % nodes.len()].clone();
         let hash = hash.to_string();
-        async move {
-            let answer = http.send(Method::GET, &format!("/v1/locate-block/{hash}"), &[], "").await;
-            let located = answer.map_err(|error| format!("block {hash}: {error:?}"))?.json();
-            let holdings = located["holdings"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let holders = holdings.iter().filter(|holding| holding["holds"] == true).count();
-            if holders == replicas { Ok(()) } else { Err(format!("block {hash}: {located}")) }
-        }
+        async move { located(&http, &hash, replicas).await }
     });
     let mut outcomes = stream::iter(checks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     while let Some(outcome) = outcomes.next().await {
         outcome?;
     }
     Ok(())
+}
+
+/// Whether a node says so of one block: it asks the members, and a slow one's answer may be missing.
+async fn located(http: &Http, hash: &str, replicas: usize) -> Result<(), String> {
+    let start = Instant::now();
+    loop {
+        let answer = http.send(Method::GET, &format!("/v1/locate-block/{hash}"), &[], "").await;
+        let located = answer.map_err(|error| format!("block {hash}: {error:?}"))?.json();
+        let holdings = located["holdings"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let holders = holdings.iter().filter(|holding| holding["holds"] == true).count();
+        if holders == replicas {
+            return Ok(());
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(format!("block {hash}: {located}"));
+        }
+        sleep(POLL).await;
+    }
 }
