@@ -2,7 +2,7 @@
 //!
 //! With a ring running (`cargo run --release -- dev`): `cargo run -p difuse-examples --bin keys`
 
-use difuse_client::{Client, ClientConfig, Condition, Key, RequestError, keys};
+use difuse_client::{Client, ClientConfig, Condition, Key, RequestError, keys, keys::Verified};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         other => return Err(format!("expected a conflict, got {other:?}").into()),
     }
 
-    let (height, hash) = keys::verify(&client, Key::new(b"example/counter")?).await?;
+    let Verified { height, hash, .. } = keys::verify(&client, Key::new(b"example/counter")?).await?;
     println!("every transaction up to height {height} verifies; the last is {hash}");
     Ok(())
 }

@@ -57,6 +57,7 @@ fn transaction(encoded_key: &Bytes, entry: &Json) -> Transaction {
         author: text("author").parse().expect("a node"),
         time: WallTime(entry["time_ms"].as_u64().expect("time_ms")),
         operation_id: text("operation_id").parse().expect("an operation id"),
+        checkpoint: entry["checkpoint"].as_str().map(|state| state.parse().expect("a hash")),
     };
     assert_eq!(transaction.hash().to_string(), text("hash"), "the hash is not that of the fields: {entry}");
     transaction

@@ -1,7 +1,9 @@
 //! Typed questions to any datastore: each sends one request (unless it says otherwise) and takes its reply apart.
 
 use bytes::Bytes;
-use difuse_keylog::{BrokenChain, MAX_INLINE_BYTES, Operation, Transaction, Value, ValueKind, verify_chain};
+use difuse_keylog::{
+    BrokenChain, Checkpoint, MAX_INLINE_BYTES, Operation, Transaction, Value, ValueKind, verify_chain,
+};
 use difuse_protocol::request::{
     BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, PAGE_MAX, Reading, Reply, Request,
     RequestError, RingView, Routes,
@@ -28,6 +30,18 @@ pub struct LogPage {
     pub transactions: Vec<Transaction>,
     /// Height of the committed head; 0 if the key was never written.
     pub head_height: u64,
+}
+
+/// A history that was verified.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verified {
+    /// Height of the last transaction; 0 for a key that was never written.
+    pub height: u64,
+    /// Its hash; zero for a key that was never written.
+    pub hash: Hash,
+    /// The checkpoint that it was verified from, if what is below was pruned; else it was verified from the first
+    /// transaction.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// A part of a listing.
@@ -57,6 +71,12 @@ pub enum VerifyError {
     /// The transactions are no chain.
     #[error(transparent)]
     Broken(#[from] BrokenChain),
+    /// What is said to be the checkpoint with which a pruned history begins is none.
+    #[error("the history is said to begin with a checkpoint at height {height}, but that is none")]
+    NoCheckpoint {
+        /// Where it should be.
+        height: u64,
+    },
     /// The log ends before the head, or the chain does not end in the head that the key's group agrees on.
     #[error("the log ends at height {height} in {hash}, the key's head is at height {head_height} in {head_hash}")]
     OtherHead {
@@ -147,6 +167,7 @@ pub async fn delete<D: Datastore + ?Sized>(
 }
 
 /// A part of the history of `key` from `from_height` (from 1), at most `limit` (at most [`PAGE_MAX`]) transactions.
+/// [`RequestError::Pruned`] names the checkpoint with which the history begins if it is kept no further down.
 pub async fn log<D: Datastore + ?Sized>(
     datastore: &D,
     key: Key,
@@ -159,15 +180,41 @@ pub async fn log<D: Datastore + ?Sized>(
     }
 }
 
-/// Reads the whole history of `key` page by page, recomputes every hash and compares the last one with the head that
-/// the group agrees on: height and hash of that head, `(0, zero)` for a key that was never written.
-pub async fn verify<D: Datastore + ?Sized>(datastore: &D, key: Key) -> Result<(u64, Hash), VerifyError> {
+/// The first page of the history of `key` as far as it is kept: from the first transaction, or from a checkpoint, which
+/// comes with it, if what is below was pruned.
+pub async fn kept_log<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: Key,
+    limit: u32,
+) -> Result<(Option<Checkpoint>, LogPage), RequestError> {
+    let mut base: Option<Checkpoint> = None;
+    loop {
+        let from_height = base.map_or(1, |base| base.height);
+        match log(datastore, key.clone(), from_height, limit).await {
+            // It may have been pruned further since it was asked for.
+            Err(RequestError::Pruned(checkpoint)) if checkpoint.height > from_height => base = Some(checkpoint),
+            page => return page.map(|page| (base, page)),
+        }
+    }
+}
+
+/// Reads the history of `key` page by page as far as it is kept, recomputes every hash and compares the last one with
+/// the head that the group agrees on.
+pub async fn verify<D: Datastore + ?Sized>(datastore: &D, key: Key) -> Result<Verified, VerifyError> {
     let head = read(datastore, key.clone(), Level::Quorum).await?;
     let (head_height, head_hash) = head.map_or((0, Hash::ZERO), |entry| (entry.height, entry.hash));
-    let (mut height, mut hash) = (0, Hash::ZERO);
+    let (mut height, mut hash, mut checkpoint) = (0, Hash::ZERO, None);
     while height < head_height {
         let limit = u32::try_from(head_height - height).unwrap_or(PAGE_MAX).min(PAGE_MAX);
-        let page = log(datastore, key.clone(), height + 1, limit).await?;
+        let page = match log(datastore, key.clone(), height + 1, limit).await {
+            // Pruned before this call, or under it: begin anew where the history does.
+            Err(RequestError::Pruned(base)) if base.height > height + 1 => {
+                (hash, checkpoint) = (verify_checkpoint(datastore, &key, base).await?, Some(base));
+                height = base.height;
+                continue;
+            }
+            page => page?,
+        };
         // A page may reach beyond the head read above: what came later is not this call's business.
         let wanted: Vec<_> = page.transactions.into_iter().take_while(|one| one.height <= head_height).collect();
         if wanted.is_empty() {
@@ -176,11 +223,26 @@ pub async fn verify<D: Datastore + ?Sized>(datastore: &D, key: Key) -> Result<(u
         hash = verify_chain(&key, (height, hash), &wanted)?;
         height += wanted.len() as u64;
     }
-    if (height, hash) == (head_height, head_hash) {
-        Ok((height, hash))
+    // A history may have been pruned beyond the head read above: then that is not there any more.
+    let has_moved_on = checkpoint.is_some_and(|checkpoint| checkpoint.height > head_height);
+    if (height, hash) == (head_height, head_hash) || has_moved_on {
+        Ok(Verified { height, hash, checkpoint })
     } else {
         Err(VerifyError::OtherHead { height, hash, head_height, head_hash })
     }
+}
+
+/// Checks that the history begins with the checkpoint that it is said to begin with; gives its hash.
+async fn verify_checkpoint<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: &Key,
+    base: Checkpoint,
+) -> Result<Hash, VerifyError> {
+    let page = log(datastore, key.clone(), base.height, 1).await?;
+    let first = page.transactions.first().filter(|first| first.checkpoint == Some(base.state));
+    let Some(first) = first else { return Err(VerifyError::NoCheckpoint { height: base.height }) };
+    let hash = verify_chain(key, (base.height - 1, first.previous), &page.transactions[..1])?;
+    if hash == base.hash { Ok(hash) } else { Err(VerifyError::NoCheckpoint { height: base.height }) }
 }
 
 /// Keys with values whose encoding begins with `prefix`, after the key `after`, at most `limit` (at most
@@ -268,8 +330,14 @@ mod tests {
     use difuse_types::{Hash, Key, Level};
     use futures::executor::block_on;
 
-    use super::{VerifyError, compare_and_set, delete, inline_value, log, new_operation_id, read, set, verify, write};
-    use crate::{keylog::Operation, testing::FakeDatastore};
+    use super::{
+        Verified, VerifyError, compare_and_set, delete, inline_value, kept_log, log, new_operation_id, read, set,
+        verify, write,
+    };
+    use crate::{
+        keylog::{Checkpoint, Operation},
+        testing::FakeDatastore,
+    };
 
     fn key() -> Key {
         Key::new(b"k").unwrap()
@@ -320,12 +388,36 @@ mod tests {
     fn a_history_verifies_until_it_is_tampered_with() {
         block_on(async {
             let datastore = FakeDatastore::new();
-            assert_eq!(verify(&datastore, key()).await, Ok((0, Hash::ZERO)));
+            let nothing = Verified { height: 0, hash: Hash::ZERO, checkpoint: None };
+            assert_eq!(verify(&datastore, key()).await, Ok(nothing));
             for value in 0..2500 {
                 set(&datastore, key(), value.to_string().into(), Level::Quorum).await.unwrap();
             }
-            assert_eq!(verify(&datastore, key()).await.unwrap().0, 2500);
+            assert_eq!(verify(&datastore, key()).await.unwrap().height, 2500);
             datastore.tamper_with(&key(), 1500);
+            assert!(matches!(verify(&datastore, key()).await, Err(VerifyError::Broken(_))));
+        });
+    }
+
+    #[test]
+    fn a_pruned_history_verifies_from_its_checkpoint() {
+        block_on(async {
+            let datastore = FakeDatastore::new();
+            for value in 0..250 {
+                set(&datastore, key(), value.to_string().into(), Level::Quorum).await.unwrap();
+            }
+            let whole = log(&datastore, key(), 1, 1000).await.unwrap().transactions;
+            datastore.prune(&key(), 200);
+            let Err(RequestError::Pruned(base)) = log(&datastore, key(), 199, 10).await else { panic!("not pruned") };
+            let first = &whole[199];
+            let state = first.operation.state_hash();
+            assert_eq!(base, Checkpoint { height: 200, hash: first.hash(), state });
+            let (found, page) = kept_log(&datastore, key(), 10).await.unwrap();
+            assert_eq!((found, &page.transactions[..]), (Some(base), &whole[199..209]));
+            let hash = whole[249].hash();
+            let verified = verify(&datastore, key()).await;
+            assert_eq!(verified, Ok(Verified { height: 250, hash, checkpoint: Some(base) }));
+            datastore.tamper_with(&key(), 220);
             assert!(matches!(verify(&datastore, key()).await, Err(VerifyError::Broken(_))));
         });
     }

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use difuse_blocks::BlockRecord;
-use difuse_keylog::{Operation, Transaction};
+use difuse_keylog::{Checkpoint, Operation, Transaction};
 use difuse_protocol::request::{
     BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, PAGE_MAX, Reading,
     Reply, Request, RequestError, RingView, Routes,
@@ -22,6 +22,8 @@ use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, OperationId, Rin
 
 use crate::Datastore;
 
+/// Every transaction whose height is a multiple of this is a checkpoint.
+const CHECKPOINT_EVERY: u64 = 100;
 /// The longest block, in bytes.
 const BLOCK_BYTES_MAX: usize = 1 << 20;
 
@@ -97,6 +99,13 @@ impl FakeDatastore {
         log.filter(|transaction| transaction.height == height).for_each(|transaction| transaction.time.0 += 1);
     }
 
+    /// Forgets the log of `key` below `height`, a multiple of 100: those transactions are checkpoints.
+    pub fn prune(&self, key: &Key, height: u64) {
+        if let Some(log) = self.state().logs.get_mut(key) {
+            log.retain(|transaction| transaction.height >= height);
+        }
+    }
+
     /// Forgets all blocks, as if every replica had lost them.
     pub fn lose_all_blocks(&self) {
         self.state().blocks.clear();
@@ -156,7 +165,7 @@ impl State {
             Request::Write { key, operation, condition, operation_id, level } => {
                 self.write(key, operation, condition, operation_id, level)
             }
-            Request::Log { key, from_height, limit } => Ok(self.log(&key, from_height, limit)),
+            Request::Log { key, from_height, limit } => self.log(&key, from_height, limit),
             Request::List { prefix, after, limit, slot } => Ok(self.list(&prefix, after.as_ref(), limit, slot)),
             Request::Locate { key } => Ok(self.locate(&key)),
             Request::PutBlock { hash, bytes, referenced, .. } => self.put_block(hash, bytes, referenced),
@@ -207,7 +216,9 @@ impl State {
         self.clock_ms += 1;
         let time = WallTime(1_700_000_000_000 + self.clock_ms);
         let author = FakeDatastore::NODE;
-        let transaction = Transaction { key: key.clone(), height, previous, operation, author, time, operation_id };
+        let checkpoint = height.is_multiple_of(CHECKPOINT_EVERY).then(|| operation.state_hash());
+        let transaction =
+            Transaction { key: key.clone(), height, previous, operation, author, time, operation_id, checkpoint };
         let log = self.logs.entry(key.clone()).or_default();
         log.push(transaction);
         let index = log.len() - 1;
@@ -228,13 +239,17 @@ impl State {
         self.logs.get(key)?.last()
     }
 
-    fn log(&self, key: &Key, from_height: u64, limit: u32) -> Reply {
+    fn log(&self, key: &Key, from_height: u64, limit: u32) -> Result<Reply, RequestError> {
+        let first = self.logs.get(key).and_then(|log| log.first()).filter(|first| first.height > from_height.max(1));
+        if let Some((first, state)) = first.and_then(|first| Some((first, first.checkpoint?))) {
+            return Err(RequestError::Pruned(Checkpoint { height: first.height, hash: first.hash(), state }));
+        }
         let log = self.logs.get(key).into_iter().flatten();
         let wanted = log.filter(|one| one.height >= from_height).take(page_length(limit));
-        Reply::Log {
+        Ok(Reply::Log {
             transactions: wanted.cloned().collect(),
             head_height: self.head(key).map_or(0, |head| head.height),
-        }
+        })
     }
 
     fn list(&self, prefix: &[u8], after: Option<&Key>, limit: u32, slot: Option<SlotId>) -> Reply {

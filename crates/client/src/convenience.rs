@@ -56,7 +56,10 @@ impl Client {
         Ok(keys::delete(self, Key::new(key)?, Level::Quorum).await?)
     }
 
-    /// At most `limit` transactions of a key from `from_height` (from 1), oldest first.
+    /// At most `limit` transactions of a key from `from_height` (from 1), oldest first. [`RequestError::Pruned`] names the
+    /// checkpoint with which the history begins if it is kept no further down.
+    ///
+    /// [`RequestError::Pruned`]: difuse_api::request::RequestError::Pruned
     pub async fn log(&self, key: &[u8], from_height: u64, limit: u32) -> Result<Vec<Transaction>, ClientError> {
         Ok(keys::log(self, Key::new(key)?, from_height, limit).await?.transactions)
     }

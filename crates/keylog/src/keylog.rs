@@ -38,6 +38,9 @@ pub struct KeylogOptions {
     pub moves_max: usize,
     /// How many requests wait in all on this node.
     pub jobs_max: usize,
+    /// A leader makes a checkpoint of the transaction that lies so far above the last one; 0: of none, and so every
+    /// transaction is kept. At least 256, or that is what counts.
+    pub checkpoint_every: u64,
 }
 
 impl KeylogOptions {
@@ -52,6 +55,7 @@ impl KeylogOptions {
             all_patience: Duration::from_secs(1),
             moves_max: 128,
             jobs_max: 65_536,
+            checkpoint_every: 1024,
         }
     }
 }
@@ -92,6 +96,17 @@ pub struct Submission {
     pub level: Level,
 }
 
+/// A committed transaction with the hash of the state after it: where the part of a key's log begins that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its height.
+    pub height: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// The hash of the state: see [`Operation::state_hash`].
+    pub state: Hash,
+}
+
 /// What must hold of a key's head for a write to be applied (compare-and-set).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Condition {
@@ -110,7 +125,7 @@ pub enum Condition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The committed head.
-    Head(CommittedHead),
+    Head(Box<CommittedHead>),
     /// The new transaction is committed; at level leader: it is durable here, and on its way to the others.
     Appended {
         /// Its height.
@@ -131,6 +146,8 @@ pub enum Answer {
         /// Height of the committed head.
         head_height: u64,
     },
+    /// The part of the log asked for begins below what is kept, which begins with this checkpoint.
+    Pruned(Checkpoint),
     /// Committed heads of a range of the slot, in order; those without a value are left out.
     Range {
         /// The heads.
@@ -408,8 +425,8 @@ impl<S: Store> Keylog<S> {
 
 pub(crate) fn proposal_of(message: KeylogMessage) -> Option<(SlotId, Proposal)> {
     match message {
-        KeylogMessage::Accept { slot, ballot, key, height, hash, transactions } => {
-            Some((slot, Proposal { ballot, key, height, hash, transactions }))
+        KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height } => {
+            Some((slot, Proposal { ballot, key, height, hash, transactions, committed_height }))
         }
         _ => None,
     }

@@ -86,6 +86,9 @@ pub(crate) struct KeyState {
     pub(crate) reads: Vec<(Ticket, KeyRead)>,
     /// Reads at level all that wait for a comparison.
     pub(crate) comparisons: Vec<Ticket>,
+    /// Height of the checkpoint from which a member handed on the chain of the head that is being adopted: it is committed,
+    /// or that member would not have forgotten what is below. 0 if there is none.
+    pub(crate) handed_base: u64,
 }
 
 #[derive(Default)]
@@ -108,6 +111,8 @@ pub(crate) struct Fetching {
     /// Members that hold the target; the last one was asked.
     pub(crate) holders: Vec<NodeId>,
     pub(crate) collected: Vec<Transaction>,
+    /// The member asked has forgotten what comes before: the first of those collected is a checkpoint.
+    pub(crate) begins_at_base: bool,
     pub(crate) from_height: u64,
     pub(crate) sent_at: Instant,
 }
@@ -120,6 +125,8 @@ pub(crate) struct Proposing {
     pub(crate) voters: BTreeSet<NodeId>,
     /// The height that is committed for certain meanwhile (0: absent); `None` until the proposal is.
     pub(crate) committed_height: Option<u64>,
+    /// Up to where members may rely on the chain: told with the proposal.
+    pub(crate) told_height: u64,
     /// What to answer when it has gone as far as each level asks for.
     pub(crate) results: Vec<Decided>,
     pub(crate) sent_at: Instant,

@@ -29,7 +29,8 @@ mod transaction;
 pub use ballot::{Ballot, Term};
 pub use configuration::Configuration;
 pub use keylog::{
-    Answer, CommittedHead, Condition, Failure, Job, Keylog, KeylogOptions, Output, SlotSummary, Submission, Ticket,
+    Answer, Checkpoint, CommittedHead, Condition, Failure, Job, Keylog, KeylogOptions, Output, SlotSummary, Submission,
+    Ticket,
 };
 pub use message::{KeylogMessage, RegisterSummary, SCAN_PAGE_MAX, TRANSACTIONS_MAX};
 pub use store::{Head, Proposed, Register, SlotDigest, SlotRecord, Store, StoreError, Write, WriteSequence};

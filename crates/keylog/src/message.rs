@@ -91,6 +91,9 @@ pub enum KeylogMessage {
         hash: Hash,
         /// The chain that ends at the head, or nothing if the receiver is believed to hold it.
         transactions: Vec<Transaction>,
+        /// The chain up to this height is committed, as far as the leader knows; 0: nothing is known to be. What is below
+        /// a committed checkpoint may be forgotten.
+        committed_height: u64,
     },
     /// Accepted, durably.
     Accepted {
@@ -159,7 +162,8 @@ pub enum KeylogMessage {
         /// Last height wanted.
         to_height: u64,
     },
-    /// A part of a chain; shorter than asked for if the sender holds less or the message would grow too long.
+    /// A part of a chain: shorter than asked for if the sender holds less or the message would grow too long; from the
+    /// sender's base on, a committed checkpoint, if it has forgotten what it was asked for.
     Transactions {
         /// The slot.
         slot: SlotId,

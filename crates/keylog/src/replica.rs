@@ -8,10 +8,11 @@ use difuse_types::{Hash, Key, NodeId, SlotId};
 use crate::{
     Ballot, Configuration, KeylogMessage, Register, RegisterSummary, SCAN_PAGE_MAX, SlotDigest, Term, Transaction,
     keylog::Keylog,
-    store::{Head, Proposed, RECENT_OPERATIONS_MAX, SlotRecord, Store, StoreError, Write},
+    store::{Proposed, SlotRecord, Store, StoreError, Write},
     verify_chain,
 };
 
+mod accepted;
 mod assembly;
 mod chain;
 mod configure;
@@ -181,7 +182,7 @@ impl<S: Store> Keylog<S> {
         if self.is_ended_by_proposal(slot, proposal.ballot.term)? {
             return Ok(());
         }
-        let Proposal { ballot, key, height, hash, transactions } = proposal;
+        let (ballot, key) = (proposal.ballot, proposal.key.clone());
         let existing = self.store.register(slot, &key)?;
         match &existing {
             Some(register) if register.ballot > ballot => return Ok(()),
@@ -191,14 +192,14 @@ impl<S: Store> Keylog<S> {
             }
             _ => {}
         }
-        match self.connect(slot, &key, existing.as_ref(), (height, hash), transactions)? {
+        match self.connect(slot, existing.as_ref(), proposal)? {
             chain::Connection::Broken => {}
             chain::Connection::Lacking { from_height } => {
                 self.send(from, KeylogMessage::Lacking { slot, ballot, key, from_height });
             }
-            chain::Connection::Connected { transactions } => {
-                let recent = self.recent_operations(slot, &key, existing.as_ref(), height, &transactions)?;
-                let register = Register { ballot, head: Head { height, hash, recent } };
+            chain::Connection::Connected { proposal, beginning } => {
+                let register = self.register_after(slot, existing.as_ref(), &proposal, beginning)?;
+                let transactions = proposal.transactions;
                 self.write(vec![Write::Accept { slot, key: key.clone(), register, transactions }])?;
                 self.send_durably(from, KeylogMessage::Accepted { slot, ballot, key });
             }
@@ -220,32 +221,6 @@ impl<S: Store> Keylog<S> {
                 Ok(false)
             }
         }
-    }
-
-    /// The operation ids of a new head, newest first: those of the new transactions, then those below them.
-    fn recent_operations(
-        &self,
-        slot: SlotId,
-        key: &Key,
-        existing: Option<&Register>,
-        height: u64,
-        transactions: &[Transaction],
-    ) -> Result<Vec<difuse_types::OperationId>, StoreError> {
-        let mut recent: Vec<_> =
-            transactions.iter().rev().take(RECENT_OPERATIONS_MAX).map(|transaction| transaction.operation_id).collect();
-        let mut below = transactions.first().map_or(height, |first| first.height - 1);
-        match existing {
-            Some(register) if register.head.height == below => recent.extend(&register.head.recent),
-            _ => {
-                while below > 0 && recent.len() < RECENT_OPERATIONS_MAX {
-                    let Some(transaction) = self.store.transaction(slot, key, below)? else { break };
-                    recent.push(transaction.operation_id);
-                    below -= 1;
-                }
-            }
-        }
-        recent.truncate(RECENT_OPERATIONS_MAX);
-        Ok(recent)
     }
 
     pub(crate) fn handle_confirm(
@@ -275,6 +250,7 @@ pub(crate) struct Proposal {
     pub(crate) height: u64,
     pub(crate) hash: Hash,
     pub(crate) transactions: Vec<Transaction>,
+    pub(crate) committed_height: u64,
 }
 
 /// A register as it is shown to a leader.

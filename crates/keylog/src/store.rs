@@ -40,6 +40,8 @@ pub struct Head {
     pub height: u64,
     /// Its hash.
     pub hash: Hash,
+    /// Height of the newest checkpoint at or below it; 0 if there is none.
+    pub checkpoint: u64,
     /// The operation ids of the last transactions, newest first: that of height `height - i` at index `i`.
     pub recent: Vec<OperationId>,
 }
@@ -51,6 +53,9 @@ pub struct Register {
     pub ballot: Ballot,
     /// The value.
     pub head: Head,
+    /// Height of the first transaction that this replica keeps: 1, or that of a committed checkpoint, below which it has
+    /// forgotten everything. A replica's own affair: others may keep more, or less.
+    pub base: u64,
 }
 
 /// Digest of the registers of a slot: equal sets have equal digests, and it can be updated by one register. The sum
@@ -89,7 +94,7 @@ pub enum Write {
     Slot(SlotRecord),
     /// Replaces a key's register. `transactions` follow each other and end at the register's head (they are empty when
     /// the head is already stored); whatever was stored at their heights or above goes, and nothing stays above the
-    /// head.
+    /// head, nor below the register's base.
     Accept {
         /// The slot.
         slot: SlotId,

@@ -51,34 +51,38 @@ pub struct Transaction {
     pub time: WallTime,
     /// Which request it answers.
     pub operation_id: OperationId,
+    /// The hash of the key's state after this transaction, if it is a checkpoint: then what is below it may be
+    /// forgotten once it is committed, and the chain is verified from here.
+    pub checkpoint: Option<Hash>,
 }
 
 impl Transaction {
-    /// blake3 over a layout of its own, because FlatBuffers bytes are not canonical: version (1 byte), then every
-    /// field in the order of the struct, integers little-endian, byte strings preceded by their length (4 bytes), the
-    /// operation as a tag (0 delete, 1 set inline, 2 set inode) and its bytes.
+    /// blake3 over a layout of its own, because FlatBuffers bytes are not canonical: version (1 byte: 2 for a
+    /// checkpoint, else 1), then every field in the order of the struct, integers little-endian, byte strings preceded
+    /// by their length (4 bytes), the operation as a tag (0 delete, 1 set inline, 2 set inode) and its bytes; of a
+    /// checkpoint, last, the hash of the state.
     pub fn hash(&self) -> Hash {
         let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 transaction v1");
-        hasher.update(&[1]);
+        hasher.update(&[if self.checkpoint.is_some() { 2 } else { 1 }]);
         update_framed(&mut hasher, self.key.encoded());
         hasher.update(&self.height.to_le_bytes());
         hasher.update(self.previous.as_bytes());
-        let (tag, bytes): (u8, &[u8]) = match &self.operation {
-            Operation::Delete => (0, &[]),
-            Operation::Set(Value { kind: ValueKind::Inline, bytes }) => (1, bytes),
-            Operation::Set(Value { kind: ValueKind::Inode, bytes }) => (2, bytes),
-        };
-        hasher.update(&[tag]);
-        update_framed(&mut hasher, bytes);
+        self.operation.update(&mut hasher);
         hasher.update(self.author.as_bytes());
         hasher.update(&self.time.0.to_le_bytes());
         hasher.update(&self.operation_id.0);
+        if let Some(state) = &self.checkpoint {
+            hasher.update(state.as_bytes());
+        }
         Hash(*hasher.finalize().as_bytes())
     }
 
-    /// Whether the value is within bounds: checked on everything that a peer or a client sends.
+    /// Whether the value is within bounds and a checkpoint says what the state is: checked on everything that a peer or
+    /// a client sends.
     pub fn is_well_formed(&self) -> bool {
-        self.height > 0 && self.operation.is_well_formed()
+        self.height > 0
+            && self.operation.is_well_formed()
+            && self.checkpoint.is_none_or(|state| state == self.operation.state_hash())
     }
 
     /// About how many bytes it takes in a message.
@@ -103,6 +107,25 @@ impl Operation {
             Self::Set(Value { kind: ValueKind::Inode, bytes }) => bytes.len() <= MAX_VALUE_BYTES,
             Self::Delete => true,
         }
+    }
+
+    /// The hash of the key's state after this operation, as a checkpoint carries it: blake3 over a tag (0 no value, 1
+    /// inline, 2 inode) and the value's bytes, preceded by their length (4 bytes, little-endian). A plain key's last
+    /// operation is its whole state. (A structure will be the fold of its operations: its state gets a tag of its own.)
+    pub fn state_hash(&self) -> Hash {
+        let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 state v1");
+        self.update(&mut hasher);
+        Hash(*hasher.finalize().as_bytes())
+    }
+
+    fn update(&self, hasher: &mut blake3::Hasher) {
+        let (tag, bytes): (u8, &[u8]) = match self {
+            Self::Delete => (0, &[]),
+            Self::Set(Value { kind: ValueKind::Inline, bytes }) => (1, bytes),
+            Self::Set(Value { kind: ValueKind::Inode, bytes }) => (2, bytes),
+        };
+        hasher.update(&[tag]);
+        update_framed(hasher, bytes);
     }
 }
 
@@ -134,8 +157,8 @@ pub enum BrokenChain {
         /// Its height.
         height: u64,
     },
-    /// A value is out of bounds.
-    #[error("transaction {height} carries a value out of bounds")]
+    /// A value is out of bounds, or a checkpoint is of another state.
+    #[error("transaction {height} carries a value out of bounds, or the checkpoint of another state")]
     Malformed {
         /// Its height.
         height: u64,
@@ -183,6 +206,7 @@ mod tests {
                     author: NodeId([1; 32]),
                     time: WallTime(height),
                     operation_id: OperationId([height as u8; 16]),
+                    checkpoint: None,
                 };
                 previous = transaction.hash();
                 transaction
@@ -203,6 +227,7 @@ mod tests {
             Transaction { author: NodeId([2; 32]), ..base.clone() },
             Transaction { time: WallTime(9), ..base.clone() },
             Transaction { operation_id: OperationId([9; 16]), ..base.clone() },
+            Transaction { checkpoint: Some(base.operation.state_hash()), ..base.clone() },
         ];
         let hashes: std::collections::BTreeSet<_> =
             variants.iter().map(Transaction::hash).chain([base.hash()]).collect();
@@ -217,6 +242,9 @@ mod tests {
         let mut tampered = good.clone();
         tampered[1].time = WallTime(77);
         assert_eq!(verify_chain(&key, (0, Hash::ZERO), &tampered), Err(BrokenChain::Previous { height: 3 }));
+        let mut lie = good.clone();
+        lie[2].checkpoint = Some(Hash([1; 32]));
+        assert_eq!(verify_chain(&key, (0, Hash::ZERO), &lie), Err(BrokenChain::Malformed { height: 3 }));
         let gap = [good[0].clone(), good[2].clone()];
         assert_eq!(verify_chain(&key, (0, Hash::ZERO), &gap), Err(BrokenChain::Height { expected: 2, found: 3 }));
     }

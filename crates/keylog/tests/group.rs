@@ -7,12 +7,14 @@ use std::{
 };
 
 use difuse_keylog::{
-    Answer, Condition, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output, Store,
-    Submission, Transaction, Value, ValueKind, WriteSequence, store::MemoryStore, verify_chain,
+    Answer, Ballot, Condition, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output,
+    Store, Submission, Transaction, Value, ValueKind, WriteSequence, store::MemoryStore, verify_chain,
 };
 use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
 const SLOT: SlotId = SlotId(0);
+/// How far checkpoints are apart.
+const EVERY: u64 = 256;
 
 fn node(name: u8) -> NodeId {
     NodeId([name; 32])
@@ -67,7 +69,7 @@ impl Group {
     }
 
     fn start(&mut self, name: NodeId, store: MemoryStore) {
-        let options = KeylogOptions::new(Slots::with_count(1).unwrap());
+        let options = KeylogOptions { checkpoint_every: EVERY, ..KeylogOptions::new(Slots::with_count(1).unwrap()) };
         let mut replica = Keylog::new(name, options, store, self.now, self.rng.u64(..)).unwrap();
         replica.handle_placement(SLOT, self.placement.clone());
         self.replicas.insert(name, replica);
@@ -218,10 +220,45 @@ impl Group {
     }
 
     fn log(&mut self, via: u8, key: &Key) -> Vec<Transaction> {
-        match self.ask(via, key, Job::Log { from_height: 1, limit: 1000 }).unwrap() {
+        self.log_from(via, key, 1)
+    }
+
+    fn log_from(&mut self, via: u8, key: &Key, from_height: u64) -> Vec<Transaction> {
+        match self.ask(via, key, Job::Log { from_height, limit: 1000 }).unwrap() {
             Answer::Log { transactions, .. } => transactions,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Appends that do not wait for each other, so that many travel together.
+    fn append_many(&mut self, via: u8, key: &Key, count: u64) {
+        let tickets: Vec<u64> = (0..count).map(|index| (1 << 40) + self.last_ticket + index).collect();
+        self.last_ticket += count;
+        for ticket in &tickets {
+            let mut one = submission(*ticket as u8, Condition::None);
+            one.operation_id = OperationId(self.rng.u128(..).to_le_bytes());
+            let replica = self.replicas.get_mut(&node(via)).unwrap();
+            replica.submit(*ticket, SLOT, key.clone(), Job::Append(one)).unwrap();
+        }
+        self.run_until(|group| tickets.iter().all(|ticket| group.results.contains_key(ticket)));
+        for ticket in tickets {
+            assert!(matches!(self.results.remove(&ticket), Some(Ok(Answer::Appended { .. }))));
+        }
+    }
+
+    fn base(&self, name: u8, key: &Key) -> u64 {
+        self.replicas[&node(name)].store().register(SLOT, key).unwrap().unwrap().base
+    }
+
+    /// Checks that a member holds exactly the chain from its base to the head, which begins with a checkpoint.
+    fn check_kept(&self, name: u8, key: &Key) {
+        let store = self.replicas[&node(name)].store();
+        let register = store.register(SLOT, key).unwrap().unwrap();
+        let kept: Vec<Transaction> =
+            (1..=register.head.height).filter_map(|height| store.transaction(SLOT, key, height).unwrap()).collect();
+        assert_eq!(kept[0].height, register.base);
+        assert!(register.base == 1 || kept[0].checkpoint.is_some(), "node {name} begins at {}", register.base);
+        assert_eq!(verify_chain(key, (register.base - 1, kept[0].previous), &kept), Ok(register.head.hash));
     }
 }
 
@@ -417,4 +454,122 @@ fn a_member_with_a_long_way_behind_catches_up() {
     let replica = &group.replicas[&node(3)];
     assert_eq!(replica.store().register(SLOT, &key).unwrap().unwrap().head.height, 571);
     assert!(replica.store().transaction(SLOT, &key, 300).unwrap().is_some());
+}
+
+#[test]
+fn a_long_log_is_kept_from_a_checkpoint_on() {
+    let mut group = Group::joined(&[1, 2, 3], 6);
+    let key = key("k");
+    for _ in 0..20 {
+        group.append_many(1, &key, 50);
+    }
+    let Answer::Pruned(checkpoint) = group.ask(1, &key, Job::Log { from_height: 1, limit: 10 }).unwrap() else {
+        panic!("nothing was pruned")
+    };
+    assert_eq!(checkpoint.height, 3 * EVERY, "the newest one that is far enough below the head");
+    let log = group.log_from(1, &key, checkpoint.height);
+    assert_eq!((log[0].height, log[0].hash()), (checkpoint.height, checkpoint.hash));
+    assert_eq!((log[0].checkpoint, log[0].operation.state_hash()), (Some(checkpoint.state), checkpoint.state));
+    verify_chain(&key, (checkpoint.height - 1, log[0].previous), &log).unwrap();
+    for name in 1..=3 {
+        assert!(group.base(name, &key) > 1, "node {name} keeps everything");
+        group.check_kept(name, &key);
+    }
+}
+
+#[test]
+fn a_member_that_was_away_across_a_checkpoint_catches_up_from_there() {
+    for seed in 0..5 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        group.append_many(1, &key, 20);
+        group.kill(3);
+        for _ in 0..12 {
+            group.append_many(1, &key, 50);
+        }
+        group.restart(3);
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.heads(&key).len() == 1);
+        assert!(group.base(3, &key) > 20, "seed {seed}");
+        group.check_kept(3, &key);
+    }
+}
+
+#[test]
+fn a_leader_that_was_away_across_a_checkpoint_adopts_the_head_from_there() {
+    for seed in 0..5 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        group.append_many(1, &key, 20);
+        group.kill(1);
+        for _ in 0..12 {
+            group.append_many(2, &key, 50);
+        }
+        // The first member, which leads when it is there, comes back to one that forgot; the other one is gone.
+        group.kill(3);
+        group.restart(1);
+        let (_, head) = group.head(1, &key).unwrap();
+        assert_eq!(head.height, 620, "seed {seed}");
+        group.append_many(1, &key, 10);
+        group.check_kept(1, &key);
+        group.restart(3);
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.heads(&key).len() == 1);
+        group.check_kept(3, &key);
+    }
+}
+
+#[test]
+fn a_newcomer_gets_what_is_kept() {
+    let mut group = Group::joined(&[1, 2, 3], 8);
+    let key = key("k");
+    for _ in 0..12 {
+        group.append_many(1, &key, 50);
+    }
+    group.start(node(4), MemoryStore::default());
+    group.place(&[1, 2, 4]);
+    group.run_until(|group| group.is_settled_with(&[1, 2, 4]));
+    assert!(group.base(4, &key) > 1);
+    group.check_kept(4, &key);
+    group.append_many(1, &key, 400);
+    group.run_until(|group| group.heads(&key).len() == 2);
+    group.check_kept(4, &key);
+}
+
+/// A replica that forgets below a checkpoint must know that it is committed: a long chain alone does not show that.
+#[test]
+fn nothing_is_forgotten_below_what_is_not_committed() {
+    let group = &mut Group::joined(&[1, 2, 3], 9);
+    let key = key("k");
+    let replica = group.replicas.get_mut(&node(3)).unwrap();
+    let term = replica.store().slot(SLOT).unwrap().unwrap().promised;
+    let (mut previous, mut chain) = (Hash::ZERO, Vec::new());
+    for height in 1..=200 {
+        let Submission { operation, operation_id, author, time, .. } = submission(height as u8, Condition::None);
+        let checkpoint = (height == 20).then(|| operation.state_hash());
+        let key = key.clone();
+        let transaction = Transaction { key, height, previous, operation, author, time, operation_id, checkpoint };
+        previous = transaction.hash();
+        chain.push(transaction);
+    }
+    let mut accept = |sequence, transactions, committed_height| {
+        let (height, hash) = (200, previous);
+        let ballot = Ballot { term, sequence };
+        let accept = KeylogMessage::Accept {
+            slot: SLOT,
+            ballot,
+            key: key.clone(),
+            height,
+            hash,
+            transactions,
+            committed_height,
+        };
+        replica.handle_message(term.node, accept).unwrap();
+        let register = replica.store().register(SLOT, &key).unwrap().unwrap();
+        assert_eq!((register.ballot, register.head.checkpoint), (ballot, 20));
+        register.base
+    };
+    assert_eq!(accept(1000, chain.clone(), 0), 1, "nothing is known to be committed");
+    assert_eq!(accept(1001, Vec::new(), 19), 1, "the checkpoint is not known to be committed");
+    assert_eq!(accept(1002, Vec::new(), 147), 1, "a head to come may remember operations from below the checkpoint");
+    assert_eq!(accept(1003, Vec::new(), 148), 20);
+    group.check_kept(3, &key);
 }

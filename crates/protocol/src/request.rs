@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use difuse_blocks::BlockRecord;
 pub use difuse_keylog::Condition;
-use difuse_keylog::{Ballot, Operation, Transaction, Value};
+use difuse_keylog::{Ballot, Checkpoint, Operation, Transaction, Value};
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Key, KeyPrefix, Level, NodeId, OperationId, RingSettings, SlotId, WallTime};
 
@@ -35,7 +35,8 @@ pub enum Request {
         /// Who stands behind the answer.
         level: Level,
     },
-    /// A part of a key's history, oldest first. Answer: [`Reply::Log`].
+    /// A part of a key's history, oldest first. Answer: [`Reply::Log`]; [`RequestError::Pruned`] if it is not kept from
+    /// that height on.
     Log {
         /// The key.
         key: Key,
@@ -421,6 +422,10 @@ pub enum RequestError {
         /// The block.
         hash: Hash,
     },
+    /// The part of the log asked for begins below what is kept: it was pruned, and what is left begins with this
+    /// checkpoint and can be verified from there.
+    #[error("the history below height {} is pruned: it begins with checkpoint {}", .0.height, .0.hash)]
+    Pruned(Checkpoint),
     /// Too much is waiting already. Nothing was changed.
     #[error("the node is busy: too many requests are waiting; try again later")]
     Busy,

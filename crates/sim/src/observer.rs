@@ -15,7 +15,7 @@ impl Simulation {
     /// Looks at a message between replicas.
     pub(crate) fn observe_message(&mut self, message: &KeylogMessage) -> Result<(), Violation> {
         self.configurations.observe_message(message)?;
-        if let KeylogMessage::Accept { slot, ballot, key, height, hash, transactions } = message {
+        if let KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, .. } = message {
             transactions.iter().for_each(|transaction| self.learn(transaction));
             self.ballots.observe(*slot, key, *ballot, (*height, *hash))?;
         }

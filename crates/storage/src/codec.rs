@@ -7,7 +7,9 @@ use difuse_keylog::{
 use difuse_types::{Hash, Key, NodeId, OperationId, SlotId, WallTime};
 
 /// Version of the layout of a batch; the first byte of each.
-const BATCH_VERSION: u8 = 1;
+const BATCH_VERSION: u8 = 2;
+/// Set in the byte that tells a transaction's operation if the hash of the state follows.
+const IS_CHECKPOINT: u8 = 4;
 
 /// The bytes are not what this crate writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -125,6 +127,8 @@ pub(crate) fn put_register(out: &mut Vec<u8>, register: &Register) {
     out.put_u64(register.ballot.sequence);
     out.put_u64(register.head.height);
     out.extend_from_slice(register.head.hash.as_bytes());
+    out.put_u64(register.head.checkpoint);
+    out.put_u64(register.base);
     out.put_u16(register.head.recent.len() as u16);
     for operation in &register.head.recent {
         out.extend_from_slice(&operation.0);
@@ -134,9 +138,10 @@ pub(crate) fn put_register(out: &mut Vec<u8>, register: &Register) {
 pub(crate) fn take_register(from: &mut Decoder) -> Result<Register, Malformed> {
     let ballot = Ballot { term: take_term(from)?, sequence: from.take_u64()? };
     let (height, hash) = (from.take_u64()?, Hash(from.take_array()?));
+    let (checkpoint, base) = (from.take_u64()?, from.take_u64()?);
     let count = from.take_u16()?;
     let recent = (0..count).map(|_| from.take_array().map(OperationId)).collect::<Result<_, _>>()?;
-    Ok(Register { ballot, head: Head { height, hash, recent } })
+    Ok(Register { ballot, head: Head { height, hash, checkpoint, recent }, base })
 }
 
 fn put_term(out: &mut Vec<u8>, term: &Term) {
@@ -196,25 +201,28 @@ pub(crate) fn take_slot_record(from: &mut Decoder) -> Result<SlotRecord, Malform
 fn put_body(out: &mut Vec<u8>, transaction: &Transaction) {
     out.put_u64(transaction.height);
     out.extend_from_slice(transaction.previous.as_bytes());
-    match &transaction.operation {
-        Operation::Delete => out.put_u8(0),
-        Operation::Set(value) => {
-            out.put_u8(match value.kind {
-                ValueKind::Inline => 1,
-                ValueKind::Inode => 2,
-            });
-            out.put_framed(&value.bytes);
-        }
+    let (tag, value) = match &transaction.operation {
+        Operation::Delete => (0, None),
+        Operation::Set(Value { kind: ValueKind::Inline, bytes }) => (1, Some(bytes)),
+        Operation::Set(Value { kind: ValueKind::Inode, bytes }) => (2, Some(bytes)),
+    };
+    out.put_u8(if transaction.checkpoint.is_some() { tag | IS_CHECKPOINT } else { tag });
+    if let Some(bytes) = value {
+        out.put_framed(bytes);
     }
     out.extend_from_slice(transaction.author.as_bytes());
     out.put_u64(transaction.time.0);
     out.extend_from_slice(&transaction.operation_id.0);
+    if let Some(state) = &transaction.checkpoint {
+        out.extend_from_slice(state.as_bytes());
+    }
 }
 
 /// The transaction of `key` whose body is next.
 pub(crate) fn take_body(key: &Key, from: &mut Decoder) -> Result<Transaction, Malformed> {
     let (height, previous) = (from.take_u64()?, Hash(from.take_array()?));
-    let operation = match from.take_u8()? {
+    let tag = from.take_u8()?;
+    let operation = match tag & !IS_CHECKPOINT {
         0 => Operation::Delete,
         1 => Operation::Set(Value { kind: ValueKind::Inline, bytes: from.take_framed()? }),
         2 => Operation::Set(Value { kind: ValueKind::Inode, bytes: from.take_framed()? }),
@@ -223,7 +231,8 @@ pub(crate) fn take_body(key: &Key, from: &mut Decoder) -> Result<Transaction, Ma
     let author = NodeId(from.take_array()?);
     let time = WallTime(from.take_u64()?);
     let operation_id = OperationId(from.take_array()?);
-    Ok(Transaction { key: key.clone(), height, previous, operation, author, time, operation_id })
+    let checkpoint = if tag & IS_CHECKPOINT != 0 { Some(Hash(from.take_array()?)) } else { None };
+    Ok(Transaction { key: key.clone(), height, previous, operation, author, time, operation_id, checkpoint })
 }
 
 /// Appends a batch to `out`; returns where each transaction's body lies, counted from `out`'s start when this was
@@ -362,6 +371,6 @@ mod tests {
             changed[length] ^= 0xff;
             let _ = take_batch(changed.into());
         }
-        assert!(take_batch(vec![2].into()).is_err(), "another version");
+        assert!(take_batch(vec![1].into()).is_err(), "another version");
     }
 }

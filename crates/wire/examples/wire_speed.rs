@@ -21,6 +21,7 @@ fn accept() -> Result<Message, KeyError> {
         author: NodeId([2; 32]),
         time: WallTime(1_700_000_000_000),
         operation_id: OperationId([3; 16]),
+        checkpoint: None,
     };
     let term = Term { epoch: 1, number: 1, node: NodeId([2; 32]) };
     Ok(Message::Keylog(KeylogMessage::Accept {
@@ -30,6 +31,7 @@ fn accept() -> Result<Message, KeyError> {
         height: 7,
         hash: transaction.hash(),
         transactions: vec![transaction],
+        committed_height: 6,
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use difuse_api::{files::FileError, keys::VerifyError, request::RequestError, values::ValueError};
+use difuse_api::{files::FileError, keylog::Checkpoint, keys::VerifyError, request::RequestError, values::ValueError};
 use difuse_client::ConnectError;
 use difuse_types::KeyError;
 
@@ -86,6 +86,9 @@ impl From<RequestError> for Failure {
             RequestError::Unknown { .. } => Self::Unknown(text),
             RequestError::WrongHash { .. } => Self::Corrupt(text),
             RequestError::Invalid(_) | RequestError::LevelNotSupported { .. } => Self::Usage(text),
+            RequestError::Pruned(Checkpoint { height, .. }) => {
+                Self::Other(format!("{text}; ask for it with --from {height}, or from a later height"))
+            }
             RequestError::Storage(_) => Self::Other(text),
         }
     }
@@ -107,7 +110,7 @@ impl From<VerifyError> for Failure {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Request(error) => error.into(),
-            VerifyError::Broken(_) | VerifyError::OtherHead { .. } => {
+            VerifyError::Broken(_) | VerifyError::NoCheckpoint { .. } | VerifyError::OtherHead { .. } => {
                 Self::Corrupt(format!("the history does not verify: {error}"))
             }
         }

@@ -35,7 +35,7 @@ pub enum KvCommand {
     Rm(remove::RemoveArguments),
     /// Show a key's transactions.
     Log(log::LogArguments),
-    /// Fetch a key's whole history and recompute every hash.
+    /// Fetch a key's history, as far as it is kept, and recompute every hash.
     Verify(verify::VerifyArguments),
     /// List keys in order.
     List(list::ListArguments),
@@ -57,6 +57,11 @@ pub async fn run(session: &Session, command: KvCommand) -> Result<(), Failure> {
 /// A flat key from the command line.
 fn parse_key(text: &str) -> Result<difuse_types::Key, String> {
     difuse_types::Key::new(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// Where a pruned history begins.
+fn checkpoint_json(checkpoint: &difuse_keylog::Checkpoint) -> serde_json::Value {
+    serde_json::json!({ "height": checkpoint.height, "hash": checkpoint.hash, "state": checkpoint.state })
 }
 
 /// The length of a value's content.

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::Uri};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use difuse_api::{
-    keylog::{Operation, Transaction},
+    keylog::{Checkpoint, Operation, Transaction},
     keys,
 };
 use difuse_types::{Hash, NodeId, OperationId};
@@ -26,9 +26,27 @@ pub(super) struct LogBody {
     /// The encoded key as it is hashed: base64.
     encoded_key: String,
     head_height: u64,
+    /// Where the history begins if what is below was pruned, unless the request said where to begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<CheckpointBody>,
     transactions: Vec<TransactionBody>,
     /// The `from` of the next page.
     next: Option<u64>,
+}
+
+/// A checkpoint: the kept part of a history begins with it.
+#[derive(Debug, Serialize)]
+pub(super) struct CheckpointBody {
+    height: u64,
+    hash: Hash,
+    /// The hash of the state after it.
+    state: Hash,
+}
+
+impl From<Checkpoint> for CheckpointBody {
+    fn from(Checkpoint { height, hash, state }: Checkpoint) -> Self {
+        Self { height, hash, state }
+    }
 }
 
 #[derive(Serialize)]
@@ -45,14 +63,21 @@ struct TransactionBody {
     author: NodeId,
     time_ms: u64,
     operation_id: OperationId,
+    /// The hash of the state, if the transaction is a checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<Hash>,
 }
 
-/// GET of a key's history.
+/// GET of a key's history: from its beginning, or from the checkpoint below which it was pruned; a request that names
+/// a height below that is answered 410.
 pub(super) async fn read(State(gateway): State<Gateway>, uri: Uri) -> Result<Json<LogBody>, Problem> {
     let key = any_key(&uri, ROUTE)?;
     let parameters = Parameters::of(&uri);
-    let from = parameters.number("from", 1)?.max(1);
-    let page = keys::log(gateway.datastore(), key.clone(), from, parameters.limit()?).await?;
+    let (from, limit) = (parameters.number("from", 0)?, parameters.limit()?);
+    let (base, page) = match from {
+        0 => keys::kept_log(gateway.datastore(), key.clone(), limit).await?,
+        from => (None, keys::log(gateway.datastore(), key.clone(), from, limit).await?),
+    };
     if page.head_height == 0 {
         return Err(Problem::not_found("no_such_key", "the key was never written: it has no history"));
     }
@@ -61,6 +86,7 @@ pub(super) async fn read(State(gateway): State<Gateway>, uri: Uri) -> Result<Jso
         key: display(&name_of(&key)),
         encoded_key: STANDARD.encode(key.encoded()),
         head_height: page.head_height,
+        base: base.map(CheckpointBody::from),
         transactions: page.transactions.iter().map(transaction_body).collect(),
         next: last.filter(|last| *last < page.head_height).map(|last| last + 1),
     }))
@@ -80,5 +106,6 @@ fn transaction_body(transaction: &Transaction) -> TransactionBody {
         author: transaction.author,
         time_ms: transaction.time.0,
         operation_id: transaction.operation_id,
+        checkpoint: transaction.checkpoint,
     }
 }

@@ -7,7 +7,7 @@ use difuse_types::{Hash, NodeId};
 use problem_details::ProblemDetails;
 use serde::Serialize;
 
-use super::headers;
+use super::{headers, log::CheckpointBody};
 
 /// Why a request is refused: becomes an `application/problem+json` answer (RFC 9457) with the further member `code`,
 /// a word that programs can compare.
@@ -18,12 +18,16 @@ pub(super) struct Problem {
     detail: String,
     members: Option<Box<Members>>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    base: Option<Box<CheckpointBody>>,
 }
 
 /// What the answer says besides RFC 9457.
 #[derive(Serialize)]
 struct Extensions {
     code: &'static str,
+    /// Where the part of a pruned history begins that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<Box<CheckpointBody>>,
     #[serde(flatten)]
     members: Option<Box<Members>>,
 }
@@ -43,7 +47,7 @@ struct Members {
 impl Problem {
     /// An answer with `status`; `detail` says what is wrong and what to do about it.
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), members: None, headers: Vec::new() }
+        Self { status, code, detail: detail.into(), members: None, headers: Vec::new(), base: None }
     }
 
     /// 400: the request makes no sense.
@@ -72,7 +76,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let details = ProblemDetails::from_status_code(self.status)
             .with_detail(self.detail)
-            .with_extensions(Extensions { code: self.code, members: self.members });
+            .with_extensions(Extensions { code: self.code, base: self.base, members: self.members });
         let mut response = details.into_response();
         response.headers_mut().extend(self.headers);
         response
@@ -91,6 +95,7 @@ impl From<RequestError> for Problem {
             RequestError::WrongHash { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_hash"),
             RequestError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
             RequestError::BlockReferenced { .. } => (StatusCode::CONFLICT, "block_referenced"),
+            RequestError::Pruned(_) => (StatusCode::GONE, "pruned"),
             RequestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             RequestError::Storage(_) => (StatusCode::INSUFFICIENT_STORAGE, "storage"),
             RequestError::NotServing(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_serving"),
@@ -110,6 +115,9 @@ impl From<RequestError> for Problem {
             if *has_value {
                 problem = problem.with_header(header::ETAG, headers::etag(hash));
             }
+        }
+        if let RequestError::Pruned(checkpoint) = error {
+            problem.base = Some(Box::new(checkpoint.into()));
         }
         if let RequestError::Unknown { operation_id } = &error {
             problem = problem.with_header(headers::OPERATION_ID, headers::value(operation_id.to_string()));

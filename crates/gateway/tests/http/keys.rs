@@ -205,6 +205,29 @@ async fn the_log_is_enough_to_recompute_every_hash() {
     assert_eq!(head.json()["hash"], previous);
 }
 
+#[tokio::test]
+async fn a_pruned_history_says_where_it_begins() {
+    let server = Server::start().await;
+    for value in 0..120 {
+        server.put("/v1/keys/k", value.to_string()).await;
+    }
+    let whole = server.call("GET", "/v1/log/k?limit=1000").await.expect(200).json();
+    assert_eq!(whole["base"], Value::Null);
+    let first = &whole["transactions"][99];
+    server.datastore.prune(&Key::new(b"k").unwrap(), 100);
+    for from in [1, 99] {
+        let answer = server.call("GET", &format!("/v1/log/k?from={from}")).await;
+        let problem = answer.expect_problem(410, "pruned", "below height 100").json();
+        assert_eq!(problem["base"]["height"], 100);
+        assert_eq!((&problem["base"]["hash"], &problem["base"]["state"]), (&first["hash"], &first["checkpoint"]));
+    }
+    let kept = server.call("GET", "/v1/log/k").await.expect(200).json();
+    assert_eq!((&kept["base"]["height"], &kept["transactions"][0]), (&100.into(), first));
+    assert_eq!(recompute(&kept, first).to_string(), first["hash"], "the checkpoint is part of the hash");
+    let later = server.call("GET", "/v1/log/k?from=100&limit=1").await.expect(200).json();
+    assert_eq!((&later["transactions"][0], &later["next"]), (first, &101.into()));
+}
+
 /// The hash of a transaction, from nothing but what the log says.
 fn recompute(page: &Value, transaction: &Value) -> Hash {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -226,6 +249,7 @@ fn recompute(page: &Value, transaction: &Value) -> Hash {
         author: text("author").parse::<NodeId>().unwrap(),
         time: WallTime(transaction["time_ms"].as_u64().unwrap()),
         operation_id: OperationId(id.to_be_bytes()),
+        checkpoint: transaction["checkpoint"].as_str().map(|state| state.parse().unwrap()),
     }
     .hash()
 }

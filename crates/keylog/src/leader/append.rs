@@ -9,11 +9,14 @@ use super::{Decided, Proposing, Stage, WaitingRead, Wanted};
 use crate::{
     Answer, Ballot, Condition, Operation, Register, Submission, Ticket, Transaction,
     keylog::Keylog,
-    store::{Store, StoreError},
+    store::{RECENT_OPERATIONS_MAX, Store, StoreError},
 };
 
 /// The most appends to one key that travel in one proposal.
 pub(crate) const BATCH_MAX: usize = 64;
+/// A checkpoint is relied on when something so far above it is committed that no head forgets an operation id by it; two
+/// proposals later at the latest a proposal says so.
+const CHECKPOINTS_APART_MIN: u64 = (RECENT_OPERATIONS_MAX + 2 * BATCH_MAX) as u64;
 
 /// A key's log while a batch of appends is built on it.
 struct Draft {
@@ -22,6 +25,8 @@ struct Draft {
     height: u64,
     hash: Hash,
     has_value: bool,
+    /// Height of the newest checkpoint; 0 if there is none.
+    checkpoint: u64,
     transactions: Vec<Transaction>,
 }
 
@@ -75,7 +80,8 @@ impl<S: Store> Keylog<S> {
         let (height, hash) = base.as_ref().map_or((0, Hash::ZERO), |base| (base.head.height, base.head.hash));
         let head = if height == 0 { None } else { self.store.transaction(slot, key, height)? };
         let has_value = head.is_some_and(|head| head.value().is_some());
-        Ok(Draft { key: key.clone(), base, height, hash, has_value, transactions: Vec::new() })
+        let checkpoint = base.as_ref().map_or(0, |base| base.head.checkpoint);
+        Ok(Draft { key: key.clone(), base, height, hash, has_value, checkpoint, transactions: Vec::new() })
     }
 
     /// Decides one append against the draft and adds its transaction if it may be applied.
@@ -103,20 +109,33 @@ impl<S: Store> Keylog<S> {
             return Ok(answer);
         }
         let created = !draft.has_value && matches!(submission.operation, Operation::Set(_));
+        let height = draft.height + 1;
+        let checkpoint = self.is_checkpoint_due(draft.checkpoint, height).then(|| submission.operation.state_hash());
+        if checkpoint.is_some() {
+            draft.checkpoint = height;
+        }
         let transaction = Transaction {
             key: draft.key.clone(),
-            height: draft.height + 1,
+            height,
             previous: draft.hash,
             operation: submission.operation,
             author: submission.author,
             time: submission.time,
             operation_id: submission.operation_id,
+            checkpoint,
         };
         draft.height = transaction.height;
         draft.hash = transaction.hash();
         draft.has_value = transaction.value().is_some();
         draft.transactions.push(transaction);
         Ok(Answer::Appended { height: draft.height, hash: draft.hash, created, mark: None })
+    }
+
+    /// Whether the transaction at a height becomes a checkpoint. They are so far apart that there is a proposal on top of
+    /// each that is old enough to be relied on, before the next one is made: [`CHECKPOINTS_APART_MIN`].
+    fn is_checkpoint_due(&self, last: u64, height: u64) -> bool {
+        let every = self.options.checkpoint_every;
+        every > 0 && height >= last + every.max(CHECKPOINTS_APART_MIN)
     }
 
     /// The outcome of an append that was applied before: found by its operation id.

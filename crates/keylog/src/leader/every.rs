@@ -130,7 +130,9 @@ impl<S: Store> Keylog<S> {
             for member in missing {
                 // Who lacks the transactions asks for them.
                 let (key, transactions) = (key.clone(), Vec::new());
-                self.send(member, KeylogMessage::Accept { slot, ballot, key, height, hash, transactions });
+                let committed_height = 0;
+                let accept = KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height };
+                self.send(member, accept);
             }
         }
         Ok(())
@@ -236,7 +238,7 @@ impl<S: Store> Keylog<S> {
             let head = self.committed_head(slot, key)?.map(|transaction| (transaction.hash(), transaction));
             let head = CommittedHead { head, is_linearizable: true, mark: self.mark(slot, key)? };
             for ticket in comparing.tickets {
-                self.done(ticket, Ok(Answer::Head(head.clone())));
+                self.done(ticket, Ok(Answer::Head(Box::new(head.clone()))));
             }
         } else {
             self.fail_not_all(comparing.tickets, silent, differing);

@@ -7,7 +7,7 @@ use difuse_types::{Key, NodeId, SlotId};
 
 use super::{KeyRead, Phase, RangeRead, Round, RoundSlot, Stage, WaitingRead, Wanted};
 use crate::{
-    Answer, Ballot, CommittedHead, Failure, KeylogMessage, SCAN_PAGE_MAX, Term, Ticket, Transaction,
+    Answer, Ballot, Checkpoint, CommittedHead, Failure, KeylogMessage, SCAN_PAGE_MAX, Term, Ticket, Transaction,
     keylog::Keylog,
     replica::MESSAGE_BYTES_MAX,
     store::{Store, StoreError},
@@ -148,15 +148,33 @@ impl<S: Store> Keylog<S> {
             KeyRead::Head | KeyRead::OwnHead => {
                 let head = self.committed_head(slot, key)?.map(|transaction| (transaction.hash(), transaction));
                 let is_linearizable = matches!(read, KeyRead::Head);
-                Ok(Answer::Head(CommittedHead { head, is_linearizable, mark: self.mark(slot, key)? }))
+                let read = CommittedHead { head, is_linearizable, mark: self.mark(slot, key)? };
+                Ok(Answer::Head(Box::new(read)))
             }
             KeyRead::Log { from_height, limit } => {
                 let head_height = self.committed_height(slot, key)?;
+                if let Some(checkpoint) = self.base_above(slot, key, *from_height)? {
+                    return Ok(Answer::Pruned(checkpoint));
+                }
                 let last = from_height.saturating_add(u64::from(*limit)).saturating_sub(1).min(head_height);
                 let transactions = self.read_chain(slot, key, *from_height, last)?;
                 Ok(Answer::Log { transactions, head_height })
             }
         }
+    }
+
+    /// The checkpoint with which what is kept of a log begins, if that is above a height.
+    fn base_above(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Checkpoint>, StoreError> {
+        let base = self.store.register(slot, key)?.map_or(1, |register| register.base);
+        if base <= height.max(1) {
+            return Ok(None);
+        }
+        let first = self.store.transaction(slot, key, base)?;
+        let checkpoint = first.as_ref().and_then(|first| first.checkpoint.map(|state| (first.hash(), state)));
+        let Some((hash, state)) = checkpoint else {
+            return Err(StoreError::Corrupt(format!("the log of key {key} begins at {base} without a checkpoint")));
+        };
+        Ok(Some(Checkpoint { height: base, hash, state }))
     }
 
     fn read_range(&mut self, slot: SlotId, range: &RangeRead) -> Result<Answer, StoreError> {

@@ -119,11 +119,14 @@ impl<S: Store> Keylog<S> {
             Stage::Proposing(proposing) => {
                 proposing.sent_at = now;
                 let (ballot, height, hash) = (proposing.ballot, proposing.height, proposing.hash);
+                let committed_height = proposing.told_height;
                 let transactions = proposing.transactions.clone();
                 let missing: Vec<_> = members.into_iter().filter(|node| !proposing.voters.contains(node)).collect();
                 for member in missing {
                     let (key, transactions) = (key.clone(), transactions.clone());
-                    self.send(member, KeylogMessage::Accept { slot, ballot, key, height, hash, transactions });
+                    let accept =
+                        KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height };
+                    self.send(member, accept);
                 }
             }
         }

@@ -6,7 +6,7 @@ use difuse_types::{Key, NodeId, SlotId};
 
 use super::{Fetching, Phase, Proposing, Stage, append::BATCH_MAX, holders_of};
 use crate::{
-    Ballot, KeylogMessage, RegisterSummary, Term, Transaction,
+    Ballot, KeylogMessage, Register, RegisterSummary, Term, Transaction,
     keylog::Keylog,
     replica::summary_of,
     store::{Store, StoreError},
@@ -113,7 +113,8 @@ impl<S: Store> Keylog<S> {
         let holders: Vec<NodeId> = holders_of(reads, &target).into_iter().filter(|holder| *holder != self.me).collect();
         let held = own.map_or(0, |register| register.head.height);
         let from_height = if held < target.height { held + 1 } else { target.height };
-        self.fetch(slot, key, Fetching { target, holders, collected: Vec::new(), from_height, sent_at: self.now });
+        let (collected, begins_at_base, sent_at) = (Vec::new(), false, self.now);
+        self.fetch(slot, key, Fetching { target, holders, collected, begins_at_base, from_height, sent_at });
         Ok(())
     }
 
@@ -167,7 +168,12 @@ impl<S: Store> Keylog<S> {
     ) -> Result<(), StoreError> {
         let expected = fetching.collected.last().map_or(fetching.from_height, |last| last.height + 1);
         let is_wanted = part.first().is_some_and(|first| first.height == expected);
-        if is_wanted {
+        let begins_at_base = fetching.collected.is_empty()
+            && part.first().is_some_and(|first| first.height > expected && first.checkpoint.is_some());
+        if begins_at_base {
+            fetching.begins_at_base = true;
+        }
+        if is_wanted || begins_at_base {
             fetching.collected.extend(part);
         }
         let is_complete = fetching.collected.last().is_some_and(|last| last.height >= fetching.target.height);
@@ -185,14 +191,19 @@ impl<S: Store> Keylog<S> {
         let parent = (first.height - 1, first.previous);
         let is_chain = verify_chain(key, parent, &fetching.collected) == Ok(target.1);
         let own = self.store.register(slot, key)?;
-        let connects = parent.0 == 0 || self.holds(slot, key, own.as_ref(), parent)?;
+        let connects = parent.0 == 0 || fetching.begins_at_base || self.holds(slot, key, own.as_ref(), parent)?;
         if is_chain && connects {
+            let handed_base = if fetching.begins_at_base { first.height } else { 0 };
+            if let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key)) {
+                state.handed_base = handed_base;
+            }
             return self.propose(slot, key, target, fetching.collected, None, Vec::new());
         }
         // Another chain is stored below: fetch from further down, in the end from the start.
         let span = 2 * (target.0 + 1 - fetching.from_height).max(4);
         fetching.from_height = if is_chain { (target.0 + 1).saturating_sub(span).max(1) } else { fetching.from_height };
         fetching.collected.clear();
+        fetching.begins_at_base = false;
         self.fetch(slot, key, fetching);
         Ok(())
     }
@@ -211,18 +222,31 @@ impl<S: Store> Keylog<S> {
         }
         let Some(own) = self.store.register(slot, &key)?.filter(|own| own.ballot == ballot) else { return Ok(()) };
         let target = summary_of(&own);
-        let mut next = from_height.max(1);
+        let committed_height = self.told_height(slot, &key, &own);
+        // What this node has forgotten is committed: the member begins at the base as well.
+        let mut next = from_height.max(own.base);
         // A chain too long for one message goes ahead in parts; the proposal follows with the last one.
         loop {
             let transactions = self.read_chain(slot, &key, next, target.height)?;
             let Some(last) = transactions.last().map(|last| last.height) else { return Ok(()) };
             if last == target.height {
                 let (height, hash) = (target.height, target.hash);
-                self.send(from, KeylogMessage::Accept { slot, ballot, key, height, hash, transactions });
+                let accept = KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height };
+                self.send(from, accept);
                 return Ok(());
             }
             self.send(from, KeylogMessage::Transactions { slot, key: key.clone(), transactions });
             next = last + 1;
+        }
+    }
+
+    /// Up to where a member may rely on the chain of a head that it lacks.
+    fn told_height(&mut self, slot: SlotId, key: &Key, own: &Register) -> u64 {
+        let base = if own.base > 1 { own.base } else { 0 };
+        let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
+        match stage {
+            Some(Stage::Proposing(proposing)) if proposing.ballot == own.ballot => proposing.told_height.max(base),
+            _ => base,
         }
     }
 
@@ -243,6 +267,8 @@ impl<S: Store> Keylog<S> {
         let ballot = leadership.next_ballot();
         leadership.last_append = now;
         let voters = Default::default();
+        let state = leadership.keys.entry(key.clone()).or_default();
+        let told_height = committed_height.unwrap_or(0).max(std::mem::take(&mut state.handed_base));
         let proposing = Proposing {
             ballot,
             height,
@@ -250,15 +276,18 @@ impl<S: Store> Keylog<S> {
             transactions: transactions.clone(),
             voters,
             committed_height,
+            told_height,
             results,
             sent_at: now,
         };
-        leadership.keys.entry(key.clone()).or_default().stage = Stage::Proposing(proposing);
+        state.stage = Stage::Proposing(proposing);
         // A long chain was fetched because this node lacked it; others that lack it will say so.
         let for_others = if transactions.len() > BATCH_MAX { Vec::new() } else { transactions.clone() };
         for member in members {
             let transactions = if member == self.me { transactions.clone() } else { for_others.clone() };
-            self.send(member, KeylogMessage::Accept { slot, ballot, key: key.clone(), height, hash, transactions });
+            let (key, committed_height) = (key.clone(), told_height);
+            let accept = KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height };
+            self.send(member, accept);
         }
         Ok(())
     }

@@ -73,6 +73,7 @@ mod tests {
                 author: NodeId([0; 32]),
                 time: WallTime(0),
                 operation_id: OperationId::default(),
+                checkpoint: None,
             };
             previous = transaction.hash();
             transaction

@@ -2,7 +2,7 @@
 
 use difuse_types::{Hash, Key, NodeId, SlotId};
 
-use super::{MESSAGE_BYTES_MAX, chain_holds};
+use super::{MESSAGE_BYTES_MAX, Proposal, chain_holds};
 use crate::{
     KeylogMessage, Register, TRANSACTIONS_MAX, Transaction,
     keylog::Keylog,
@@ -10,38 +10,53 @@ use crate::{
 };
 
 pub(super) enum Connection {
-    /// The chain up to the head is here or comes with these transactions.
-    Connected { transactions: Vec<Transaction> },
+    /// The chain up to the head is here or comes with the proposal's transactions.
+    Connected { proposal: Proposal, beginning: Beginning },
     /// The chain is wanted from this height on.
     Lacking { from_height: u64 },
     /// The transactions are not a chain that ends at the head.
     Broken,
 }
 
+/// Where the chain of a proposal begins that a replica is about to accept.
+#[derive(Clone, Copy)]
+pub(super) enum Beginning {
+    /// Where what is stored does.
+    Held,
+    /// At this height, with the proposal: nothing that is stored below belongs to it, or is needed.
+    At(u64),
+}
+
 impl<S: Store> Keylog<S> {
     pub(super) fn connect(
         &mut self,
         slot: SlotId,
-        key: &Key,
         existing: Option<&Register>,
-        head: (u64, Hash),
-        transactions: Vec<Transaction>,
+        mut proposal: Proposal,
     ) -> Result<Connection, StoreError> {
-        if transactions.is_empty() {
-            return self.connect_without_transactions(slot, key, existing, head);
+        let head = (proposal.height, proposal.hash);
+        if proposal.transactions.is_empty() {
+            return self.connect_without_transactions(slot, existing, proposal);
         }
-        if !chain_holds(key, &transactions, head) {
+        if !chain_holds(&proposal.key, &proposal.transactions, head) {
             return Ok(Connection::Broken);
         }
-        let transactions = self.assembly.join(slot, key, transactions);
+        proposal.transactions = self.assembly.join(slot, &proposal.key, proposal.transactions);
+        let (key, transactions) = (&proposal.key, &proposal.transactions);
         let first = &transactions[0];
         let parent = (first.height - 1, first.previous);
         if parent.0 == 0 {
             let is_first = parent.1.is_zero();
-            return Ok(if is_first { Connection::Connected { transactions } } else { Connection::Broken });
+            let beginning = Beginning::At(1);
+            return Ok(if is_first { Connection::Connected { proposal, beginning } } else { Connection::Broken });
         }
         if self.holds(slot, key, existing, parent)? {
-            return Ok(Connection::Connected { transactions });
+            return Ok(Connection::Connected { proposal, beginning: Beginning::Held });
+        }
+        // The leader has forgotten what is below, as everybody may of a committed checkpoint.
+        if first.checkpoint.is_some() && first.height <= proposal.committed_height {
+            let beginning = Beginning::At(first.height);
+            return Ok(Connection::Connected { proposal, beginning });
         }
         let held = existing.map_or(0, |register| register.head.height);
         let from_height = if held + 1 < first.height {
@@ -56,12 +71,12 @@ impl<S: Store> Keylog<S> {
     fn connect_without_transactions(
         &self,
         slot: SlotId,
-        key: &Key,
         existing: Option<&Register>,
-        head: (u64, Hash),
+        proposal: Proposal,
     ) -> Result<Connection, StoreError> {
-        if self.holds(slot, key, existing, head)? {
-            return Ok(Connection::Connected { transactions: Vec::new() });
+        let head = (proposal.height, proposal.hash);
+        if self.holds(slot, &proposal.key, existing, head)? {
+            return Ok(Connection::Connected { proposal, beginning: Beginning::Held });
         }
         let held = existing.map_or(0, |register| register.head.height);
         let from_height = if held < head.0 { held + 1 } else { head.0 };
@@ -120,7 +135,9 @@ impl<S: Store> Keylog<S> {
         if !self.slots.contains_key(&slot) {
             return Ok(());
         }
-        let transactions = self.read_chain(slot, &key, from_height, to_height)?;
+        // Whoever asks for what was forgotten gets the chain from the base on.
+        let base = self.store.register(slot, &key)?.map_or(1, |register| register.base);
+        let transactions = self.read_chain(slot, &key, from_height.max(base), to_height)?;
         if !transactions.is_empty() {
             self.send(from, KeylogMessage::Transactions { slot, key, transactions });
         }

@@ -22,6 +22,7 @@ pub fn check_all<S: Store>(mut make: impl FnMut() -> S) {
     check_empty(&make());
     check_accept(make());
     check_diverged_chain(make());
+    check_base(make());
     check_scan(make());
     check_clear_slot(make());
     check_slot_records_and_meta(make());
@@ -72,23 +73,29 @@ pub fn sample_chain(key: &Key, parent: (u64, Hash), length: u64, salt: u8) -> Ve
             author: NodeId([salt; 32]),
             time: WallTime(height * 1000),
             operation_id: OperationId([salt ^ height as u8; 16]),
+            checkpoint: None,
         };
+        let checkpoint = height.is_multiple_of(4).then(|| transaction.operation.state_hash());
+        let transaction = Transaction { checkpoint, ..transaction };
         previous = transaction.hash();
         transaction
     });
     transactions.collect()
 }
 
-/// The register whose head is the last of `transactions`.
+/// The register whose head is the last of `transactions`, with nothing forgotten.
 pub fn sample_register(transactions: &[Transaction], ballot: u64) -> Register {
     let node = NodeId([ballot as u8; 32]);
+    let marked: Vec<_> = transactions.iter().filter(|transaction| transaction.checkpoint.is_some()).collect();
     Register {
         ballot: Ballot { term: Term { epoch: 1 + ballot / 10, number: ballot, node }, sequence: ballot * 3 },
         head: Head {
             height: transactions.last().map_or(0, |last| last.height),
             hash: transactions.last().map_or(Hash::ZERO, Transaction::hash),
+            checkpoint: marked.last().map_or(0, |transaction| transaction.height),
             recent: transactions.iter().rev().map(|transaction| transaction.operation_id).collect(),
         },
+        base: 1,
     }
 }
 
@@ -171,9 +178,35 @@ fn check_diverged_chain<S: Store>(mut store: S) {
     check_size(&store, slot, 1, &[]);
 }
 
+fn check_base<S: Store>(mut store: S) {
+    let (slot, key) = (SLOTS[2], Key::new(b"key").expect("a valid key"));
+    let chain = sample_chain(&key, (0, Hash::ZERO), 9, 1);
+    store.write(vec![accept(slot, &key, &sample_register(&chain[..6], 1), &chain[..6])]).expect("a write");
+
+    let register = Register { base: 4, ..sample_register(&chain[..7], 2) };
+    store.write(vec![accept(slot, &key, &register, &chain[6..7])]).expect("a write");
+    assert_eq!(store.register(slot, &key), Ok(Some(register)));
+    check_chain(&store, slot, &key, &chain[3..7]);
+    check_size(&store, slot, 1, &chain[3..7]);
+
+    let register = Register { base: 6, ..sample_register(&chain[..7], 3) };
+    store.write(vec![accept(slot, &key, &register, &[])]).expect("a write");
+    check_chain(&store, slot, &key, &chain[5..7]);
+
+    let register = Register { base: 8, ..sample_register(&chain, 4) };
+    store.write(vec![accept(slot, &key, &register, &chain[7..])]).expect("a write");
+    check_chain(&store, slot, &key, &chain[7..]);
+    check_size(&store, slot, 1, &chain[7..]);
+
+    let anew = sample_chain(&key, (0, Hash::ZERO), 2, 2);
+    store.write(vec![accept(slot, &key, &sample_register(&anew, 5), &anew)]).expect("a write");
+    check_chain(&store, slot, &key, &anew);
+}
+
+/// Checks that exactly these transactions are stored.
 fn check_chain<S: Store>(store: &S, slot: SlotId, key: &Key, expected: &[Transaction]) {
     for height in 0..=HEIGHT_MAX {
-        let wanted = height.checked_sub(1).and_then(|index| expected.get(index as usize));
+        let wanted = expected.iter().find(|transaction| transaction.height == height);
         assert_eq!(store.transaction(slot, key, height), Ok(wanted.cloned()), "height {height}");
     }
 }
@@ -418,17 +451,26 @@ impl Snapshot {
         }
     }
 
-    /// Extends a chain, cuts it, replaces its end, or accepts the same head at another ballot.
+    /// Extends a chain, cuts it, replaces its end, forgets its beginning, or accepts the same head at another ballot.
     fn random_accept(&self, slot: SlotId, random: &mut fastrand::Rng) -> Write {
         let keys = sample_keys();
         let key = &keys[random.usize(..keys.len())];
         let old = self.entries.get(&(slot, key.clone())).map(|(_, chain)| &chain[..]).unwrap_or_default();
-        let base = if random.bool() { old.len() } else { random.usize(..=old.len()) };
-        let parent = base.checked_sub(1).map_or(Hash::ZERO, |index| old[index].hash());
-        let length = random.u64(..4).min(HEIGHT_MAX - 1 - base as u64);
-        let added = sample_chain(key, (base as u64, parent), length, random.u8(..));
-        let whole = [&old[..base], &added[..]].concat();
-        accept(slot, key, &sample_register(&whole, random.u64(1..250)), &added)
+        let begins_anew = old.is_empty() || random.u8(..8) == 0;
+        let kept = match random.bool() {
+            _ if begins_anew => 0,
+            true => old.len(),
+            false => random.usize(1..=old.len()),
+        };
+        let parent = old[..kept].last().map_or((0, Hash::ZERO), |last| (last.height, last.hash()));
+        let length = random.u64(..4).min(HEIGHT_MAX - 1 - parent.0);
+        let added = sample_chain(key, parent, length, random.u8(..));
+        let whole = [&old[..kept], &added[..]].concat();
+        let lowest = whole.first().map_or(1, |first| first.height);
+        let register = sample_register(&whole, random.u64(1..250));
+        let forgets = random.u8(..4) == 0 && register.head.height > lowest;
+        let base = if forgets { random.u64(lowest..=register.head.height) } else { lowest };
+        accept(slot, key, &Register { base, ..register }, &added)
     }
 
     fn apply(&mut self, write: Write) {
@@ -438,8 +480,10 @@ impl Snapshot {
             }
             Write::Accept { slot, key, register, transactions } => {
                 let entry = self.entries.entry((slot, key)).or_insert_with(|| (register.clone(), Vec::new()));
-                entry.1.truncate(register.head.height as usize - transactions.len());
+                let parent_height = register.head.height - transactions.len() as u64;
+                entry.1.retain(|transaction| transaction.height <= parent_height);
                 entry.1.extend(transactions);
+                entry.1.retain(|transaction| transaction.height >= register.base);
                 entry.0 = register;
             }
             Write::ClearSlot(slot) => self.entries.retain(|(of, _), _| *of != slot),
@@ -455,8 +499,8 @@ impl Snapshot {
 
 fn stored_chain<S: Store>(store: &S, slot: SlotId, key: &Key) -> Vec<Transaction> {
     let at = |height| store.transaction(slot, key, height).expect("a transaction is readable");
-    let chain: Vec<_> = (1..=HEIGHT_MAX).map_while(at).collect();
-    let above = (chain.len() as u64 + 1..=HEIGHT_MAX).find(|height| at(*height).is_some());
-    assert_eq!(above, None, "a transaction of {key:?} above a gap");
+    let chain: Vec<_> = (1..=HEIGHT_MAX).filter_map(at).collect();
+    let is_whole = chain.is_sorted_by(|one, next| one.height + 1 == next.height);
+    assert!(is_whole, "a transaction of {key:?} above a gap");
     chain
 }

@@ -183,8 +183,12 @@ impl Contents {
             register: register.clone(),
             transactions: BTreeMap::new(),
         });
+        let base = register.base;
         entry.register = register;
-        let removed = entry.transactions.split_off(&gone_from);
+        let transactions: Vec<_> = transactions.into_iter().filter(|transaction| transaction.height >= base).collect();
+        let mut removed = entry.transactions.split_off(&gone_from);
+        let kept = entry.transactions.split_off(&base);
+        removed.extend(std::mem::replace(&mut entry.transactions, kept));
         let inserted = transactions.iter().map(|transaction| transaction.height).collect();
         self.bytes -= removed.values().map(stored_bytes).sum::<u64>();
         self.bytes += transactions.iter().map(stored_bytes).sum::<u64>();

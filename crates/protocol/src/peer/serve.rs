@@ -115,7 +115,9 @@ fn outcome_of(slot: SlotId, request: &Request, result: Result<Answer, Failure>) 
     let reply = match result {
         Err(failure) => return outcome_of_failure(slot, request, failure),
         Ok(Answer::Conflict(current)) => return Outcome::Error(RequestError::Conflict { current }),
-        Ok(Answer::Head(CommittedHead { head, is_linearizable, mark })) => {
+        Ok(Answer::Pruned(checkpoint)) => return Outcome::Error(RequestError::Pruned(checkpoint)),
+        Ok(Answer::Head(read)) => {
+            let CommittedHead { head, is_linearizable, mark } = *read;
             let entry = head.map(|(hash, transaction)| entry_of(hash, &transaction));
             Reply::Entry(Reading { entry, is_linearizable, mark })
         }

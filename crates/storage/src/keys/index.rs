@@ -12,7 +12,7 @@
 //! Numbers in keys are big-endian, so that their order is that of the numbers; the registers of a slot are in the
 //! order of their encoded keys.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use bytes::Bytes;
 use difuse_keylog::{Register, SlotDigest, SlotRecord, StoreError, store::SlotSize};
@@ -72,24 +72,34 @@ impl KeyIndex {
     /// Where a transaction's body lies. The head comes first: an update lists a head with the others before it
     /// replaces it.
     pub fn location(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Location>, StoreError> {
-        let head = self.head(slot, key)?.filter(|(register, _)| register.head.height == height);
+        let head = self.head(slot, key)?;
+        if head.as_ref().is_some_and(|(register, _)| height < register.base) {
+            return Ok(None);
+        }
+        let head = head.filter(|(register, _)| register.head.height == height);
         match head.and_then(|(_, location)| location) {
             Some(location) => Ok(Some(location)),
             None => value(&self.tree, &location_key(slot, key, height), take_location),
         }
     }
 
-    /// Where the transactions of a key from a height on lie.
-    pub fn locations_from(&self, slot: SlotId, key: &Key, height: u64) -> Result<BTreeMap<u64, Location>, StoreError> {
-        let mut found = self.listed_from(slot, key, height)?;
-        if let Some((register, Some(location))) = self.head(slot, key)?.filter(|(head, _)| head.head.height >= height) {
+    /// Where the transactions of a key at these heights lie.
+    pub fn locations(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        heights: Range<u64>,
+    ) -> Result<BTreeMap<u64, Location>, StoreError> {
+        let mut found = self.listed(slot, key, heights.clone())?;
+        let head = self.head(slot, key)?.filter(|(register, _)| heights.contains(&register.head.height));
+        if let Some((register, Some(location))) = head {
             found.insert(register.head.height, location);
         }
         Ok(found)
     }
 
-    fn listed_from(&self, slot: SlotId, key: &Key, height: u64) -> Result<BTreeMap<u64, Location>, StoreError> {
-        let range = location_key(slot, key, height)..=location_key(slot, key, u64::MAX);
+    fn listed(&self, slot: SlotId, key: &Key, heights: Range<u64>) -> Result<BTreeMap<u64, Location>, StoreError> {
+        let range = location_key(slot, key, heights.start)..location_key(slot, key, heights.end);
         self.tree.range(range).map(|pair| decode_location(&pair.map_err(failed)?)).collect()
     }
 
@@ -133,15 +143,17 @@ impl KeyIndex {
     fn apply_entry(&self, slot: SlotId, entry: &EntryOverlay, is_cleared: bool) -> Result<(), StoreError> {
         let key = &entry.key;
         let before = if is_cleared { None } else { self.head(slot, key)? };
+        let base = entry.register.base;
         if entry.cuts && !is_cleared {
-            for height in self.listed_from(slot, key, entry.gone_from)?.into_keys() {
-                self.remove(&location_key(slot, key, height))?;
-            }
+            self.remove_listed(slot, key, entry.gone_from..u64::MAX)?;
+        }
+        if entry.forgets && !is_cleared {
+            self.remove_listed(slot, key, 0..base)?;
         }
         let head_height = entry.register.head.height;
         let mut head_location = None;
         let old_head = before.and_then(|(register, location)| Some((register.head.height, location?)));
-        let old_head = old_head.filter(|(height, _)| *height < entry.gone_from);
+        let old_head = old_head.filter(|(height, _)| (base..entry.gone_from).contains(height));
         let new = entry.transactions.iter().map(|(transaction, location)| (transaction.height, *location));
         for (height, location) in old_head.into_iter().chain(new) {
             if height == head_height {
@@ -153,6 +165,13 @@ impl KeyIndex {
             }
         }
         self.put(register_key(slot, key.encoded()), put_head(&entry.register, head_location))
+    }
+
+    fn remove_listed(&self, slot: SlotId, key: &Key, heights: Range<u64>) -> Result<(), StoreError> {
+        for height in self.listed(slot, key, heights)?.into_keys() {
+            self.remove(&location_key(slot, key, height))?;
+        }
+        Ok(())
     }
 
     fn remove_prefix(&self, prefix: &[u8]) -> Result<(), StoreError> {
@@ -201,7 +220,7 @@ impl Index for KeyIndex {
         for (key, register) in self.scan(slot, &KeyPrefix::new(), None, usize::MAX)? {
             totals.digest = totals.digest.replace(&key, None, Some(&register));
             totals.size.keys += 1;
-            let locations = self.locations_from(slot, &key, 0)?.into_values();
+            let locations = self.locations(slot, &key, register.base..u64::MAX)?.into_values();
             totals.size.bytes += locations.map(|location| u64::from(location.length)).sum::<u64>();
         }
         self.put(slot_key(TOTALS, slot), put_totals(&totals))

@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    ops::Range,
+};
 
 use bytes::Bytes;
 use difuse_keylog::{Register, SlotDigest, SlotRecord, StoreError, Transaction, Write, store::SlotSize};
@@ -46,6 +49,8 @@ pub(crate) struct EntryOverlay {
     pub gone_from: u64,
     /// Whether there may be such transactions.
     pub cuts: bool,
+    /// Whether there may be transactions below the register's base.
+    pub forgets: bool,
     /// By height. (A map would take ten times the memory for the usual one.)
     pub transactions: Vec<(Transaction, Location)>,
 }
@@ -100,6 +105,7 @@ impl Overlay {
 
     pub fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Known<Transaction> {
         let found = self.entry(slot, key, |entry| match entry.transaction(height) {
+            _ if height < entry.register.base => Known::Answer(None),
             Some((transaction, _)) => Known::Answer(Some(transaction.clone())),
             None if height >= entry.gone_from => Known::Answer(None),
             None => Known::Unknown,
@@ -182,7 +188,12 @@ impl Overlay {
         let above = register.head.height.saturating_add(1);
         let gone_from = transactions.first().map_or(above, |(first, _)| above.min(first.height));
         let cuts = before.as_ref().is_some_and(|before| gone_from <= before.head.height);
-        let removed_bytes = if cuts { self.bytes_from(slot, &key, gone_from, below)? } else { 0 };
+        let lowest = before.as_ref().map_or(1, |before| before.base);
+        let forgets = before.is_some() && lowest < register.base;
+        let mut removed_bytes = if cuts { self.bytes_in(slot, &key, gone_from..u64::MAX, below)? } else { 0 };
+        if forgets {
+            removed_bytes += self.bytes_in(slot, &key, lowest..register.base.min(gone_from), below)?;
+        }
 
         let overlay = self.slot(slot, below)?;
         let totals = &mut overlay.totals;
@@ -194,26 +205,28 @@ impl Overlay {
         let mut bytes = added_bytes as usize + TRANSACTION_BYTES * transactions.len();
         let entry = overlay.entries.entry(key.encoded().clone()).or_insert_with(|| {
             bytes += ENTRY_BYTES + key.encoded().len() + 16 * register.head.recent.len();
-            let (register, transactions) = (register.clone(), Vec::new());
-            EntryOverlay { key, register, gone_from, cuts: below.index_is_ahead, transactions }
+            let (register, transactions, is_ahead) = (register.clone(), Vec::new(), below.index_is_ahead);
+            EntryOverlay { key, register, gone_from, cuts: is_ahead, forgets: is_ahead, transactions }
         });
         entry.register = register;
         entry.gone_from = entry.gone_from.min(gone_from);
         entry.cuts |= cuts;
+        entry.forgets |= forgets;
         entry.transactions.truncate(entry.count_below(gone_from));
         entry.transactions.extend(transactions);
+        entry.transactions.drain(..entry.count_below(entry.register.base));
         self.bytes += bytes;
         Ok(())
     }
 
-    /// The bytes of a key's transactions from a height on.
-    fn bytes_from(&self, slot: SlotId, key: &Key, height: u64, below: Below<'_>) -> Result<u64, StoreError> {
+    /// The bytes of a key's transactions at these heights.
+    fn bytes_in(&self, slot: SlotId, key: &Key, heights: Range<u64>, below: Below<'_>) -> Result<u64, StoreError> {
         let mut lengths: BTreeMap<u64, u32> = BTreeMap::new();
-        let mut hidden_from = u64::MAX;
+        let mut hidden_from = heights.end;
         for overlay in [Some(self), below.frozen].into_iter().flatten() {
             let slot_overlay = overlay.slots.get(&slot);
             if let Some(entry) = slot_overlay.and_then(|overlay| overlay.entries.get(key.encoded())) {
-                let above = entry.transactions[entry.count_below(height)..].iter();
+                let above = entry.transactions[entry.count_below(heights.start)..].iter();
                 let counted = above.map(|(transaction, location)| (transaction.height, location.length));
                 lengths.extend(counted.filter(|(height, _)| *height < hidden_from));
                 hidden_from = hidden_from.min(entry.gone_from);
@@ -222,8 +235,8 @@ impl Overlay {
                 return Ok(lengths.into_values().map(u64::from).sum());
             }
         }
-        for (height, location) in below.index.locations_from(slot, key, height)? {
-            if height < hidden_from {
+        if heights.start < hidden_from {
+            for (height, location) in below.index.locations(slot, key, heights.start..hidden_from)? {
                 lengths.entry(height).or_insert(location.length);
             }
         }

@@ -5324,6 +5324,7 @@ impl<'a> Transaction<'a> {
   pub const VT_AUTHOR: ::flatbuffers::VOffsetT = 14;
   pub const VT_TIME: ::flatbuffers::VOffsetT = 16;
   pub const VT_OPERATION_ID: ::flatbuffers::VOffsetT = 18;
+  pub const VT_CHECKPOINT: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -5337,6 +5338,7 @@ impl<'a> Transaction<'a> {
     let mut builder = TransactionBuilder::new(_fbb);
     builder.add_time(args.time);
     builder.add_height(args.height);
+    if let Some(x) = args.checkpoint { builder.add_checkpoint(x); }
     if let Some(x) = args.operation_id { builder.add_operation_id(x); }
     if let Some(x) = args.author { builder.add_author(x); }
     if let Some(x) = args.value { builder.add_value(x); }
@@ -5411,6 +5413,14 @@ impl<'a> Transaction<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<super::types::OperationId>(Transaction::VT_OPERATION_ID, None).unwrap()}
   }
+  /// The hash of the state after it, if it is a checkpoint.
+  #[inline]
+  pub fn checkpoint(&self) -> Option<&'a super::types::Hash> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::Hash>(Transaction::VT_CHECKPOINT, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Transaction<'_> {
@@ -5427,6 +5437,7 @@ impl ::flatbuffers::Verifiable for Transaction<'_> {
      .visit_field::<super::types::NodeId>("author", Self::VT_AUTHOR, true)?
      .visit_field::<u64>("time", Self::VT_TIME, false)?
      .visit_field::<super::types::OperationId>("operation_id", Self::VT_OPERATION_ID, true)?
+     .visit_field::<super::types::Hash>("checkpoint", Self::VT_CHECKPOINT, false)?
      .finish();
     Ok(())
   }
@@ -5440,6 +5451,7 @@ pub struct TransactionArgs<'a> {
     pub author: Option<&'a super::types::NodeId>,
     pub time: u64,
     pub operation_id: Option<&'a super::types::OperationId>,
+    pub checkpoint: Option<&'a super::types::Hash>,
 }
 impl<'a> Default for TransactionArgs<'a> {
   #[inline]
@@ -5453,6 +5465,7 @@ impl<'a> Default for TransactionArgs<'a> {
       author: None, // required field
       time: 0,
       operation_id: None, // required field
+      checkpoint: None,
     }
   }
 }
@@ -5495,6 +5508,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TransactionBuilder<'a, 'b, A>
     self.fbb_.push_slot_always::<&super::types::OperationId>(Transaction::VT_OPERATION_ID, operation_id);
   }
   #[inline]
+  pub fn add_checkpoint(&mut self, checkpoint: &super::types::Hash) {
+    self.fbb_.push_slot_always::<&super::types::Hash>(Transaction::VT_CHECKPOINT, checkpoint);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TransactionBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TransactionBuilder {
@@ -5524,6 +5541,7 @@ impl ::core::fmt::Debug for Transaction<'_> {
       ds.field("author", &self.author());
       ds.field("time", &self.time());
       ds.field("operation_id", &self.operation_id());
+      ds.field("checkpoint", &self.checkpoint());
       ds.finish()
   }
 }
@@ -6462,6 +6480,7 @@ impl<'a> Accept<'a> {
   pub const VT_HEIGHT: ::flatbuffers::VOffsetT = 10;
   pub const VT_HASH: ::flatbuffers::VOffsetT = 12;
   pub const VT_TRANSACTIONS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_COMMITTED_HEIGHT: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6473,6 +6492,7 @@ impl<'a> Accept<'a> {
     args: &'args AcceptArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Accept<'bldr>> {
     let mut builder = AcceptBuilder::new(_fbb);
+    builder.add_committed_height(args.committed_height);
     builder.add_height(args.height);
     if let Some(x) = args.transactions { builder.add_transactions(x); }
     if let Some(x) = args.hash { builder.add_hash(x); }
@@ -6529,6 +6549,14 @@ impl<'a> Accept<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Transaction>>>>(Accept::VT_TRANSACTIONS, None)}
   }
+  /// The chain up to this height is committed as far as the leader knows; 0: nothing is known to be.
+  #[inline]
+  pub fn committed_height(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Accept::VT_COMMITTED_HEIGHT, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Accept<'_> {
@@ -6543,6 +6571,7 @@ impl ::flatbuffers::Verifiable for Accept<'_> {
      .visit_field::<u64>("height", Self::VT_HEIGHT, false)?
      .visit_field::<super::types::Hash>("hash", Self::VT_HASH, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Transaction>>>>("transactions", Self::VT_TRANSACTIONS, false)?
+     .visit_field::<u64>("committed_height", Self::VT_COMMITTED_HEIGHT, false)?
      .finish();
     Ok(())
   }
@@ -6554,6 +6583,7 @@ pub struct AcceptArgs<'a> {
     pub height: u64,
     pub hash: Option<&'a super::types::Hash>,
     pub transactions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Transaction<'a>>>>>,
+    pub committed_height: u64,
 }
 impl<'a> Default for AcceptArgs<'a> {
   #[inline]
@@ -6565,6 +6595,7 @@ impl<'a> Default for AcceptArgs<'a> {
       height: 0,
       hash: None, // required field
       transactions: None,
+      committed_height: 0,
     }
   }
 }
@@ -6599,6 +6630,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AcceptBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Accept::VT_TRANSACTIONS, transactions);
   }
   #[inline]
+  pub fn add_committed_height(&mut self, committed_height: u64) {
+    self.fbb_.push_slot::<u64>(Accept::VT_COMMITTED_HEIGHT, committed_height, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AcceptBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     AcceptBuilder {
@@ -6625,6 +6660,7 @@ impl ::core::fmt::Debug for Accept<'_> {
       ds.field("height", &self.height());
       ds.field("hash", &self.hash());
       ds.field("transactions", &self.transactions());
+      ds.field("committed_height", &self.committed_height());
       ds.finish()
   }
 }
@@ -12700,10 +12736,10 @@ pub struct ReplyBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ERROR_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ERROR_BODY: u8 = 11;
+pub const ENUM_MAX_ERROR_BODY: u8 = 12;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 12] = [
+pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 13] = [
   ErrorBody::NONE,
   ErrorBody::ConflictError,
   ErrorBody::UnavailableError,
@@ -12716,6 +12752,7 @@ pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 12] = [
   ErrorBody::StorageError,
   ErrorBody::NotServingError,
   ErrorBody::NotAllError,
+  ErrorBody::PrunedError,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -12735,9 +12772,10 @@ impl ErrorBody {
   pub const StorageError: Self = Self(9);
   pub const NotServingError: Self = Self(10);
   pub const NotAllError: Self = Self(11);
+  pub const PrunedError: Self = Self(12);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 11;
+  pub const ENUM_MAX: u8 = 12;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::ConflictError,
@@ -12751,6 +12789,7 @@ impl ErrorBody {
     Self::StorageError,
     Self::NotServingError,
     Self::NotAllError,
+    Self::PrunedError,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -12767,6 +12806,7 @@ impl ErrorBody {
       Self::StorageError => Some("StorageError"),
       Self::NotServingError => Some("NotServingError"),
       Self::NotAllError => Some("NotAllError"),
+      Self::PrunedError => Some("PrunedError"),
       _ => None,
     }
   }
@@ -20365,6 +20405,142 @@ impl ::core::fmt::Debug for NotAllError<'_> {
       ds.finish()
   }
 }
+pub enum PrunedErrorOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The part of a log asked for begins below what is kept: below a checkpoint.
+pub struct PrunedError<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for PrunedError<'a> {
+  type Inner = PrunedError<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> PrunedError<'a> {
+  pub const VT_HEIGHT: ::flatbuffers::VOffsetT = 4;
+  pub const VT_HASH: ::flatbuffers::VOffsetT = 6;
+  pub const VT_STATE: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    PrunedError { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args PrunedErrorArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<PrunedError<'bldr>> {
+    let mut builder = PrunedErrorBuilder::new(_fbb);
+    builder.add_height(args.height);
+    if let Some(x) = args.state { builder.add_state(x); }
+    if let Some(x) = args.hash { builder.add_hash(x); }
+    builder.finish()
+  }
+
+
+  /// The checkpoint's height, from 1.
+  #[inline]
+  pub fn height(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PrunedError::VT_HEIGHT, Some(0)).unwrap()}
+  }
+  /// Its hash.
+  #[inline]
+  pub fn hash(&self) -> &'a super::types::Hash {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::Hash>(PrunedError::VT_HASH, None).unwrap()}
+  }
+  /// The hash of the state after it.
+  #[inline]
+  pub fn state(&self) -> &'a super::types::Hash {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::Hash>(PrunedError::VT_STATE, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for PrunedError<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("height", Self::VT_HEIGHT, false)?
+     .visit_field::<super::types::Hash>("hash", Self::VT_HASH, true)?
+     .visit_field::<super::types::Hash>("state", Self::VT_STATE, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PrunedErrorArgs<'a> {
+    pub height: u64,
+    pub hash: Option<&'a super::types::Hash>,
+    pub state: Option<&'a super::types::Hash>,
+}
+impl<'a> Default for PrunedErrorArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PrunedErrorArgs {
+      height: 0,
+      hash: None, // required field
+      state: None, // required field
+    }
+  }
+}
+
+pub struct PrunedErrorBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PrunedErrorBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_height(&mut self, height: u64) {
+    self.fbb_.push_slot::<u64>(PrunedError::VT_HEIGHT, height, 0);
+  }
+  #[inline]
+  pub fn add_hash(&mut self, hash: &super::types::Hash) {
+    self.fbb_.push_slot_always::<&super::types::Hash>(PrunedError::VT_HASH, hash);
+  }
+  #[inline]
+  pub fn add_state(&mut self, state: &super::types::Hash) {
+    self.fbb_.push_slot_always::<&super::types::Hash>(PrunedError::VT_STATE, state);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PrunedErrorBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    PrunedErrorBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<PrunedError<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, PrunedError::VT_HASH,"hash");
+    self.fbb_.required(o, PrunedError::VT_STATE,"state");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for PrunedError<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("PrunedError");
+      ds.field("height", &self.height());
+      ds.field("hash", &self.hash());
+      ds.field("state", &self.state());
+      ds.finish()
+  }
+}
 pub enum RequestErrorOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -20569,6 +20745,20 @@ impl<'a> RequestError<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_pruned_error(&self) -> Option<PrunedError<'a>> {
+    if self.body_type() == ErrorBody::PrunedError {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { PrunedError::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for RequestError<'_> {
@@ -20590,6 +20780,7 @@ impl ::flatbuffers::Verifiable for RequestError<'_> {
           ErrorBody::StorageError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<StorageError>>("ErrorBody::StorageError", pos),
           ErrorBody::NotServingError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<NotServingError>>("ErrorBody::NotServingError", pos),
           ErrorBody::NotAllError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<NotAllError>>("ErrorBody::NotAllError", pos),
+          ErrorBody::PrunedError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<PrunedError>>("ErrorBody::PrunedError", pos),
           _ => Ok(()),
         }
      })?
@@ -20717,6 +20908,13 @@ impl ::core::fmt::Debug for RequestError<'_> {
         },
         ErrorBody::NotAllError => {
           if let Some(x) = self.body_as_not_all_error() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ErrorBody::PrunedError => {
+          if let Some(x) = self.body_as_pruned_error() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -136,6 +136,7 @@ fn write_transaction(
 ) -> Offset<fb::Transaction<'static>> {
     let value = transaction.value();
     let bytes = value.map(|value| write_bytes(builder, &value.bytes));
+    let checkpoint = transaction.checkpoint.as_ref().map(hash_out);
     fb::Transaction::create(
         builder,
         &fb::TransactionArgs {
@@ -147,6 +148,7 @@ fn write_transaction(
             author: Some(&node_out(&transaction.author)),
             time: transaction.time.0,
             operation_id: Some(&operation_id_out(&transaction.operation_id)),
+            checkpoint: checkpoint.as_ref(),
         },
     )
 }
@@ -181,6 +183,7 @@ fn read_transaction(frame: &Frame<'_>, key: Key, transaction: fb::Transaction<'_
         author: node_in(transaction.author()),
         time: time_in(transaction.time()),
         operation_id: operation_id_in(transaction.operation_id()),
+        checkpoint: transaction.checkpoint().map(hash_in),
     };
     check(transaction.is_well_formed(), "transaction")?;
     Ok(transaction)

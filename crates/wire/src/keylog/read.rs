@@ -98,6 +98,7 @@ fn accept(frame: &Frame<'_>, table: fb::Accept<'_>) -> Result<KeylogMessage, Wir
         height: table.height(),
         hash: hash_in(table.hash()),
         transactions,
+        committed_height: table.committed_height(),
     })
 }
 

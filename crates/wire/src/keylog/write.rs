@@ -29,8 +29,8 @@ fn write_body(builder: &mut Builder, message: &KeylogMessage) -> (fb::KeylogBody
         KeylogMessage::RegisterRead { slot, term, key, register } => {
             (Body::RegisterRead, register_read(builder, *slot, term, key, register.as_ref()))
         }
-        KeylogMessage::Accept { slot, ballot, key, height, hash, transactions } => {
-            (Body::Accept, accept(builder, *slot, ballot, key, (*height, hash), transactions))
+        KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height } => {
+            (Body::Accept, accept(builder, *slot, ballot, key, (*height, hash), (transactions, *committed_height)))
         }
         KeylogMessage::Accepted { slot, ballot, key } => (Body::Accepted, accepted(builder, *slot, ballot, key)),
         KeylogMessage::Lacking { slot, ballot, key, from_height } => {
@@ -120,7 +120,7 @@ fn accept(
     ballot: &Ballot,
     key: &Key,
     (height, hash): (u64, &Hash),
-    transactions: &[Transaction],
+    (transactions, committed_height): (&[Transaction], u64),
 ) -> UnionOffset {
     let key_offset = write_key(builder, key);
     let transactions =
@@ -134,6 +134,7 @@ fn accept(
             height,
             hash: Some(&hash_out(hash)),
             transactions,
+            committed_height,
         },
     )
     .as_union_value()

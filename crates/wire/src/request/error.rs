@@ -1,3 +1,4 @@
+use difuse_keylog::Checkpoint;
 use difuse_protocol::request::RequestError;
 
 use crate::{
@@ -58,6 +59,11 @@ fn write_body(builder: &mut Builder, error: &RequestError) -> (fb::ErrorBody, Un
             let reason = Some(write_reason(builder, reason));
             let table = fb::StorageError::create(builder, &fb::StorageErrorArgs { reason });
             (Body::StorageError, table.as_union_value())
+        }
+        RequestError::Pruned(Checkpoint { height, hash, state }) => {
+            let (hash, state) = (hash_out(hash), hash_out(state));
+            let args = fb::PrunedErrorArgs { height: *height, hash: Some(&hash), state: Some(&state) };
+            (Body::PrunedError, fb::PrunedError::create(builder, &args).as_union_value())
         }
         RequestError::NotServing(reason) => {
             let reason = Some(write_reason(builder, reason));
@@ -126,6 +132,11 @@ pub(super) fn read_error(error: fb::RequestError<'_>) -> Result<RequestError, Wi
                 is_applied: table.applied(),
                 written,
             }
+        }
+        Body::PrunedError => {
+            let table = present(error.body_as_pruned_error(), WHAT)?;
+            let (hash, state) = (hash_in(table.hash()), hash_in(table.state()));
+            RequestError::Pruned(Checkpoint { height: table.height(), hash, state })
         }
         _ => return Err(WireError::malformed("an unknown error")),
     })

@@ -32,6 +32,7 @@ fn agreement() -> Vec<KeylogMessage> {
         height: 5,
         hash: hash(6),
         transactions,
+        committed_height: 4,
     };
     let register_read = |register| KeylogMessage::RegisterRead { slot: SLOT, term: term(), key: file(), register };
     vec![

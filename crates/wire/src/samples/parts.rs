@@ -81,7 +81,14 @@ pub(crate) fn transaction(key: Key, height: u64, operation: Operation) -> Transa
         author: node(5),
         time: WallTime(1_700_000_000_000),
         operation_id: OPERATION_ID,
+        checkpoint: None,
     }
+}
+
+/// The same as a checkpoint.
+pub(crate) fn checkpoint(key: Key, height: u64, operation: Operation) -> Transaction {
+    let state = operation.state_hash();
+    Transaction { checkpoint: Some(state), ..transaction(key, height, operation) }
 }
 
 /// Transactions of every kind, of one key and of another.
@@ -93,6 +100,7 @@ pub(crate) fn transactions() -> Vec<Transaction> {
         transaction(key("k"), 3, Operation::Delete),
         transaction(file(), 4, Operation::Set(empty)),
         transaction(key("k"), 5, Operation::Delete),
+        checkpoint(key("k"), 6, Operation::Set(value(ValueKind::Inline))),
     ]
 }
 

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use difuse_keylog::{Operation, ValueKind};
+use difuse_keylog::{Checkpoint, Operation, ValueKind};
 use difuse_protocol::{
     message::{Message, Outcome},
     request::{
@@ -182,5 +182,6 @@ fn errors() -> Vec<RequestError> {
             written: Some((7, hash(1))),
         },
         RequestError::NotAll { slot: SLOT, silent: vec![], differing: vec![node(1)], is_applied: false, written: None },
+        RequestError::Pruned(Checkpoint { height: 1024, hash: hash(1), state: hash(2) }),
     ]
 }

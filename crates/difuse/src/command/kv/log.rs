@@ -18,9 +18,10 @@ pub struct LogArguments {
     /// The key.
     #[arg(value_parser = super::parse_key)]
     key: Key,
-    /// The first height shown.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    from: u64,
+    /// The first height shown; without it, the first one that is kept. A long history is kept from a checkpoint on,
+    /// which holds the hash of the value; what is below is pruned.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    from: Option<u64>,
     /// At most so many transactions.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -29,13 +30,22 @@ pub struct LogArguments {
 /// Shows a part of a key's history, oldest first.
 pub async fn run(session: &Session, arguments: LogArguments) -> Result<(), Failure> {
     let client = session.connect().await?;
-    let page = keys::log(&client, arguments.key.clone(), arguments.from, arguments.limit).await?;
+    let (base, page) = match arguments.from {
+        None => keys::kept_log(&client, arguments.key.clone(), arguments.limit).await?,
+        Some(from) => (None, keys::log(&client, arguments.key.clone(), from, arguments.limit).await?),
+    };
     if page.head_height == 0 {
         return Err(Failure::NotFound(format!("key {} was never written", arguments.key)));
     }
     if session.json {
         let transactions: Vec<_> = page.transactions.iter().map(transaction_json).collect();
-        return output::print_json(&json!({ "head_height": page.head_height, "transactions": transactions }));
+        let base = base.map(|base| super::checkpoint_json(&base));
+        return output::print_json(
+            &json!({ "head_height": page.head_height, "base": base, "transactions": transactions }),
+        );
+    }
+    if let Some(base) = base {
+        output::print(&format!("pruned below checkpoint {}", base.height))?;
     }
     let header = ["height", "hash", "previous", "operation", "time", "author"];
     output::print(&terminal::table(&header, page.transactions.iter().map(row)))?;
@@ -85,6 +95,7 @@ fn transaction_json(transaction: &Transaction) -> serde_json::Value {
         "time_ms": transaction.time.0,
         "author": transaction.author,
         "operation_id": transaction.operation_id,
+        "checkpoint": transaction.checkpoint,
         "key_hex": hex::encode(transaction.key.encoded()),
     })
 }
@@ -106,6 +117,7 @@ mod tests {
             author: NodeId([1; 32]),
             time: WallTime(1_000),
             operation_id: OperationId([2; 16]),
+            checkpoint: None,
         };
         let shown = row(&transaction);
         assert_eq!(

@@ -1,5 +1,5 @@
 use clap::Args;
-use difuse_api::keys;
+use difuse_api::keys::{self, Verified};
 use difuse_types::Key;
 use serde_json::json;
 
@@ -13,15 +13,24 @@ pub struct VerifyArguments {
     key: Key,
 }
 
-/// Checks a key's whole history: every transaction's hash is recomputed here, not believed.
+/// Checks a key's history as far as it is kept: every transaction's hash is recomputed here, not believed.
 pub async fn run(session: &Session, arguments: VerifyArguments) -> Result<(), Failure> {
     let client = session.connect().await?;
-    let (height, hash) = keys::verify(&client, arguments.key.clone()).await?;
+    let Verified { height, hash, checkpoint } = keys::verify(&client, arguments.key.clone()).await?;
     if height == 0 {
         return Err(Failure::NotFound(format!("key {} was never written", arguments.key)));
     }
     if session.json {
-        return output::print_json(&json!({ "verified": true, "height": height, "hash": hash }));
+        let base = checkpoint.map(|checkpoint| super::checkpoint_json(&checkpoint));
+        return output::print_json(&json!({ "verified": true, "height": height, "hash": hash, "base": base }));
     }
-    output::print(&format!("{height} transactions verified; the last one is {hash}"))
+    let Some(checkpoint) = checkpoint else {
+        return output::print(&format!("{height} transactions verified; the last one is {hash}"));
+    };
+    output::print(&format!(
+        "{} transactions verified from checkpoint {}, whose state is {} (what is below is pruned); the last one is {hash}",
+        height + 1 - checkpoint.height,
+        checkpoint.height,
+        checkpoint.state,
+    ))
 }

@@ -1,0 +1,115 @@
+//! What a replica's register becomes when it accepts a proposal: the head follows from the chain alone, the base from
+//! what is known to be committed.
+
+use difuse_types::{Key, OperationId, SlotId};
+
+use super::{Proposal, chain::Beginning};
+use crate::{
+    Register, Transaction,
+    keylog::Keylog,
+    store::{Head, RECENT_OPERATIONS_MAX, Store, StoreError},
+};
+
+impl<S: Store> Keylog<S> {
+    /// The register after `proposal`, whose chain is stored or in its transactions and begins at `beginning`.
+    pub(super) fn register_after(
+        &self,
+        slot: SlotId,
+        existing: Option<&Register>,
+        proposal: &Proposal,
+        beginning: Beginning,
+    ) -> Result<Register, StoreError> {
+        let Proposal { ballot, key, height, hash, transactions, committed_height } = proposal;
+        let head = Head {
+            height: *height,
+            hash: *hash,
+            checkpoint: self.newest_checkpoint(slot, key, existing, *height, transactions)?,
+            recent: self.recent_operations(slot, key, existing, *height, transactions)?,
+        };
+        let lowest = match (beginning, existing) {
+            (Beginning::At(height), _) => height,
+            (Beginning::Held, Some(existing)) => existing.base,
+            (Beginning::Held, None) => 1,
+        };
+        let base = if may_forget_below(head.checkpoint, (*committed_height).min(*height)) {
+            lowest.max(head.checkpoint)
+        } else {
+            lowest
+        };
+        Ok(Register { ballot: *ballot, head, base })
+    }
+
+    /// The operation ids of a new head, newest first: those of the new transactions, then those below them.
+    fn recent_operations(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        existing: Option<&Register>,
+        height: u64,
+        transactions: &[Transaction],
+    ) -> Result<Vec<OperationId>, StoreError> {
+        let mut recent: Vec<_> =
+            transactions.iter().rev().take(RECENT_OPERATIONS_MAX).map(|transaction| transaction.operation_id).collect();
+        let mut below = transactions.first().map_or(height, |first| first.height - 1);
+        match existing {
+            Some(register) if register.head.height == below => recent.extend(&register.head.recent),
+            _ => {
+                while below > 0 && recent.len() < RECENT_OPERATIONS_MAX {
+                    let Some(transaction) = self.store.transaction(slot, key, below)? else { break };
+                    recent.push(transaction.operation_id);
+                    below -= 1;
+                }
+            }
+        }
+        recent.truncate(RECENT_OPERATIONS_MAX);
+        Ok(recent)
+    }
+
+    /// Height of the newest checkpoint of a new head's chain: among the new transactions, else below them.
+    fn newest_checkpoint(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        existing: Option<&Register>,
+        height: u64,
+        transactions: &[Transaction],
+    ) -> Result<u64, StoreError> {
+        if let Some(newest) = transactions.iter().rev().find(|transaction| transaction.checkpoint.is_some()) {
+            return Ok(newest.height);
+        }
+        let parent = transactions.first().map_or(height, |first| first.height - 1);
+        let Some(existing) = existing else { return Ok(0) };
+        if existing.head.checkpoint <= parent {
+            return Ok(existing.head.checkpoint);
+        }
+        // The newest one is cut off: look for the one before. What is stored begins with one, or at the first.
+        for height in (existing.base..=parent).rev() {
+            let stored = self.store.transaction(slot, key, height)?;
+            if stored.is_some_and(|transaction| transaction.checkpoint.is_some()) {
+                return Ok(height);
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Whether what lies below a checkpoint may be forgotten: the checkpoint must be committed, and so far below what is that
+/// every head to come still finds the transactions of the operation ids that it remembers.
+fn may_forget_below(checkpoint: u64, committed_height: u64) -> bool {
+    checkpoint > 0 && checkpoint + RECENT_OPERATIONS_MAX as u64 <= committed_height
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_forget_below;
+    use crate::store::RECENT_OPERATIONS_MAX;
+
+    #[test]
+    fn only_what_every_later_head_does_without_is_forgotten() {
+        let recent = RECENT_OPERATIONS_MAX as u64;
+        assert!(may_forget_below(10, 10 + recent));
+        assert!(!may_forget_below(10, 9 + recent));
+        assert!(!may_forget_below(10, 0), "nothing is known to be committed");
+        assert!(!may_forget_below(0, 1000), "there is no checkpoint");
+    }
+}
