@@ -31,8 +31,9 @@ const FAULTS: std::ops::RangeInclusive<usize> = 3..=5;
 /// How many processes are stopped at a time at most, and how many nodes stay at least.
 const STOPPED_MAX: usize = 2;
 const NODES_MIN: usize = 4;
-/// Within how long after a round the ring must be settled.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
+/// Within how long after a round the ring must be settled: far more than it takes, for machines that have much else to
+/// do. How long it took is in the report.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(180);
 /// How many times a flapping node goes down.
 const FLAPS: u32 = 3;
 /// How far clocks jump, in seconds.

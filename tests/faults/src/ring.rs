@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use difuse_tests::{Dump, Http, NodeProcess, NodeSettings, POLL};
+use difuse_tests::{Dump, Http, NodeProcess, NodeSettings};
 use reqwest::Method;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -21,7 +21,9 @@ use crate::{
 };
 
 /// How long a node may take to stop when asked to, or to serve when started.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often it is looked whether something has come about. Each look at the ring asks every node about all others.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How nodes are run.
 #[derive(Debug, Clone)]
@@ -332,18 +334,28 @@ impl Ring {
     /// not be.
     pub async fn unsettled(&self) -> String {
         let mut told = Vec::new();
-        let mut dumps = Vec::new();
         for place in self.places() {
-            match view(&self.http(place)).await {
-                Ok(ring) => told.push(format!(
+            told.push(match view(&self.http(place)).await {
+                Ok(ring) => format!(
                     "node {place} ({}): settled {}, short {}, moving {}",
                     ring["node"], ring["settled"], ring["slots_short"], ring["moving"]
-                )),
-                Err(reason) => told.push(format!("node {place}: {reason}")),
-            }
-            dumps.push(Dump::of(&self.http(place)).await);
+                ),
+                Err(reason) => format!("node {place}: {reason}"),
+            });
         }
-        let held = Dump::on_exactly(3, &dumps).err().unwrap_or_else(|| "everything is where it should be".into());
+        let nodes: Vec<_> = self.places().into_iter().map(|place| self.http(place)).collect();
+        let held = tokio::spawn(async move {
+            let mut dumps = Vec::new();
+            for node in &nodes {
+                dumps.push(Dump::of(node).await);
+            }
+            Dump::on_exactly(3, &dumps)
+        });
+        let held = match held.await {
+            Ok(Ok(())) => "everything is where it should be".into(),
+            Ok(Err(reason)) => reason,
+            Err(error) => format!("a node does not say what it holds: {error}"),
+        };
         format!("{}; {held}", told.join("; "))
     }
 
@@ -364,7 +376,7 @@ impl Ring {
             if start.elapsed() > patience {
                 return Err(format!("not within {patience:?}: {reason}"));
             }
-            sleep(POLL).await;
+            sleep(LOOK_EVERY).await;
         }
     }
 

@@ -27,6 +27,9 @@ const RING: RingOptions = RingOptions {
     log: String::new(),
 };
 
+/// How long a ring may take to be settled when it has just begun.
+const START_PATIENCE: Duration = Duration::from_secs(180);
+
 /// Everything that a report tells of.
 pub struct Finished {
     /// What decided it.
@@ -146,5 +149,5 @@ async fn start(ring: &mut Ring, nodes: Place) -> Result<(), String> {
         ring.start(place);
         ring.ready(place).await?;
     }
-    ring.settled(Duration::from_secs(60)).await
+    ring.settled(START_PATIENCE).await
 }

@@ -90,9 +90,12 @@ pub async fn all(shared: &Arc<Shared>, nodes: Vec<Http>, began: SystemTime) -> C
         Err(error) => journal.anomaly(format!("the checker broke: {error}")),
     }
     journal.say("counting keys and blocks");
-    match blocks::count(&ring.nodes, REPLICAS).await {
-        Ok(counted) => checked.counted = counted,
-        Err(reason) => journal.anomaly(reason),
+    // A task of its own: whatever is wrong with an answer, the report is written.
+    let nodes = ring.nodes.clone();
+    match tokio::spawn(async move { blocks::count(&nodes, REPLICAS).await }).await {
+        Ok(Ok(counted)) => checked.counted = counted,
+        Ok(Err(reason)) => journal.anomaly(reason),
+        Err(error) => journal.anomaly(format!("the nodes cannot be asked what they hold: {error}")),
     }
     checked
 }
