@@ -30,6 +30,9 @@ const RING: RingOptions = RingOptions {
 /// How long a ring may take to be settled when it has just begun.
 const START_PATIENCE: Duration = Duration::from_secs(180);
 
+/// How long one answer to a check may take.
+const READ_PATIENCE: Duration = Duration::from_secs(120);
+
 /// Everything that a report tells of.
 pub struct Finished {
     /// What decided it.
@@ -133,7 +136,12 @@ async fn work(
         is_well = false;
     }
     if is_well {
-        let nodes = nemesis.ring.places().into_iter().map(|place| nemesis.ring.http(place)).collect();
+        let nodes = nemesis
+            .ring
+            .places()
+            .into_iter()
+            .map(|place| nemesis.ring.http(place).with_timeout(READ_PATIENCE))
+            .collect();
         finished.checked = checks::all(&shared, nodes, began).await;
         nemesis.ring.fallen().into_iter().for_each(|fallen| journal.anomaly(fallen));
     }

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use difuse_tests::{Dump, POLL};
+use bytes::Bytes;
+use difuse_tests::{Dump, Http, POLL};
 use futures::{StreamExt, stream};
 use reqwest::Method;
 use tokio::time::{Instant, sleep};
@@ -43,9 +44,7 @@ async fn fill(ring: &Ring, mib: u64) -> Result<(), String> {
         async move {
             let mut content = vec![0; (FILE_MIB * MIB) as usize];
             fastrand::Rng::with_seed(number).fill(&mut content);
-            let path = format!("/v1/files/moving/{number}");
-            let answer = http.send(Method::PUT, &path, &[], content).await.map_err(|error| format!("{error:?}"))?;
-            if answer.status < 300 { Ok(()) } else { Err(answer.text()) }
+            put(&http, &format!("/v1/files/moving/{number}"), content.into()).await
         }
     });
     let mut puts = stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(PUTS_AT_ONCE);
@@ -53,6 +52,21 @@ async fn fill(ring: &Ring, mib: u64) -> Result<(), String> {
         put?;
     }
     Ok(())
+}
+
+/// Puts a file. A connection that was idle for too long may be closed just when it is used again.
+async fn put(http: &Http, path: &str, content: Bytes) -> Result<(), String> {
+    const ATTEMPTS: usize = 5;
+    let mut reason = String::new();
+    for _ in 0..ATTEMPTS {
+        match http.send(Method::PUT, path, &[], content.clone()).await {
+            Ok(answer) if answer.status < 300 => return Ok(()),
+            Ok(answer) => reason = answer.text(),
+            Err(error) => reason = format!("{error:?}"),
+        }
+        sleep(POLL * 10).await;
+    }
+    Err(format!("PUT {path}: {reason}"))
 }
 
 async fn join(ring: &mut Ring, report: &mut Report) -> Result<(), String> {
