@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
-use difuse_types::{Hash, NodeId, SlotId};
+use difuse_types::{Hash, HashContext, NodeId, SlotId};
+
+static CONTEXT: HashContext = HashContext::new("difuse 2026 configuration v1");
 
 /// The agreed replica group of a slot. **The ring proposes who should hold a thing; this decides who does.**
 ///
@@ -84,7 +86,7 @@ impl Configuration {
 
     /// The hash that the next configuration names as its previous: blake3 over every field, lists framed.
     pub fn hash(&self) -> Hash {
-        let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 configuration v1");
+        let mut hasher = CONTEXT.hasher();
         hasher.update(&self.slot.0.to_le_bytes());
         hasher.update(&self.epoch.to_le_bytes());
         for group in [&self.members, &self.joint] {

@@ -1,6 +1,6 @@
 //! What a replica keeps, and the trait of the stores that keep it.
 
-use difuse_types::{Hash, Key, KeyPrefix, OperationId, SlotId};
+use difuse_types::{Hash, HashContext, Key, KeyPrefix, OperationId, SlotId};
 
 use crate::{Ballot, Configuration, Term, Transaction};
 
@@ -8,6 +8,8 @@ pub mod conformance;
 mod memory;
 
 pub use memory::MemoryStore;
+
+static DIGEST: HashContext = HashContext::new("difuse 2026 slot digest v1");
 
 /// How many operation ids a head remembers: a retry finds its own write among the last this many of its key.
 pub const RECENT_OPERATIONS_MAX: usize = 128;
@@ -65,7 +67,7 @@ pub struct SlotDigest(pub u128);
 
 /// The part that a key's register adds to the digest of its slot.
 pub fn register_digest(key: &Key, register: &Register) -> u128 {
-    let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 slot digest v1");
+    let mut hasher = DIGEST.hasher();
     hasher.update(&register.ballot.term.epoch.to_le_bytes());
     hasher.update(&register.ballot.term.number.to_le_bytes());
     hasher.update(register.ballot.term.node.as_bytes());

@@ -1,5 +1,7 @@
 use bytes::Bytes;
-use difuse_types::{Hash, Key, NodeId, OperationId, WallTime};
+use difuse_types::{Hash, HashContext, Key, NodeId, OperationId, WallTime};
+
+static CONTEXT: HashContext = HashContext::new("difuse 2026 transaction v1");
 
 /// The longest value that lives in a transaction, in bytes. Larger values become blocks, and the transaction holds
 /// their inode.
@@ -62,7 +64,7 @@ impl Transaction {
     /// by their length (4 bytes), the operation as a tag (0 delete, 1 set inline, 2 set inode) and its bytes; of a
     /// checkpoint, last, the hash of the state.
     pub fn hash(&self) -> Hash {
-        let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 transaction v1");
+        let mut hasher = CONTEXT.hasher();
         hasher.update(&[if self.checkpoint.is_some() { 2 } else { 1 }]);
         update_framed(&mut hasher, self.key.encoded());
         hasher.update(&self.height.to_le_bytes());
@@ -212,6 +214,22 @@ mod tests {
                 transaction
             })
             .collect()
+    }
+
+    #[test]
+    fn the_hash_is_the_one_that_rings_have_agreed_on() {
+        let transaction = Transaction {
+            key: Key::new(b"k").unwrap(),
+            height: 2,
+            previous: Hash([3; 32]),
+            operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: b"v"[..].into() }),
+            author: NodeId([1; 32]),
+            time: WallTime(4),
+            operation_id: OperationId([5; 16]),
+            checkpoint: None,
+        };
+        let expected = "ca1b8c151540ae48dd91779a7384eb1149b04bed969a988ce069b7c8f9774759";
+        assert_eq!(transaction.hash().to_string(), expected);
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::Hash;
+use crate::{Hash, HashContext};
 
 /// The longest name of a key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -10,6 +10,8 @@ pub const MAX_KEY_BYTES: usize = 1024;
 pub const MAX_NAMESPACE_BYTES: usize = 64;
 /// The longest path of a file, in bytes.
 pub const MAX_PATH_BYTES: usize = 4096;
+
+static PLACEMENT: HashContext = HashContext::new("difuse 2026 placement of a key v1");
 
 /// What a key names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -165,7 +167,7 @@ impl Key {
             Space::Keys => hash_tag(name).unwrap_or(name),
             Space::Files => name.split(|byte| *byte == 0).next().unwrap_or_default(),
         };
-        let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 placement of a key v1");
+        let mut hasher = PLACEMENT.hasher();
         hasher.update(&self.0[..self.name_start()]);
         hasher.update(placed);
         Hash(*hasher.finalize().as_bytes())

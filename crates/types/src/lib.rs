@@ -4,6 +4,7 @@
 //! what a ring, a log or a block does.
 
 mod bounded;
+mod derivation;
 mod hash;
 mod host;
 mod key;
@@ -13,6 +14,7 @@ mod position;
 mod time;
 
 pub use bounded::BoundedMap;
+pub use derivation::HashContext;
 pub use hash::{Hash, ParseHashError};
 pub use host::{Host, Incarnation, RingId, RingSettings, SettingsError};
 pub use key::{Key, KeyError, KeyPrefix, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, MAX_PATH_BYTES, Space};

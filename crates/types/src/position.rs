@@ -1,6 +1,8 @@
 use std::fmt;
 
-use crate::{Hash, Key, NodeId};
+use crate::{Hash, HashContext, Key, NodeId};
+
+static VIRTUAL_NODE: HashContext = HashContext::new("difuse 2026 virtual node position v1");
 
 /// A point on the ring: a 256-bit number, big-endian, that wraps around.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,7 +11,7 @@ pub struct RingPosition(pub [u8; 32]);
 impl RingPosition {
     /// The position of virtual node `index` of `node`: any peer recomputes it from the two.
     pub fn of_virtual_node(node: &NodeId, index: u16) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 virtual node position v1");
+        let mut hasher = VIRTUAL_NODE.hasher();
         hasher.update(node.as_bytes());
         hasher.update(&index.to_le_bytes());
         Self(*hasher.finalize().as_bytes())

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use difuse_blocks::BlockRecord;
-use difuse_types::{Hash, SlotId};
+use difuse_types::{Hash, HashContext, SlotId};
 
 use crate::{
     codec::{Decoder, Encode, Malformed},
@@ -10,6 +10,8 @@ use crate::{
 
 /// Version of the layout; the first byte of each record of the log.
 const VERSION: u8 = 1;
+
+static DIGEST: HashContext = HashContext::new("difuse 2026 block slot digest v1");
 
 /// Every record says how things are from then on, whatever was before: replaying one twice changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +48,7 @@ fn flags(record: &BlockRecord) -> u8 {
 
 /// The part that a block's record adds to the digest of its slot. The length follows from the hash.
 pub(crate) fn record_digest(hash: &Hash, record: &BlockRecord) -> u128 {
-    let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 block slot digest v1");
+    let mut hasher = DIGEST.hasher();
     hasher.update(hash.as_bytes());
     hasher.update(&record.version.to_le_bytes());
     hasher.update(&[flags(record)]);
