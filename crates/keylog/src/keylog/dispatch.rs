@@ -108,9 +108,9 @@ impl<S: Store> Keylog<S> {
         self.deliver_to_self()
     }
 
-    /// When [`Keylog::handle_tick`] has something to do again.
+    /// When [`Keylog::handle_tick`] or [`Keylog::finish_batch`] has something to do again.
     pub fn next_wakeup(&self) -> Instant {
-        self.next_tick
+        self.next_round_at().map_or(self.next_tick, |at| at.min(self.next_tick))
     }
 
     /// Messages to this node itself are handled at once, one after the other.

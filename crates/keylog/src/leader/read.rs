@@ -1,9 +1,9 @@
 //! Linearizable reads: one round asks a majority whether this node still leads, for all reads that wait; then they are
 //! answered from the committed heads. (The read-index idea of Raft, Ongaro's thesis section 6.4, on slot-wide terms.)
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use difuse_types::{Key, NodeId, SlotId};
+use difuse_types::{Instant, Key, NodeId, SlotId};
 
 use super::{KeyRead, Phase, RangeRead, Round, RoundSlot, Stage, WaitingRead, Wanted};
 use crate::{
@@ -13,10 +13,13 @@ use crate::{
     store::{Store, StoreError},
 };
 
+/// For how long reads wait for the round before theirs to end: under load few rounds then serve many reads each.
+const ROUND_PATIENCE: Duration = Duration::from_millis(5);
+
 impl<S: Store> Keylog<S> {
-    /// Begins a round for the reads that wait.
+    /// Begins a round for the reads that wait, unless the one before is still on its way.
     pub(crate) fn start_round(&mut self) -> Result<(), StoreError> {
-        if self.waiting_reads.is_empty() {
+        if self.next_round_at().is_none_or(|at| at > self.now) {
             return Ok(());
         }
         let mut slots: BTreeMap<SlotId, RoundSlot> = BTreeMap::new();
@@ -34,6 +37,13 @@ impl<S: Store> Keylog<S> {
         self.ask_round(self.last_round, &round);
         self.rounds.insert(self.last_round, round);
         Ok(())
+    }
+
+    /// When the reads that wait are asked for at the latest; `None` if there are none.
+    pub(crate) fn next_round_at(&self) -> Option<Instant> {
+        let last = self.rounds.get(&self.last_round);
+        let at = last.map_or(self.now, |round| round.sent_at + ROUND_PATIENCE);
+        (!self.waiting_reads.is_empty()).then_some(at)
     }
 
     /// Asks the members that have not answered, each once for all its slots.
