@@ -419,7 +419,8 @@ impl<S: Store> Keylog<S> {
 
     /// The first member that is not suspect.
     pub(crate) fn preferred_leader(&self, configuration: &Configuration) -> Option<NodeId> {
-        configuration.all_members().into_iter().find(|node| *node == self.me || !self.suspects.contains(node))
+        let members = configuration.members.iter().chain(&configuration.joint);
+        members.copied().find(|node| *node == self.me || !self.suspects.contains(node))
     }
 }
 

@@ -225,6 +225,10 @@ pub(crate) fn holders_of(
 
 /// Whether the reachable members could decide anything.
 pub(crate) fn can_decide(configuration: &Configuration, me: NodeId, suspects: &BTreeSet<NodeId>) -> bool {
+    // Seldom is anybody suspect.
+    if suspects.is_empty() {
+        return true;
+    }
     let reachable =
         configuration.all_members().into_iter().filter(|node| *node == me || !suspects.contains(node)).collect();
     configuration.is_quorum(&reachable)

@@ -176,9 +176,8 @@ impl<S: Store> Keylog<S> {
     pub(crate) fn tell_blocks_ready(&mut self, slot: SlotId) {
         let Some(state) = self.slots.get(&slot) else { return };
         let epoch = state.record.configuration.epoch;
-        let is_newcomer = state.record.configuration.newcomers().contains(&self.me);
-        if is_newcomer
-            && state.blocks_fetched == Some(epoch)
+        if state.blocks_fetched == Some(epoch)
+            && state.record.configuration.newcomers().contains(&self.me)
             && let Some(leader) = self.leader(slot)
         {
             self.send(leader, KeylogMessage::BlocksReady { slot, epoch });

@@ -64,16 +64,18 @@ impl<S: Store> Keylog<S> {
     pub(crate) fn start_sync_if_due(&mut self, slot: SlotId) {
         let now = self.now;
         let Some(state) = self.slots.get_mut(&slot) else { return };
+        let Phase::Leading(leadership) = &mut state.phase else { return };
+        let is_due = leadership.sync_at.is_some_and(|at| at <= now) && leadership.sync.is_none();
+        if !is_due {
+            return;
+        }
         let configuration = &state.record.configuration;
         let asked: BTreeSet<_> = configuration
             .all_members()
             .into_iter()
             .filter(|node| *node == self.me || !self.suspects.contains(node))
             .collect();
-        let is_enough = configuration.is_quorum(&asked);
-        let Phase::Leading(leadership) = &mut state.phase else { return };
-        let is_due = leadership.sync_at.is_some_and(|at| at <= now) && leadership.sync.is_none();
-        if !is_due || !is_enough {
+        if !configuration.is_quorum(&asked) {
             return;
         }
         leadership.sync_at = None;
