@@ -106,10 +106,10 @@ impl<S: Store> Peer<S> {
         let Some(pending) = self.keys.get_mut(&id) else { return Ok(()) };
         pending.tries += 1;
         pending.state = Progress::Asked { attempt, at: now };
-        let request = pending.request.clone();
+        let (slot, request) = (pending.slot, pending.request.clone());
         if target == self.me {
             self.jobs.insert(attempt, Purpose::Local(id));
-            return self.submit(attempt, request);
+            return self.submit(attempt, slot, request);
         }
         self.attempts.insert(attempt, Attempted { node: target, of: AttemptOf::Key(id) });
         self.send(target, Message::Request { id: attempt, direct: true, request });
@@ -121,8 +121,8 @@ impl<S: Store> Peer<S> {
         let is_alive = |node: &NodeId| *node == self.me || !self.ring.is_suspect(node);
         let is_member = self.keylog.configuration(slot).is_some_and(|known| known.contains(&self.me));
         let known = if is_member { self.keylog.leader(slot) } else { self.known_leaders.get(&slot).copied() };
-        let successors: Vec<NodeId> = self.ring.successors(slot).into_iter().filter(is_alive).collect();
         let guess = || {
+            let successors: Vec<NodeId> = self.ring.successors(slot).into_iter().filter(is_alive).collect();
             let index = tries as usize % successors.len().max(1);
             successors.get(index).copied().unwrap_or(self.me)
         };

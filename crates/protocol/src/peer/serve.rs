@@ -45,7 +45,7 @@ impl<S: Store> Peer<S> {
                 Some(slot) => {
                     let ticket = self.next_id();
                     self.jobs.insert(ticket, Purpose::Remote { from, id, slot, request: request.clone() });
-                    self.submit(ticket, request)
+                    self.submit(ticket, slot, request)
                 }
                 None => {
                     let error = RequestError::Invalid("this request is not one that a leader serves".into());
@@ -66,9 +66,8 @@ impl<S: Store> Peer<S> {
         }
     }
 
-    /// Hands a request to the key logs.
-    pub(super) fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), StoreError> {
-        let Some(slot) = self.slot_of(&request) else { return Ok(()) };
+    /// Hands a request about a slot to the key logs.
+    pub(super) fn submit(&mut self, ticket: Ticket, slot: SlotId, request: Request) -> Result<(), StoreError> {
         match request {
             Request::Read { key, level } => self.keylog.submit(ticket, slot, key, Job::Read(level)),
             Request::Log { key, from_height, limit } => {
