@@ -11,6 +11,8 @@ pub struct Options {
     pub block_segment_bytes: u32,
     /// sled's cache, in bytes; it takes about twice that.
     pub index_cache_bytes: u64,
+    /// The heads of the keys in use are kept in about this much memory, in bytes.
+    pub head_cache_bytes: usize,
     /// Records not yet in the index are moved there when they take about this many bytes.
     pub index_after_bytes: usize,
     /// Records not yet in the index are moved there after this time at the latest.
@@ -28,8 +30,9 @@ impl Default for Options {
             key_segment_bytes: 64 << 20,
             block_segment_bytes: 256 << 20,
             index_cache_bytes: 16 << 20,
+            head_cache_bytes: 16 << 20,
             index_after_bytes: 16 << 20,
-            index_after: Duration::from_secs(1),
+            index_after: Duration::from_secs(5),
             unindexed_bytes_max: 128 << 20,
             queued_bytes_max: 64 << 20,
         }

@@ -45,6 +45,6 @@ impl Storage {
             on_durable: Box::new(|_| {}),
         };
         let blocks = BlockStore::new(Core::open(blocks, options)?);
-        Ok(Self { keys: KeyStore::new(Core::open(keys, options)?), blocks })
+        Ok(Self { keys: KeyStore::new(Core::open(keys, options)?, options.head_cache_bytes), blocks })
     }
 }

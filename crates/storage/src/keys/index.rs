@@ -228,7 +228,7 @@ impl Index for KeyIndex {
 
     fn replay(&self, overlay: &mut Overlay, record: Replayed, is_ahead: bool) -> Result<bool, StoreError> {
         let Ok((writes, ranges)) = take_batch(record.payload) else { return Ok(false) };
-        let below = Below { frozen: None, index: self, index_is_ahead: is_ahead };
+        let below = Below { heads: None, frozen: None, index: self, index_is_ahead: is_ahead };
         overlay.apply(writes, &ranges, record.at, record.end, below)?;
         Ok(true)
     }

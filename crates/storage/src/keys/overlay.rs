@@ -7,7 +7,7 @@ use bytes::Bytes;
 use difuse_keylog::{Register, SlotDigest, SlotRecord, StoreError, Transaction, Write, store::SlotSize};
 use difuse_types::{Key, SlotId};
 
-use super::index::KeyIndex;
+use super::{cache::HeadCache, index::KeyIndex};
 use crate::{
     codec::BodyRange,
     index::Pending,
@@ -65,6 +65,8 @@ pub(crate) struct Totals {
 /// What lies below an overlay: perhaps another one, then the index.
 #[derive(Clone, Copy)]
 pub(crate) struct Below<'a> {
+    /// What is known of all of it, and follows what is added.
+    pub heads: Option<&'a HeadCache>,
     pub frozen: Option<&'a Overlay>,
     pub index: &'a KeyIndex,
     /// Whether the index may be ahead of the log: then what it says of a register's past does not count.
@@ -160,6 +162,9 @@ impl Overlay {
                     self.accept(slot, key, register, located.collect(), below)?;
                 }
                 Write::ClearSlot(slot) => {
+                    if let Some(heads) = below.heads {
+                        heads.clear();
+                    }
                     let cleared = SlotOverlay { cleared: true, totals: Totals::default(), entries: BTreeMap::new() };
                     self.slots.insert(slot, cleared);
                     self.bytes += ENTRY_BYTES;
@@ -181,9 +186,13 @@ impl Overlay {
         transactions: Vec<(Transaction, Location)>,
         below: Below<'_>,
     ) -> Result<(), StoreError> {
-        let before = match self.register(slot, &key) {
-            Known::Answer(before) => before,
-            Known::Unknown => below.register(slot, &key)?,
+        let last = transactions.last().map(|(transaction, _)| transaction);
+        let before = match below.heads.and_then(|heads| heads.replace(slot, &key, &register, last)) {
+            Some(before) => Some(before),
+            None => match self.register(slot, &key) {
+                Known::Answer(before) => before,
+                Known::Unknown => below.register(slot, &key)?,
+            },
         };
         let above = register.head.height.saturating_add(1);
         let gone_from = transactions.first().map_or(above, |(first, _)| above.min(first.height));

@@ -7,6 +7,7 @@ use difuse_keylog::{
 use difuse_types::{Key, KeyPrefix, SlotId};
 
 use super::{
+    cache::{CachedHead, HeadCache},
     index::KeyIndex,
     overlay::{Below, Known, Overlay, Totals},
 };
@@ -21,11 +22,13 @@ use crate::{
 #[derive(Debug)]
 pub struct KeyStore {
     pub(super) core: Arc<Core<KeyIndex>>,
+    heads: HeadCache,
 }
 
 impl KeyStore {
-    pub(crate) fn new(core: Arc<Core<KeyIndex>>) -> Self {
-        Self { core }
+    /// The store on `core`; its cache of heads takes about `cache_bytes` when full.
+    pub(crate) fn new(core: Arc<Core<KeyIndex>>, cache_bytes: usize) -> Self {
+        Self { core, heads: HeadCache::new(cache_bytes) }
     }
 
     /// Waits until the batch `sequence` is durable. Fails when the disk is full (the batch may still become durable
@@ -54,6 +57,22 @@ impl KeyStore {
         let layers = self.core.lock();
         let mut answers = layers.newest_first().map(find);
         answers.find(|known| matches!(known, Known::Answer(_))).unwrap_or(Known::Unknown)
+    }
+
+    fn uncached_transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError> {
+        let known = self.find(|overlay| overlay.transaction(slot, key, height));
+        if let Known::Answer(transaction) = known {
+            return Ok(transaction);
+        }
+        let Some(location) = self.core.index.location(slot, key, height)? else { return Ok(None) };
+        let body = self.core.files.read(location)?;
+        let transaction = decode_all(body, |from| take_body(key, from)).ok();
+        let transaction = transaction.filter(|transaction| transaction.height == height);
+        transaction.map(Some).ok_or_else(|| {
+            let path = self.core.files.path(location.at.segment);
+            let offset = location.at.offset;
+            StoreError::Corrupt(format!("{} at offset {offset}: no transaction {height}", path.display()))
+        })
     }
 
     fn totals(&self, slot: SlotId) -> Result<Totals, StoreError> {
@@ -89,27 +108,33 @@ impl Store for KeyStore {
     }
 
     fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
-        let known = self.find(|overlay| overlay.register(slot, key));
-        match known {
-            Known::Answer(register) => Ok(register),
-            Known::Unknown => self.core.index.register(slot, key),
+        if let Some(register) = self.heads.get(slot, key, |head| head.register.clone()) {
+            return Ok(Some(register));
         }
+        let known = self.find(|overlay| overlay.register(slot, key));
+        let register = match known {
+            Known::Answer(register) => register,
+            Known::Unknown => self.core.index.register(slot, key)?,
+        };
+        if let Some(register) = &register {
+            self.heads.insert(slot, key, CachedHead { register: register.clone(), transaction: None });
+        }
+        Ok(register)
     }
 
     fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError> {
-        let known = self.find(|overlay| overlay.transaction(slot, key, height));
-        if let Known::Answer(transaction) = known {
-            return Ok(transaction);
+        let cached = self.heads.get(slot, key, |head| {
+            let is_head = head.register.head.height == height;
+            (is_head, if is_head { head.transaction.clone() } else { None })
+        });
+        if let Some((_, Some(transaction))) = cached {
+            return Ok(Some(transaction));
         }
-        let Some(location) = self.core.index.location(slot, key, height)? else { return Ok(None) };
-        let body = self.core.files.read(location)?;
-        let transaction = decode_all(body, |from| take_body(key, from)).ok();
-        let transaction = transaction.filter(|transaction| transaction.height == height);
-        transaction.map(Some).ok_or_else(|| {
-            let path = self.core.files.path(location.at.segment);
-            let offset = location.at.offset;
-            StoreError::Corrupt(format!("{} at offset {offset}: no transaction {height}", path.display()))
-        })
+        let transaction = self.uncached_transaction(slot, key, height)?;
+        if let (Some((true, None)), Some(transaction)) = (cached, &transaction) {
+            self.heads.complete(slot, key, transaction);
+        }
+        Ok(transaction)
     }
 
     fn scan(
@@ -153,7 +178,8 @@ impl Store for KeyStore {
         let appended = core.log.append(head, Bytes::new())?;
         let Layers { active, frozen, .. } = &mut *layers;
         let before = active.bytes();
-        let below = Below { frozen: frozen.as_deref(), index: &core.index, index_is_ahead: false };
+        let heads = Some(&self.heads);
+        let below = Below { heads, frozen: frozen.as_deref(), index: &core.index, index_is_ahead: false };
         if let Err(error) = active.apply(writes, &ranges, appended.at, appended.end, below) {
             core.log.poison(error.clone());
             return Err(error);

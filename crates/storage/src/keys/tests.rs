@@ -28,6 +28,7 @@ fn small() -> Options {
         key_segment_bytes: 16 << 10,
         block_segment_bytes: 64 << 10,
         index_cache_bytes: 4 << 20,
+        head_cache_bytes: 16 << 10,
         index_after_bytes: 8 << 10,
         index_after: Duration::from_millis(20),
         unindexed_bytes_max: 64 << 10,
