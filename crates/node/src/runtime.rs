@@ -132,7 +132,9 @@ impl Runtime {
                 Some(event) = bulk.recv() => self.note_event(event),
                 () = tokio::time::sleep(patience) => {}
             }
-            // Whatever else has happened meanwhile belongs to the same batch.
+            // What has woken this task is seldom alone: everything else that is ready runs first, and whatever happens
+            // meanwhile belongs to the same batch, which shares its frames and its flush.
+            tokio::task::yield_now().await;
             for _ in 0..BATCH_MAX {
                 let Ok(wake) = wakes.try_recv() else { break };
                 failure = failure.or(self.note_wake(wake));
