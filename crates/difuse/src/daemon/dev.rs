@@ -39,13 +39,20 @@ pub async fn run(count: usize, config: &DaemonConfig, settings: &[Effective]) ->
 }
 
 async fn start_and_watch(plan: &Plan, children: &mut Vec<Child>, started: Instant) -> Result<(), Failure> {
+    let threads = threads_per_node(plan.nodes.len());
     for node in &plan.nodes {
-        children.push(Child::start(node, &plan.shared_arguments)?);
+        children.push(Child::start(node, &plan.shared_arguments, threads)?);
     }
     tell(&report::started(plan, children));
     wait_until_ready(plan, children).await?;
     tell(&report::ready(plan, started.elapsed()));
     watch(plan, children).await
+}
+
+/// The nodes share the machine's cores: with a thread per core each, they would mostly wake each other's threads.
+fn threads_per_node(nodes: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / nodes.max(1)).max(1)
 }
 
 async fn wait_until_ready(plan: &Plan, children: &mut [Child]) -> Result<(), Failure> {

@@ -14,6 +14,8 @@ use crate::daemon::exit::Failure;
 
 /// How long nodes get to stop by themselves.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// With this variable tokio is told how many threads to run tasks on.
+const THREADS: &str = "TOKIO_WORKER_THREADS";
 
 /// A node's process. It stops when its standard input ends, so it never outlives this process.
 pub struct Child {
@@ -26,12 +28,15 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts a node.
-    pub fn start(node: &PlannedNode, shared_arguments: &[String]) -> Result<Self, Failure> {
+    /// Starts a node that runs its tasks on `threads` threads, unless the environment says on how many.
+    pub fn start(node: &PlannedNode, shared_arguments: &[String], threads: usize) -> Result<Self, Failure> {
         let refuse = |error: std::io::Error| Failure::Other(format!("node {} does not start: {error}", node.number));
         let log = File::options().create(true).append(true).open(&node.log).map_err(refuse)?;
         let mut command = process::Command::new(std::env::current_exe().map_err(refuse)?);
         command.arg("--stop-with-stdin").args(node.arguments()).args(shared_arguments);
+        if std::env::var_os(THREADS).is_none() {
+            command.env(THREADS, threads.to_string());
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
         // Ctrl-C is for this process, which then stops its nodes in order.
         #[cfg(unix)]
