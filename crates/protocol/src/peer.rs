@@ -22,6 +22,7 @@ mod list;
 mod locate;
 mod member;
 mod overview;
+mod route;
 mod serve;
 mod transfer;
 
@@ -273,6 +274,7 @@ pub struct Peer<S> {
     pub(crate) repair: transfer::Repair,
     /// Leaders and configurations of slots that this node is no member of, as others told.
     pub(crate) known_leaders: BoundedMap<SlotId, NodeId>,
+    pub(crate) lookups: route::Lookups,
     pub(crate) known_configurations: BoundedMap<SlotId, Configuration>,
     next_sweep: Instant,
 }
@@ -330,6 +332,7 @@ impl<S: Store> Peer<S> {
             transfers: BTreeMap::new(),
             repair: transfer::Repair::default(),
             known_leaders: BoundedMap::new(REMEMBERED_MAX),
+            lookups: route::Lookups::default(),
             known_configurations: BoundedMap::new(REMEMBERED_MAX),
             next_sweep: now,
         };
@@ -471,7 +474,7 @@ impl<S: Store> Peer<S> {
             RingOutput::Refused { by, reason } => {
                 self.outputs.push(Output::Warn(format!("node {by} refuses this node: {reason}")));
             }
-            RingOutput::LookupDone { .. } => {}
+            RingOutput::LookupDone { lookup, owner, .. } => self.handle_lookup_done(lookup, owner)?,
         }
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! Routing: by the host table in one hop, and by Chord's fingers where the table is incomplete.
 
-use difuse_types::{Instant, NodeId, RingPosition};
+use difuse_types::{Host, Instant, NodeId, RingPosition};
 
-use crate::{LookupId, LookupOutcome, Ring, RingMessage, RingOutput, circle::VirtualNode, successor_list::between};
+use crate::{
+    LookupId, LookupOutcome, Ring, RingMessage, RingOutput, VirtualNodeId, circle::VirtualNode, successor_list::between,
+};
 
 /// Most lookups in progress; more fail at once.
 const LOOKUPS_MAX: usize = 1024;
@@ -23,6 +25,16 @@ pub(crate) struct Lookup {
 enum Purpose {
     Caller,
     Finger { index: usize, exponent: u8 },
+}
+
+impl LookupOutcome {
+    /// The virtual node that it names: the owner, or whom to ask next.
+    fn virtual_node(&self) -> Option<VirtualNodeId> {
+        match self {
+            Self::Found { owner: node } | Self::Next { next: node } => Some(*node),
+            Self::NotMember => None,
+        }
+    }
 }
 
 impl Ring {
@@ -60,24 +72,45 @@ impl Ring {
     }
 
     /// Looks up the owner of `position` by fingers, asking one node after another; ends with
-    /// [`RingOutput::LookupDone`].
+    /// [`RingOutput::LookupDone`]. A node that is no member itself begins at one that should be, by the table or among
+    /// its seeds: another one each time.
     pub fn lookup(&mut self, now: Instant, position: RingPosition, out: &mut Vec<RingOutput>) -> LookupId {
         self.now = now;
         let id = self.fresh_id();
-        let first = self.route_by_fingers(position);
+        let first = match self.route_by_fingers(position) {
+            LookupOutcome::NotMember => self.somebody_on_the_ring(),
+            step => step,
+        };
         self.step_lookup(id, position, 0, Purpose::Caller, first);
         self.finish(out);
         LookupId(id)
     }
 
-    pub(crate) fn handle_lookup_request(&mut self, sender: NodeId, lookup: u64, position: RingPosition) {
-        let outcome = self.route_by_fingers(position);
-        self.send(sender, RingMessage::LookupReply { lookup, outcome });
+    fn somebody_on_the_ring(&mut self) -> LookupOutcome {
+        let on_the_ring =
+            self.table.entries().filter(|entry| entry.state.is_on_the_ring()).map(|entry| entry.host.node);
+        let others = on_the_ring.filter(|node| *node != self.me && self.is_usable(node));
+        let seeds = self.seeds.iter().map(|host| host.node).filter(|node| self.table.entry(node).is_none());
+        let candidates: Vec<NodeId> = others.chain(seeds).collect();
+        let node = self.rng.choice(candidates);
+        node.map_or(LookupOutcome::NotMember, |node| LookupOutcome::Next { next: VirtualNodeId { node, index: 0 } })
     }
 
-    pub(crate) fn handle_lookup_reply(&mut self, sender: NodeId, id: u64, outcome: LookupOutcome) {
+    pub(crate) fn handle_lookup_request(&mut self, sender: NodeId, lookup: u64, position: RingPosition) {
+        let outcome = self.route_by_fingers(position);
+        let host = outcome.virtual_node().and_then(|found| self.table.entry(&found.node)).map(|row| row.host.clone());
+        self.send(sender, RingMessage::LookupReply { lookup, outcome, host });
+    }
+
+    pub(crate) fn handle_lookup_reply(&mut self, sender: NodeId, id: u64, outcome: LookupOutcome, host: Option<Host>) {
         if self.lookups.get(&id).is_none_or(|lookup| lookup.asked != sender) {
             return;
+        }
+        let found = outcome.virtual_node().map(|found| found.node);
+        if let Some(host) = host.filter(|host| Some(host.node) == found && host.node != self.me)
+            && self.table.entry(&host.node).is_none()
+        {
+            self.emit(RingOutput::AddressKnown { node: host.node, address: host.address });
         }
         if let Some(Lookup { position, hops, purpose, .. }) = self.lookups.remove(&id) {
             self.step_lookup(id, position, hops, purpose, outcome);

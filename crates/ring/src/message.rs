@@ -140,6 +140,8 @@ pub enum RingMessage {
         lookup: u64,
         /// What came of it.
         outcome: LookupOutcome,
+        /// Where the node of the virtual node found is reached, if the sender knows: the receiver may not.
+        host: Option<Host>,
     },
     /// The receiver of something will have nothing to do with its sender.
     Refuse {

@@ -189,7 +189,9 @@ impl Ring {
             }
             RingMessage::Notify { from, to } => self.handle_notify(sender, from, to),
             RingMessage::LookupRequest { lookup, position } => self.handle_lookup_request(sender, lookup, position),
-            RingMessage::LookupReply { lookup, outcome } => self.handle_lookup_reply(sender, lookup, outcome),
+            RingMessage::LookupReply { lookup, outcome, host } => {
+                self.handle_lookup_reply(sender, lookup, outcome, host);
+            }
             RingMessage::Refuse { reason } => self.emit(RingOutput::Refused { by: sender, reason }),
         }
     }

@@ -124,9 +124,13 @@ impl<S: Store> Peer<S> {
     fn begin_block_request(&mut self, id: RequestId) {
         let Some(state) = self.block_requests.get(&id) else { return };
         // Members that are all out of reach may have been replaced long ago: somebody else has to say by whom.
-        let known = self.known_configuration(state.slot);
+        let (slot, tries) = (state.slot, state.tries);
+        let known = self.known_configuration(slot);
         let configuration = known.filter(|known| self.has_reachable_member(known));
         let primary = configuration.as_ref().and_then(|configuration| self.primary(configuration));
+        if configuration.is_none() {
+            self.look_up_when_lost(slot, tries);
+        }
         let now = self.now;
         let Some(state) = self.block_requests.get_mut(&id) else { return };
         for question in std::mem::take(&mut state.asked).into_keys() {
@@ -163,7 +167,7 @@ impl<S: Store> Peer<S> {
         let epoch = state.configuration.as_ref().map_or(0, |configuration| configuration.epoch);
         let (receivers, question) = match (state.step, &state.configuration) {
             (Step::FindConfiguration, _) | (_, None) => {
-                (self.guess_member(slot, tries).into_iter().collect(), BlockQuestion::Configuration)
+                (self.guess(slot, tries).into_iter().collect(), BlockQuestion::Configuration)
             }
             (Step::Ask, Some(configuration)) => self.first_question(state, configuration),
             (Step::CheckRead, Some(configuration)) => {
@@ -206,7 +210,7 @@ impl<S: Store> Peer<S> {
         }
     }
 
-    fn alive(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+    pub(super) fn alive(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
         nodes.into_iter().filter(|node| *node == self.me || !self.ring.is_suspect(node)).collect()
     }
 
@@ -224,9 +228,14 @@ impl<S: Store> Peer<S> {
         unread.get(turn % unread.len().max(1)).copied()
     }
 
-    fn guess_member(&self, slot: SlotId, tries: u32) -> Option<NodeId> {
-        let successors = self.alive(self.ring.successors(slot));
-        successors.get(tries as usize % successors.len().max(1)).copied()
+    /// Tries the requests about a slot again that pause because they know no member of it: somebody was found to ask.
+    pub(super) fn resume_block_requests(&mut self, slot: SlotId) {
+        let waits = |state: &BlockRequest| state.slot == slot && state.configuration.is_none();
+        let waiting = self.block_requests.iter().filter(|(_, state)| waits(state) && state.resume_at.is_some());
+        let waiting: Vec<RequestId> = waiting.map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.begin_block_request(id);
+        }
     }
 
     /// Puts a question to a member; the answer comes to whom it is for.

@@ -100,7 +100,9 @@ impl<S: Store> Peer<S> {
     /// Asks the node that most likely leads the slot.
     fn attempt(&mut self, id: RequestId) -> Result<(), StoreError> {
         let Some(pending) = self.keys.get(&id) else { return Ok(()) };
-        let target = self.target(pending.slot, pending.tries);
+        let (slot, tries) = (pending.slot, pending.tries);
+        self.look_up_when_lost(slot, tries);
+        let target = self.target(slot, tries);
         let attempt = self.next_id();
         let now = self.now;
         let Some(pending) = self.keys.get_mut(&id) else { return Ok(()) };
@@ -118,16 +120,26 @@ impl<S: Store> Peer<S> {
 
     /// Who most likely leads a slot; with every try that failed, one who may know better.
     fn target(&self, slot: SlotId, tries: u32) -> NodeId {
-        let is_alive = |node: &NodeId| *node == self.me || !self.ring.is_suspect(node);
         let is_member = self.keylog.configuration(slot).is_some_and(|known| known.contains(&self.me));
         let known = if is_member { self.keylog.leader(slot) } else { self.known_leaders.get(&slot).copied() };
-        let guess = || {
-            let successors: Vec<NodeId> = self.ring.successors(slot).into_iter().filter(is_alive).collect();
-            let index = tries as usize % successors.len().max(1);
-            successors.get(index).copied().unwrap_or(self.me)
-        };
-        // Every third try asks around, in case that what is known is wrong.
-        known.filter(|known| is_alive(known) && tries % 3 != 2).unwrap_or_else(guess)
+        let known = known.filter(|known| *known == self.me || !self.ring.is_suspect(known));
+        match known {
+            Some(known) if tries % 3 != 2 => known,
+            // Every third try asks around, in case that what is known is wrong.
+            Some(_) => self.guess(slot, tries / 3).unwrap_or(self.me),
+            None => self.guess(slot, tries).unwrap_or(self.me),
+        }
+    }
+
+    /// Tries the requests about a slot that pause again: somebody was found to ask.
+    pub(super) fn resume_keys(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        let is_pausing = |pending: &Pending| matches!(pending.state, Progress::Pausing { .. });
+        let waiting = self.keys.iter().filter(|(_, pending)| pending.slot == slot && is_pausing(pending));
+        let waiting: Vec<RequestId> = waiting.map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.attempt(id)?;
+        }
+        Ok(())
     }
 
     pub(super) fn handle_response(&mut self, from: NodeId, id: u64, outcome: Outcome) -> Result<(), StoreError> {

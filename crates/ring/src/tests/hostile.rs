@@ -28,7 +28,7 @@ fn anything(rng: &mut fastrand::Rng, ring: RingId) -> RingMessage {
         }
         8 => RingMessage::Notify { from, to },
         9 => RingMessage::LookupRequest { lookup: operation, position },
-        10 => RingMessage::LookupReply { lookup: operation, outcome: LookupOutcome::Next { next: to } },
+        10 => RingMessage::LookupReply { lookup: operation, outcome: LookupOutcome::Next { next: to }, host: None },
         _ => RingMessage::Refuse { reason: RefuseReason::TableFull },
     }
 }

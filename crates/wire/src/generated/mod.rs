@@ -3497,6 +3497,7 @@ impl<'a> LookupReply<'a> {
   pub const VT_LOOKUP: ::flatbuffers::VOffsetT = 4;
   pub const VT_KIND: ::flatbuffers::VOffsetT = 6;
   pub const VT_NODE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_HOST: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3509,6 +3510,7 @@ impl<'a> LookupReply<'a> {
   ) -> ::flatbuffers::WIPOffset<LookupReply<'bldr>> {
     let mut builder = LookupReplyBuilder::new(_fbb);
     builder.add_lookup(args.lookup);
+    if let Some(x) = args.host { builder.add_host(x); }
     if let Some(x) = args.node { builder.add_node(x); }
     builder.add_kind(args.kind);
     builder.finish()
@@ -3538,6 +3540,14 @@ impl<'a> LookupReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<VirtualNodeId>(LookupReply::VT_NODE, None)}
   }
+  /// Where its node is reached, if the node asked knows.
+  #[inline]
+  pub fn host(&self) -> Option<super::types::Host<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<super::types::Host>>(LookupReply::VT_HOST, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for LookupReply<'_> {
@@ -3549,6 +3559,7 @@ impl ::flatbuffers::Verifiable for LookupReply<'_> {
      .visit_field::<u64>("lookup", Self::VT_LOOKUP, false)?
      .visit_field::<LookupKind>("kind", Self::VT_KIND, false)?
      .visit_field::<VirtualNodeId>("node", Self::VT_NODE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<super::types::Host>>("host", Self::VT_HOST, false)?
      .finish();
     Ok(())
   }
@@ -3557,6 +3568,7 @@ pub struct LookupReplyArgs<'a> {
     pub lookup: u64,
     pub kind: LookupKind,
     pub node: Option<&'a VirtualNodeId>,
+    pub host: Option<::flatbuffers::WIPOffset<super::types::Host<'a>>>,
 }
 impl<'a> Default for LookupReplyArgs<'a> {
   #[inline]
@@ -3565,6 +3577,7 @@ impl<'a> Default for LookupReplyArgs<'a> {
       lookup: 0,
       kind: LookupKind::Found,
       node: None,
+      host: None,
     }
   }
 }
@@ -3587,6 +3600,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LookupReplyBuilder<'a, 'b, A>
     self.fbb_.push_slot_always::<&VirtualNodeId>(LookupReply::VT_NODE, node);
   }
   #[inline]
+  pub fn add_host(&mut self, host: ::flatbuffers::WIPOffset<super::types::Host<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<super::types::Host>>(LookupReply::VT_HOST, host);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> LookupReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     LookupReplyBuilder {
@@ -3607,6 +3624,7 @@ impl ::core::fmt::Debug for LookupReply<'_> {
       ds.field("lookup", &self.lookup());
       ds.field("kind", &self.kind());
       ds.field("node", &self.node());
+      ds.field("host", &self.host());
       ds.finish()
   }
 }

@@ -128,7 +128,7 @@ fn lookup_reply(table: fb::LookupReply<'_>) -> Result<RingMessage, WireError> {
         (fb::LookupKind::NotMember, None) => LookupOutcome::NotMember,
         _ => return Err(WireError::OutOfBounds { field: "kind" }),
     };
-    Ok(RingMessage::LookupReply { lookup: table.lookup(), outcome })
+    Ok(RingMessage::LookupReply { lookup: table.lookup(), outcome, host: table.host().map(read_host).transpose()? })
 }
 
 fn refuse(table: fb::Refuse<'_>) -> Result<RingMessage, WireError> {

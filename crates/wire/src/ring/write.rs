@@ -1,5 +1,5 @@
 use difuse_ring::{HostEntry, JoinOutcome, LookupOutcome, RefuseReason, RingMessage, VirtualNodeId};
-use difuse_types::{RingId, RingPosition};
+use difuse_types::{Host, RingId, RingPosition};
 
 use super::parts::{virtual_node_out, write_entry, write_successors};
 use crate::{
@@ -45,7 +45,9 @@ fn write_body(builder: &mut Builder, message: &RingMessage) -> (fb::RingBody, Un
         RingMessage::LookupRequest { lookup, position } => {
             (Body::LookupRequest, lookup_request(builder, *lookup, position))
         }
-        RingMessage::LookupReply { lookup, outcome } => (Body::LookupReply, lookup_reply(builder, *lookup, outcome)),
+        RingMessage::LookupReply { lookup, outcome, host } => {
+            (Body::LookupReply, lookup_reply(builder, *lookup, outcome, host.as_ref()))
+        }
         RingMessage::Refuse { reason } => (Body::Refuse, refuse(builder, reason)),
     }
 }
@@ -141,13 +143,14 @@ fn lookup_request(builder: &mut Builder, lookup: u64, position: &RingPosition) -
     fb::LookupRequest::create(builder, &fb::LookupRequestArgs { lookup, position: Some(&position) }).as_union_value()
 }
 
-fn lookup_reply(builder: &mut Builder, lookup: u64, outcome: &LookupOutcome) -> UnionOffset {
+fn lookup_reply(builder: &mut Builder, lookup: u64, outcome: &LookupOutcome, host: Option<&Host>) -> UnionOffset {
+    let host = host.map(|host| write_host(builder, host));
     let (kind, node) = match outcome {
         LookupOutcome::Found { owner } => (fb::LookupKind::Found, Some(virtual_node_out(owner))),
         LookupOutcome::Next { next } => (fb::LookupKind::Next, Some(virtual_node_out(next))),
         LookupOutcome::NotMember => (fb::LookupKind::NotMember, None),
     };
-    fb::LookupReply::create(builder, &fb::LookupReplyArgs { lookup, kind, node: node.as_ref() }).as_union_value()
+    fb::LookupReply::create(builder, &fb::LookupReplyArgs { lookup, kind, node: node.as_ref(), host }).as_union_value()
 }
 
 fn refuse(builder: &mut Builder, reason: &RefuseReason) -> UnionOffset {

@@ -67,11 +67,11 @@ fn pointers() -> Vec<RingMessage> {
 }
 
 fn lookups() -> Vec<RingMessage> {
-    let reply = |outcome| RingMessage::LookupReply { lookup: 8, outcome };
+    let reply = |outcome, host| RingMessage::LookupReply { lookup: 8, outcome, host };
     vec![
         RingMessage::LookupRequest { lookup: 8, position: RingPosition([200; 32]) },
-        reply(LookupOutcome::Found { owner: virtual_node(1) }),
-        reply(LookupOutcome::Next { next: virtual_node(2) }),
-        reply(LookupOutcome::NotMember),
+        reply(LookupOutcome::Found { owner: virtual_node(1) }, Some(host(1))),
+        reply(LookupOutcome::Next { next: virtual_node(2) }, None),
+        reply(LookupOutcome::NotMember, None),
     ]
 }
