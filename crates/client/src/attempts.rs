@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use difuse_api::request::{Reply, Request, RequestError};
+use difuse_api::request::{Condition, Reply, Request, RequestError};
 use difuse_protocol::message::Outcome;
 use difuse_types::{NodeId, OperationId, SlotId};
 
@@ -14,7 +14,8 @@ const BACK_OFF_LONGEST: Duration = Duration::from_millis(500);
 /// The history of one request's attempts.
 pub(crate) struct Attempts {
     slot: SlotId,
-    operation_id: Option<OperationId>,
+    /// Of a write: its name, and what it depends on.
+    write: Option<(OperationId, Condition)>,
     /// Nodes that failed since the last pause.
     tried: Vec<NodeId>,
     /// A leader that a node named in a redirect.
@@ -39,13 +40,13 @@ pub(crate) enum Verdict {
 impl Attempts {
     /// A request that has not been tried; `slot` is where it belongs (0 when it belongs to none).
     pub(crate) fn new(request: &Request, slot: Option<SlotId>) -> Self {
-        let operation_id = match request {
-            Request::Write { operation_id, .. } => Some(*operation_id),
+        let write = match request {
+            Request::Write { operation_id, condition, .. } => Some((*operation_id, *condition)),
             _ => None,
         };
         Self {
             slot: slot.unwrap_or_default(),
-            operation_id,
+            write,
             tried: Vec::new(),
             hint: None,
             is_outcome_unknown: false,
@@ -91,12 +92,15 @@ impl Attempts {
     }
 
     fn handle_error(&mut self, error: RequestError) -> Verdict {
-        if let (Some(operation_id), RequestError::NotAll { is_applied: false, .. }) = (self.operation_id, &error)
-            && self.is_outcome_unknown
-        {
-            return Verdict::Done(Err(RequestError::Unknown { operation_id }));
-        }
-        if !error.is_transient() {
+        let is_open = matches!(error, RequestError::Unknown { .. });
+        let error = match self.write {
+            Some((operation_id, condition)) if self.is_outcome_unknown => {
+                error.beside_open_attempt(operation_id, condition)
+            }
+            _ => error,
+        };
+        let has_become_open = !is_open && matches!(error, RequestError::Unknown { .. });
+        if has_become_open || !error.is_transient() {
             return Verdict::Done(Err(error));
         }
         self.is_outcome_unknown |= matches!(error, RequestError::Unknown { .. });
@@ -120,8 +124,8 @@ impl Attempts {
 
     /// The error to report when time is up: a write that may have been applied is unknown, never merely failed.
     pub(crate) fn into_error(self) -> RequestError {
-        match (self.operation_id, self.is_outcome_unknown, self.last_error) {
-            (Some(operation_id), true, _) => RequestError::Unknown { operation_id },
+        match (self.write, self.is_outcome_unknown, self.last_error) {
+            (Some((operation_id, _)), true, _) => RequestError::Unknown { operation_id },
             (_, _, Some(error)) => error,
             (_, _, None) => RequestError::Busy,
         }
@@ -134,7 +138,7 @@ mod tests {
     use difuse_api::request::{Condition, Reply, Request, RequestError};
     use difuse_keylog::{Operation, Value, ValueKind};
     use difuse_protocol::message::Outcome;
-    use difuse_types::{Key, Level, NodeId, OperationId, SlotId};
+    use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId};
 
     use super::{Attempts, BACK_OFF_LONGEST, Verdict};
     use crate::exchange::ExchangeError;
@@ -142,11 +146,15 @@ mod tests {
     const OPERATION: OperationId = OperationId([9; 16]);
 
     fn write() -> Attempts {
+        write_if(Condition::None)
+    }
+
+    fn write_if(condition: Condition) -> Attempts {
         let value = Value { kind: ValueKind::Inline, bytes: Bytes::from_static(b"v") };
         let request = Request::Write {
             key: Key::new(b"k").unwrap(),
             operation: Operation::Set(value),
-            condition: Condition::None,
+            condition,
             operation_id: OPERATION,
             level: Level::Quorum,
         };
@@ -182,6 +190,22 @@ mod tests {
             assert_eq!(attempts.handle_outcome(node(2), Ok(Outcome::Error(unavailable()))), Verdict::Pause);
             assert_eq!(attempts.into_error(), RequestError::Unknown { operation_id: OPERATION });
         }
+    }
+
+    /// The lost attempt may arrive when the key has come to be as it wants; but a head never comes back.
+    #[test]
+    fn a_refusal_beside_a_lost_attempt_is_final_only_if_the_condition_cannot_come_true_again() {
+        let conflict = RequestError::Conflict { current: None };
+        let unknown = RequestError::Unknown { operation_id: OPERATION };
+        let check = |condition, expected: &RequestError| {
+            let mut attempts = write_if(condition);
+            attempts.handle_outcome(node(1), Err(ExchangeError::Disconnected));
+            let verdict = attempts.handle_outcome(node(2), Ok(Outcome::Error(conflict.clone())));
+            assert_eq!(verdict, Verdict::Done(Err(expected.clone())), "{condition:?}");
+        };
+        check(Condition::Absent, &unknown);
+        check(Condition::Present, &unknown);
+        check(Condition::Head(Hash::of(b"head")), &conflict);
     }
 
     #[test]

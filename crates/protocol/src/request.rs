@@ -443,6 +443,17 @@ impl RequestError {
         matches!(self, Self::Unavailable { .. } | Self::Busy | Self::Unknown { .. } | Self::NotServing(_))
     }
 
+    /// What this error says of the write `operation_id` when an earlier attempt at it may still be on its way. A refusal
+    /// because the key had, or had no, value says nothing of that one: the key may change before it arrives. (A head
+    /// never comes back.)
+    pub fn beside_open_attempt(self, operation_id: OperationId, condition: Condition) -> Self {
+        match (condition, &self) {
+            (Condition::Absent | Condition::Present, Self::Conflict { .. }) => Self::Unknown { operation_id },
+            (_, Self::NotAll { is_applied: false, .. }) => Self::Unknown { operation_id },
+            _ => self,
+        }
+    }
+
     /// How long to wait before trying again, for answers such as HTTP's `Retry-After`.
     pub fn retry_after(&self) -> Option<Duration> {
         let may_pass = self.is_transient() || matches!(self, Self::NotAll { .. });

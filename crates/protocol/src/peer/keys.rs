@@ -7,7 +7,7 @@ use difuse_types::{Instant, Level, NodeId, SlotId};
 use super::{Peer, RequestId, serve::Purpose};
 use crate::{
     message::{Message, Outcome},
-    request::{Condition, PAGE_MAX, Reply, Request, RequestError},
+    request::{PAGE_MAX, Reply, Request, RequestError},
 };
 
 /// A request about a key, until it is answered.
@@ -24,16 +24,11 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// What an error means, given that an earlier attempt may still be on its way. A refusal because the key had, or had
-    /// no, value says nothing of that one: the key may change before it arrives. (A head never comes back.)
+    /// What an error means, given that an earlier attempt may still be on its way.
     fn settle(&self, error: RequestError) -> RequestError {
-        match (&self.request, &error) {
-            (
-                Request::Write { operation_id, condition: Condition::Absent | Condition::Present, .. },
-                RequestError::Conflict { .. },
-            ) if self.is_open => RequestError::Unknown { operation_id: *operation_id },
-            (Request::Write { operation_id, .. }, RequestError::NotAll { is_applied: false, .. }) if self.is_open => {
-                RequestError::Unknown { operation_id: *operation_id }
+        match &self.request {
+            Request::Write { operation_id, condition, .. } if self.is_open => {
+                error.beside_open_attempt(*operation_id, *condition)
             }
             _ => error,
         }
