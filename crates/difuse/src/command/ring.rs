@@ -1,6 +1,6 @@
 //! `difuse ring`.
 
-use difuse_api::{keys, request::RingView, ring::HostState};
+use difuse_api::{keys, request::RingView};
 use serde_json::json;
 
 use super::{exit::Failure, output, session::Session};
@@ -13,17 +13,12 @@ pub async fn run(session: &Session) -> Result<(), Failure> {
     if session.json { output::print_json(&view_json(&view)) } else { output::print(&view_text(&view)) }
 }
 
-/// A host's state in one word.
-pub fn state_word(state: HostState) -> &'static str {
-    state.as_str()
-}
-
 fn view_text(view: &RingView) -> String {
     let rows = view.hosts.iter().map(|(host, state)| {
         let here = if host.node == view.node { " (asked)" } else { "" };
         [
             format!("{}{here}", host.node),
-            state_word(*state).to_string(),
+            state.as_str().to_string(),
             host.address.clone(),
             host.http.clone(),
             host.zone.clone(),
@@ -52,7 +47,7 @@ fn view_text(view: &RingView) -> String {
 fn view_json(view: &RingView) -> serde_json::Value {
     let hosts = view.hosts.iter().map(|(host, state)| {
         json!({
-            "id": host.node, "state": state_word(*state), "address": host.address, "http": host.http,
+            "id": host.node, "state": state.as_str(), "address": host.address, "http": host.http,
             "zone": host.zone, "label": host.label,
         })
     });

@@ -77,7 +77,7 @@ pub(super) async fn ring(State(gateway): State<Gateway>) -> Result<Response, Pro
 }
 
 fn host_body(host: Host, state: HostState) -> HostBody {
-    let state = state_word(state);
+    let state = state.as_str();
     HostBody { id: host.node, address: host.address, http: host.http, zone: host.zone, label: host.label, state }
 }
 
@@ -85,10 +85,6 @@ fn host_body(host: Host, state: HostState) -> HostBody {
 pub(super) async fn leave(State(gateway): State<Gateway>) -> Result<StatusCode, Problem> {
     keys::leave(gateway.datastore()).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn state_word(state: HostState) -> &'static str {
-    state.as_str()
 }
 
 /// One line of a dump.
