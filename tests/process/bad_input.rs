@@ -228,6 +228,18 @@ async fn a_node_that_finds_nobody_to_join_goes_on_trying() {
     .await;
     assert!(node.is_running(), "it must go on trying");
 
+    // Whoever watches it learns what it waits for, and clients are told to come back.
+    assert_eq!(node.http().get("/livez").await.expect(200).text(), "ok\n");
+    let waits_for = format!("joining through {nobody}: ");
+    let answer = node.http().get("/readyz?verbose").await;
+    assert_eq!(answer.header("retry-after"), "1");
+    answer.expect_problem(503, "not_ready", &waits_for);
+    for path in ["/v1/keys/kept", "/v1/files/kept", "/v1/ring"] {
+        let answer = node.http().get(path).await;
+        assert_eq!(answer.header("retry-after"), "1", "{path}");
+        answer.expect_problem(503, "not_serving", &waits_for);
+    }
+
     // Something that is no node answers, then a member does: the node takes its place.
     let stranger = TcpListener::bind(("127.0.0.1", empty)).expect("the port was free");
     drop(stranger.accept().expect("an attempt"));

@@ -16,7 +16,7 @@ use difuse_types::{Hash, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{NodeConfig, StartError, start};
+use crate::{NodeConfig, OpenNode, StartError, start};
 
 /// A request of this process, and where its answer goes.
 pub(crate) type Call = (Request, oneshot::Sender<Result<Reply, RequestError>>);
@@ -62,13 +62,20 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node: opens its directory, listens, and founds, joins or resumes a ring. Joining retries until one of
-    /// the peers answers.
+    /// Starts a node: opens it, and then finds its ring ([`OpenNode::start`]).
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        start::start(config).await
+        Self::open(config).await?.start().await
+    }
+
+    /// The first half of a start: opens the node's directory and listens for others.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn open(config: NodeConfig) -> Result<OpenNode, StartError> {
+        start::open(config).await
     }
 
     /// Its identity.

@@ -19,3 +19,4 @@ mod start;
 pub use config::{Founding, NodeConfig};
 pub use error::StartError;
 pub use handle::{Node, NodeFigures};
+pub use start::OpenNode;

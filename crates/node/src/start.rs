@@ -7,7 +7,7 @@ use difuse_keylog::{StoreError, WriteSequence};
 use difuse_net::{Class, Event, Identity, Net, NetError, RingTag};
 use difuse_protocol::{Peer, PeerOptions, Start, message::Message};
 use difuse_storage::{KeyStore, Options, Storage};
-use difuse_types::{Hash, Host, Incarnation, Instant, RingId, RingSettings};
+use difuse_types::{Hash, Host, Incarnation, Instant, NodeId, RingId, RingSettings};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -25,37 +25,112 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first and the longest pause between attempts to join.
 const JOIN_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
+/// A node whose directory is open and that listens for others, but that has not found its ring yet.
+pub struct OpenNode {
+    config: NodeConfig,
+    storage: Storage,
+    net: Net,
+    control: mpsc::Receiver<Event>,
+    bulk: mpsc::Receiver<Event>,
+    host: Host,
+    seed: [u8; 32],
+    known_ring: Option<RingSettings>,
+    wakes: mpsc::UnboundedSender<Wake>,
+    woken: mpsc::UnboundedReceiver<Wake>,
+    progress: watch::Sender<String>,
+}
+
+pub(crate) async fn open(config: NodeConfig) -> Result<OpenNode, StartError> {
     let (wakes, woken) = mpsc::unbounded_channel();
-    let mut storage = open(&config, wakes.clone()).await?;
+    let mut storage = open_storage(&config, wakes.clone()).await?;
     let seed = memory::identity(&mut storage.keys, fresh_seed()?)?;
     let identity = Identity::from_seed(seed);
     let incarnation = Incarnation(memory::next_incarnation(&mut storage.keys)?);
     let known_ring = memory::ring(&storage.keys)?;
-    let (net, mut control, bulk) = listen(&config, identity, known_ring).await?;
+    let (net, control, bulk) = listen(&config, identity, known_ring).await?;
     let host = describe(&config, &net, incarnation)?;
-    let (settings, begin) = match known_ring {
-        Some(settings) => (settings, Start::Resume(memory::hosts(&storage.keys)?)),
-        None if config.join.is_empty() => (found(&config, &host)?, Start::Found),
-        None => {
-            let (settings, hosts) = join(&config, &net, &mut control, &host).await?;
-            (settings, Start::Join(hosts))
+    let progress = watch::Sender::new("starting".to_string());
+    Ok(OpenNode { config, storage, net, control, bulk, host, seed, known_ring, wakes, woken, progress })
+}
+
+impl OpenNode {
+    /// Its identity.
+    pub fn id(&self) -> NodeId {
+        self.host.node
+    }
+
+    /// What it is waiting for, for people.
+    pub fn progress(&self) -> watch::Receiver<String> {
+        self.progress.subscribe()
+    }
+
+    /// Founds, joins or resumes a ring. Joining retries until one of the peers answers.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(mut self) -> Result<Node, StartError> {
+        let (settings, begin) = self.find_ring().await?;
+        let Self { config, mut storage, net, control, bulk, host, seed, known_ring, wakes, woken, progress: _ } = self;
+        if known_ring.is_none() {
+            memory::remember_ring(&mut storage.keys, &settings)?;
+            net.set_ring(RingTag(Some(settings.id)));
+        } else {
+            redial(&config, &net);
         }
-    };
-    if known_ring.is_none() {
-        memory::remember_ring(&mut storage.keys, &settings)?;
-        net.set_ring(RingTag(Some(settings.id)));
+        let options = PeerOptions {
+            suspect_after: config.suspect_after,
+            gone_after: config.gone_after,
+            ..PeerOptions::default()
+        };
+        let clock = Clock::new();
+        let random = Hash::of(&[&seed[..], &host.incarnation.0.to_le_bytes()].concat());
+        let random = u64::from_le_bytes(first_eight(&random));
+        let peer = Peer::new(host.clone(), settings, options, begin, storage.keys, Instant(0), random)?;
+        Ok(run(host, net, control, bulk, Parts { peer, blocks: storage.blocks, wakes, woken, clock }))
     }
-    if known_ring.is_some() {
-        redial(&config, &net);
+
+    async fn find_ring(&mut self) -> Result<(RingSettings, Start), StartError> {
+        match self.known_ring {
+            Some(settings) => Ok((settings, Start::Resume(memory::hosts(&self.storage.keys)?))),
+            None if self.config.join.is_empty() => Ok((found(&self.config, &self.host)?, Start::Found)),
+            None => {
+                let (settings, hosts) = self.join().await?;
+                Ok((settings, Start::Join(hosts)))
+            }
+        }
     }
-    let options =
-        PeerOptions { suspect_after: config.suspect_after, gone_after: config.gone_after, ..PeerOptions::default() };
-    let clock = Clock::new();
-    let random = Hash::of(&[&seed[..], &incarnation.0.to_le_bytes()].concat());
-    let random = u64::from_le_bytes(first_eight(&random));
-    let peer = Peer::new(host.clone(), settings, options, begin, storage.keys, Instant(0), random)?;
-    Ok(run(host, net, control, bulk, Parts { peer, blocks: storage.blocks, wakes, woken, clock }))
+
+    /// Asks the given peers, one after the other and again, for what a member must know.
+    async fn join(&mut self) -> Result<(RingSettings, Vec<Host>), StartError> {
+        let mut pause = JOIN_PAUSE.0;
+        loop {
+            for address in self.config.join.clone() {
+                match self.join_through(&address).await {
+                    Ok(welcome) => return Ok(welcome),
+                    Err(source) if is_final(&source) => return Err(StartError::Join { address, source }),
+                    Err(error) => {
+                        tracing::warn!(address, %error, ?pause, "cannot join yet; trying again");
+                        self.progress.send_replace(format!("joining through {address}: {error}"));
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(JOIN_PAUSE.1);
+        }
+    }
+
+    async fn join_through(&mut self, address: &str) -> Result<(RingSettings, Vec<Host>), NetError> {
+        self.progress.send_replace(format!("joining through {address}: waiting for its answer"));
+        let peer = connect(&self.net, &mut self.control, address).await?;
+        let introduce = difuse_wire::encode(&[Message::Introduce { host: self.host.clone() }]);
+        // Whether it was sent shows in the answer.
+        let _ = self.net.send(peer, Class::Control, introduce);
+        let silent = || {
+            let reason = "it is connected, but does not answer".into();
+            NetError::Unreachable { address: address.to_string(), reason }
+        };
+        await_welcome(&mut self.control).await.ok_or_else(silent)
+    }
 }
 
 struct Parts {
@@ -80,7 +155,7 @@ fn run(host: Host, net: Net, control: mpsc::Receiver<Event>, bulk: mpsc::Receive
     Node { id: host.node, address, calls, shared, readiness, stopped, stop }
 }
 
-async fn open(config: &NodeConfig, wakes: mpsc::UnboundedSender<Wake>) -> Result<Storage, StartError> {
+async fn open_storage(config: &NodeConfig, wakes: mpsc::UnboundedSender<Wake>) -> Result<Storage, StartError> {
     let path = config.data_dir.clone();
     let report = move |result: Result<WriteSequence, StoreError>| {
         // The receiver is gone only when the node stops.
@@ -133,42 +208,8 @@ fn found(config: &NodeConfig, host: &Host) -> Result<RingSettings, StartError> {
     Ok(settings)
 }
 
-/// Asks the given peers, one after the other and again, for what a member must know.
-async fn join(
-    config: &NodeConfig,
-    net: &Net,
-    control: &mut mpsc::Receiver<Event>,
-    host: &Host,
-) -> Result<(RingSettings, Vec<Host>), StartError> {
-    let mut pause = JOIN_PAUSE.0;
-    loop {
-        for address in &config.join {
-            match connect(net, control, address).await {
-                Ok(peer) => {
-                    let introduce = difuse_wire::encode(&[Message::Introduce { host: host.clone() }]);
-                    let _ = net.send(peer, Class::Control, introduce);
-                    if let Some(welcome) = await_welcome(control).await {
-                        return Ok(welcome);
-                    }
-                    tracing::warn!(address, "the peer to join through does not answer; trying again");
-                }
-                Err(error) if is_final(&error) => {
-                    return Err(StartError::Join { address: address.clone(), source: error });
-                }
-                Err(error) => tracing::warn!(address, %error, ?pause, "cannot join yet; trying again"),
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(JOIN_PAUSE.1);
-    }
-}
-
 /// Connects while reading events, as the transport asks for.
-async fn connect(
-    net: &Net,
-    control: &mut mpsc::Receiver<Event>,
-    address: &str,
-) -> Result<difuse_types::NodeId, NetError> {
+async fn connect(net: &Net, control: &mut mpsc::Receiver<Event>, address: &str) -> Result<NodeId, NetError> {
     let connecting = net.connect(address);
     tokio::pin!(connecting);
     loop {
@@ -211,13 +252,20 @@ fn find_welcome(frame: &Bytes) -> Option<(RingSettings, Vec<Host>)> {
     })
 }
 
-/// A restarted node knows where its peers were; the ones it is told to join through may know better.
+/// A restarted node knows where its peers were; the ones it is told to join through may know better, and are tried
+/// until they answer: the others may all have moved.
 fn redial(config: &NodeConfig, net: &Net) {
     for address in config.join.clone() {
         let net = net.clone();
         tokio::spawn(async move {
-            if let Err(error) = net.connect(&address).await {
-                tracing::warn!(address, %error, "cannot reach a peer that was given to join through");
+            let mut pause = JOIN_PAUSE.0;
+            while let Err(error) = net.connect(&address).await {
+                tracing::warn!(address, %error, ?pause, "cannot reach a peer that was given to join through");
+                if is_final(&error) || matches!(error, NetError::Closed) {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(JOIN_PAUSE.1);
             }
         });
     }

@@ -122,3 +122,33 @@ async fn a_ring_finds_its_data_when_all_its_nodes_start_again() {
     settle(&again[2], 3).await;
     assert_eq!(read(&again[1], &key).await, Some("for good".into()));
 }
+
+/// The second of three nodes starts first, on another port, and knows only where the first one will be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_all_moved_find_each_other_through_those_they_are_told_to_join() {
+    let directories = directories(3);
+    let nodes = ring(&directories).await;
+    let key = Key::new(b"kept").unwrap();
+    nodes[0].call(set(&key, "for good", 1)).await.unwrap();
+    for node in &nodes {
+        node.shutdown().await;
+    }
+    drop(nodes);
+    // Bound and released again: nobody answers there until the first node does.
+    let meeting_point = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let told = vec![meeting_point.to_string()];
+    let second = Node::start(config(directories[1].path(), told.clone())).await.unwrap();
+    let third = Node::start(config(directories[2].path(), told)).await.unwrap();
+    // They have begun rings of their own.
+    second.wait_until_ready().await;
+    third.wait_until_ready().await;
+    let first = NodeConfig { bind: meeting_point, ..config(directories[0].path(), Vec::new()) };
+    let first = Node::start(first).await.unwrap();
+    settle(&third, 3).await;
+    for node in [&first, &second, &third] {
+        assert_eq!(read(node, &key).await, Some("for good".into()));
+    }
+    for node in [first, second, third] {
+        node.shutdown().await;
+    }
+}

@@ -1,11 +1,25 @@
 //! One node: the ring's side and the HTTP gateway.
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use async_trait::async_trait;
+use difuse_api::{
+    Datastore,
+    request::{Reply, Request, RequestError},
+};
 use difuse_gateway::http::{self, Gateway, Health};
 use difuse_net::NetError;
-use difuse_node::{Node, StartError};
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use difuse_node::{Node, OpenNode, StartError};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    time::timeout,
+};
 
 use super::{
     exit::Failure,
@@ -13,31 +27,29 @@ use super::{
     signals::{asked_to_stop, standard_input_ended},
 };
 
-/// Runs a node until it is asked to stop, or has to.
+/// Runs a node until it is asked to stop, or has to. HTTP answers as soon as the directory is open: while the node looks
+/// for its ring, with what it waits for.
 pub async fn run(config: DaemonConfig, stop_with_stdin: bool) -> Result<(), Failure> {
     let listener = listen(config.http).await?;
     let mut stop = std::pin::pin!(stop_requested(stop_with_stdin));
-    let node = tokio::select! {
+    let open = tokio::select! {
         biased;
-        reason = &mut stop => {
-            tracing::info!(reason, "stopped before the node was up");
-            return Ok(());
-        }
-        node = start(&config) => node?,
+        reason = &mut stop => return stopped_early(reason),
+        open = Node::open(config.node.clone()) => open.map_err(|error| failure_of(error, &config))?,
     };
-    let address = node.local_address();
-    tracing::info!(node = %node.id(), ring = %address, http = %config.http, data = %config.node.data_dir.display(), "the node runs");
+    let front = Arc::new(Front { node: OnceLock::new(), progress: open.progress() });
     let (stop_http, http_stopped) = oneshot::channel::<()>();
-    let gateway = Gateway::new(Arc::new(node.clone()), node.id(), Arc::new(NodeHealth(node.clone())));
+    let gateway = Gateway::new(front.clone(), open.id(), front.clone());
     let serving = tokio::spawn(http::serve(listener, gateway, async {
         let _ = http_stopped.await;
     }));
     let outcome = tokio::select! {
-        reason = &mut stop => {
-            tracing::info!(reason, "stopping");
-            Ok(())
-        }
-        reason = failed(&node) => Err(Failure::Stopped(reason)),
+        biased;
+        reason = &mut stop => stopped_early(reason),
+        started = start(open, &config) => match started {
+            Ok(node) => serve(front.node.get_or_init(|| node), &config, stop).await,
+            Err(failure) => Err(failure),
+        },
     };
     let _ = stop_http.send(());
     match serving.await {
@@ -45,21 +57,55 @@ pub async fn run(config: DaemonConfig, stop_with_stdin: bool) -> Result<(), Fail
         Ok(Err(error)) => tracing::warn!(%error, "the HTTP gateway ended with an error"),
         Err(error) => tracing::warn!(%error, "the HTTP gateway ended unexpectedly"),
     }
-    node.shutdown().await;
+    if let Some(node) = front.node.get() {
+        node.shutdown().await;
+    }
     tracing::info!("stopped");
     outcome
 }
 
-/// What the gateway asks this process.
-struct NodeHealth(Node);
+fn stopped_early(reason: &str) -> Result<(), Failure> {
+    tracing::info!(reason, "stopped before the node was up");
+    Ok(())
+}
 
-impl Health for NodeHealth {
+/// The node has found its ring.
+async fn serve(node: &Node, config: &DaemonConfig, stop: impl Future<Output = &'static str>) -> Result<(), Failure> {
+    let address = node.local_address();
+    tracing::info!(node = %node.id(), ring = %address, http = %config.http, data = %config.node.data_dir.display(), "the node runs");
+    tokio::select! {
+        reason = stop => {
+            tracing::info!(reason, "stopping");
+            Ok(())
+        }
+        reason = failed(node) => Err(Failure::Stopped(reason)),
+    }
+}
+
+/// The node as the gateway sees it, from before it has found its ring.
+struct Front {
+    node: OnceLock<Node>,
+    /// What it waits for until then.
+    progress: watch::Receiver<String>,
+}
+
+#[async_trait]
+impl Datastore for Front {
+    async fn call(&self, request: Request) -> Result<Reply, RequestError> {
+        match self.node.get() {
+            Some(node) => node.call(request).await,
+            None => Err(RequestError::NotServing(self.progress.borrow().clone())),
+        }
+    }
+}
+
+impl Health for Front {
     fn ready(&self) -> Result<(), Vec<String>> {
-        self.0.ready()
+        self.node.get().map_or_else(|| Err(vec![self.progress.borrow().clone()]), Node::ready)
     }
 
     fn metrics(&self) -> String {
-        let figures = self.0.figures();
+        let figures = self.node.get().map(Node::figures).unwrap_or_default();
         [
             ("batches", "Batches that the state machine has dealt with.", figures.batches),
             ("inputs", "Inputs in those batches.", figures.inputs),
@@ -97,10 +143,11 @@ async fn failed(node: &Node) -> String {
     }
 }
 
-/// Starts the node. While nobody answers at the addresses to join, it goes on trying, for ever unless told otherwise.
-async fn start(config: &DaemonConfig) -> Result<Node, Failure> {
+/// Finds the node's ring. While nobody answers at the addresses to join, it goes on trying, for ever unless told
+/// otherwise.
+async fn start(open: OpenNode, config: &DaemonConfig) -> Result<Node, Failure> {
     let limit = config.join_timeout.unwrap_or(Duration::MAX);
-    match timeout(limit, Node::start(config.node.clone())).await {
+    match timeout(limit, open.start()).await {
         Ok(node) => node.map_err(|error| failure_of(error, config)),
         Err(_) => {
             let addresses = config.node.join.join(", ");
