@@ -42,6 +42,11 @@ fn shorten(address: &str) -> String {
     address.chars().take(200).collect()
 }
 
+/// The port of a well-formed address.
+pub(crate) fn port_of(address: &str) -> Result<u16, String> {
+    parse(address).map(|parsed| parsed.port)
+}
+
 fn parse(address: &str) -> Result<Parsed, String> {
     if address.starts_with('/') { parse_multiaddr(address) } else { parse_host_port(address) }
 }

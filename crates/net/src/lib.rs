@@ -41,6 +41,8 @@ mod driver;
 mod error;
 mod event;
 mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod handshake;
 mod identity;

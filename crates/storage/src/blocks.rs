@@ -6,6 +6,7 @@ mod record;
 mod store;
 
 pub(crate) use index::BlockIndex;
+pub(crate) use record::decode as decode_record;
 pub use store::{BlockStore, BlockTotals};
 
 #[cfg(test)]

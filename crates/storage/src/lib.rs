@@ -17,6 +17,8 @@ mod blocks;
 mod codec;
 mod database;
 mod directory;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod keys;
 mod log;

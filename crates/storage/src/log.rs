@@ -3,6 +3,7 @@
 
 mod files;
 mod frame;
+pub(crate) mod fuzzing;
 mod replay;
 mod space;
 mod writer;
