@@ -28,10 +28,13 @@ impl Ring {
         self.finish(out);
     }
 
-    /// Ends it: tells everybody that we left. From then on our virtual nodes are no members.
+    /// Ends it: tells everybody that we left, and once more at every further call, for what is told may be lost and
+    /// nobody else knows of it yet. From then on our virtual nodes are no members.
     pub fn left(&mut self, now: Instant, out: &mut Vec<RingOutput>) {
         self.now = now;
-        if self.own_state() != HostState::Left {
+        if self.own_state() == HostState::Left {
+            self.note_news(self.me);
+        } else {
             self.set_own_state(HostState::Left);
             for node in &mut self.virtual_nodes {
                 node.withdraw();

@@ -1,6 +1,6 @@
 //! Whole rings under faults: every seed must hold all promises. A failing seed prints the command that replays it.
 
-use std::{ops::Range, thread};
+use std::{ops::Range, thread, time::Duration};
 
 use difuse_sim::{Figures, Outcome, Tracing, Violation, plan::Fault, run_seed, run_seed_with};
 
@@ -35,6 +35,21 @@ fn two_hundred_seeds_hold() {
     // The seeds would hold as well if nothing happened.
     assert!(figures.operations > 20_000 && figures.histories > 500, "{figures:?}");
     assert!(figures.faults > 1000 && figures.crashes > 500 && figures.leaves > 10, "{figures:?}");
+}
+
+/// Seed 220 did not come to rest: a node told only once that it had left. Where that message was lost and the node had
+/// stopped, the others took it for leaving until they gave it up, and the ring was not settled.
+#[test]
+fn nodes_leave_though_many_messages_are_lost() {
+    for seed in 0..24 {
+        let outcome = run_seed_with(seed, Tracing::Off, |plan| {
+            plan.faults = vec![Fault::Join, Fault::Leave];
+            plan.loss_per_mille = 200;
+            plan.is_calm_start = false;
+            plan.gone_after = Duration::from_secs(300);
+        });
+        assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
+    }
 }
 
 #[test]

@@ -27,14 +27,26 @@ const LEAVE_AFTER: Duration = Duration::from_millis(500);
 /// For how long a leaving node waits for nodes that do not answer to learn of it.
 const WAIT_FOR_SUSPECTS: Duration = Duration::from_secs(20);
 
+/// For how long a node that has left goes on telling it to those who have not heard.
+const TELL_LEFT_FOR: Duration = Duration::from_secs(10);
+
 /// A planned leave under way.
 pub(crate) struct Leave {
+    /// What the others are to know: that this node leaves, and in the end that it has left.
+    state: HostState,
     /// Who has told that it knows.
     known_by: BTreeSet<NodeId>,
     /// Since when everybody in reach knows.
     known_since: Option<Instant>,
     asked_at: Option<Instant>,
+    /// Since when this state is told.
     began_at: Instant,
+}
+
+impl Leave {
+    fn new(state: HostState, began_at: Instant) -> Self {
+        Self { state, known_by: BTreeSet::new(), known_since: None, asked_at: None, began_at }
+    }
 }
 
 /// A request that every host is asked about.
@@ -202,12 +214,7 @@ impl<S: Store> Peer<S> {
     /// A leave is under way: just asked for, or begun before a restart.
     pub(super) fn note_leave(&mut self) {
         let began_at = self.now;
-        self.leave.get_or_insert_with(|| Leave {
-            known_by: BTreeSet::new(),
-            known_since: None,
-            asked_at: None,
-            began_at,
-        });
+        self.leave.get_or_insert_with(|| Leave::new(HostState::Leaving, began_at));
     }
 
     /// Asks those who may still take this node for a member what they know, from time to time.
@@ -221,9 +228,14 @@ impl<S: Store> Peer<S> {
             leave.known_since = None;
         }
         if unaware.is_empty() || leave.asked_at.is_some_and(|at| now.since(at) < ASK_LEAVE_EVERY) {
-            return self.finish_leaves();
+            return self.continue_leave();
         }
-        leave.asked_at = Some(now);
+        if leave.state == HostState::Left && leave.asked_at.is_some() {
+            self.tell_left();
+        }
+        if let Some(leave) = &mut self.leave {
+            leave.asked_at = Some(now);
+        }
         for node in unaware {
             let attempt = self.next_id();
             self.attempts.insert(attempt, Attempted { node, of: AttemptOf::Leave });
@@ -235,7 +247,8 @@ impl<S: Store> Peer<S> {
     /// lead a slot, so it is waited for too, for a while.
     fn unaware_of_leave(&self) -> Vec<NodeId> {
         let Some(leave) = &self.leave else { return Vec::new() };
-        let waits_for_all = self.now.since(leave.began_at) < WAIT_FOR_SUSPECTS;
+        // That it has left is told on by whoever hears it.
+        let waits_for_all = leave.state == HostState::Leaving && self.now.since(leave.began_at) < WAIT_FOR_SUSPECTS;
         let others = self.ring.hosts().filter(|entry| {
             let node = &entry.host.node;
             *node != self.me
@@ -248,21 +261,24 @@ impl<S: Store> Peer<S> {
 
     pub(super) fn handle_leave_known(&mut self, from: NodeId, outcome: Outcome) {
         let Outcome::Reply(Reply::Routes(routes)) = outcome else { return };
-        let me = self.me;
-        let knows = routes
-            .hosts
-            .iter()
-            .any(|(host, state)| host.node == me && matches!(state, HostState::Leaving | HostState::Left));
-        if let Some(leave) = &mut self.leave
-            && knows
-        {
+        let Some(leave) = &mut self.leave else { return };
+        let state = routes.hosts.iter().find(|(host, _)| host.node == self.me).map(|(_, state)| *state);
+        if state == Some(leave.state) || state == Some(HostState::Left) {
             leave.known_by.insert(from);
         }
     }
 
+    fn continue_leave(&mut self) {
+        match self.leave.as_ref().map(|leave| leave.state) {
+            Some(HostState::Left) => self.finish_leaves(),
+            Some(_) => self.leave_if_not_needed(),
+            None => {}
+        }
+    }
+
     /// Whether no slot needs this node any more: then it has left.
-    pub(super) fn finish_leaves(&mut self) {
-        if self.leave.is_none() || self.keylog.summaries().any(|summary| summary.is_member) {
+    fn leave_if_not_needed(&mut self) {
+        if self.keylog.summaries().any(|summary| summary.is_member) {
             return;
         }
         // Everybody in reach must know of it, and have had the time to finish what was begun without knowing: else a slot
@@ -274,9 +290,24 @@ impl<S: Store> Peer<S> {
         if !has_company || known_since.is_none_or(|since| self.now.since(since) < LEAVE_AFTER) {
             return;
         }
+        self.tell_left();
+        self.leave = Some(Leave::new(HostState::Left, self.now));
+    }
+
+    fn tell_left(&mut self) {
         let mut outputs = Vec::new();
         self.ring.left(self.now, &mut outputs);
         self.take_ring_outputs(outputs);
+    }
+
+    /// Answers those who asked for the leave once everybody in reach knows that this node has left. If it stopped before
+    /// somebody does, the others would take it for leaving until they give it up.
+    fn finish_leaves(&mut self) {
+        let Some(leave) = &self.leave else { return };
+        let is_known = leave.known_since.is_some() && !leave.known_by.is_empty();
+        if !is_known && self.now.since(leave.began_at) < TELL_LEFT_FOR {
+            return;
+        }
         self.leave = None;
         for id in std::mem::take(&mut self.leaves) {
             self.reply(id, Ok(Reply::Done));

@@ -1,4 +1,4 @@
-use super::network::{Network, SECOND, node};
+use super::network::{MILLISECOND, Network, SECOND, node};
 use crate::{HostState, RingOutput};
 
 #[test]
@@ -69,6 +69,22 @@ fn a_planned_leave_moves_placement_first_and_membership_last() {
     network.kill(2);
     network.run_until_settled(20 * SECOND);
     assert!(network.outputs[&node(5)].contains(&RingOutput::Forget { node: node(2) }));
+}
+
+/// A simulated ring took a node that had left for one that leaves, until it was given up: the word was lost on all ways,
+/// and the node stopped.
+#[test]
+fn that_a_node_has_left_is_told_again_when_it_was_lost() {
+    let mut network = Network::settled(7, 3);
+    network.call(2, |ring, now, out| ring.leave(now, out));
+    network.run_until("told", SECOND, |network| (0..2).all(|of| network.state(of, 2) == Some(HostState::Leaving)));
+    network.loss = 1.0;
+    network.call(2, |ring, now, out| ring.left(now, out));
+    network.run_for(MILLISECOND * 10);
+    network.loss = 0.0;
+    network.call(2, |ring, now, out| ring.left(now, out));
+    network.kill(2);
+    network.run_until("told", SECOND, |network| (0..2).all(|of| network.state(of, 2) == Some(HostState::Left)));
 }
 
 #[test]
