@@ -8,7 +8,7 @@ static CONTEXT: HashContext = HashContext::new("difuse 2026 configuration v1");
 ///
 /// While `joint` is not empty the group is moving from `members` to `joint`, and every decision needs a majority of
 /// each (DESIGN section 5, *Changing a configuration*).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Configuration {
     /// The slot.
     pub slot: SlotId,

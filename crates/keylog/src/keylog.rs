@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod dispatch;
+mod fingerprint;
 mod summary;
 
 pub use summary::SlotSummary;
@@ -64,7 +65,7 @@ impl KeylogOptions {
 pub type Ticket = u64;
 
 /// What a leader is asked to do with one key, or with a slot.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub enum Job {
     /// The committed head. Level lazy is served like leader by whoever leads.
     Read(Level),
@@ -80,7 +81,7 @@ pub enum Job {
 }
 
 /// An append as it is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Submission {
     /// What to do.
     pub operation: Operation,
@@ -97,7 +98,7 @@ pub struct Submission {
 }
 
 /// A committed transaction with the hash of the state after it: where the part of a key's log begins that is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Checkpoint {
     /// Its height.
     pub height: u64,
@@ -108,7 +109,7 @@ pub struct Checkpoint {
 }
 
 /// What must hold of a key's head for a write to be applied (compare-and-set).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub enum Condition {
     /// Nothing.
     #[default]
@@ -122,7 +123,7 @@ pub enum Condition {
 }
 
 /// What became of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The committed head.
     Head(Box<CommittedHead>),
@@ -158,7 +159,7 @@ pub enum Answer {
 }
 
 /// A committed head, and how it stands to what else was committed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CommittedHead {
     /// Hash and last transaction; `None` if the key was never written.
     pub head: Option<(Hash, Transaction)>,
@@ -170,7 +171,7 @@ pub struct CommittedHead {
 
 /// Why a job was not done. Only [`Failure::Redirect`] after an append was proposed leaves its outcome open; repeating
 /// it with its operation id settles it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Failure {
     /// This node does not lead the slot (any more).
     Redirect {
@@ -195,7 +196,7 @@ pub enum Failure {
 }
 
 /// What the caller must do, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Output {
     /// Send a message (never to this node itself).
     Send {
@@ -219,6 +220,7 @@ pub enum Output {
     },
 }
 
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct SlotState {
     pub(crate) record: SlotRecord,
     pub(crate) phase: Phase,
@@ -248,12 +250,14 @@ impl SlotState {
     }
 }
 
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct ParkedJob {
     pub(crate) ticket: Ticket,
     pub(crate) work: Work,
     pub(crate) since: Instant,
 }
 
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum Work {
     Key(Key, Job),
     Range { prefix: KeyPrefix, after: Option<Key>, limit: usize },
@@ -264,6 +268,7 @@ pub(crate) enum Work {
 /// Every `handle_*` and `submit*` call passes the time first to [`Keylog::set_time`]; after a batch of calls,
 /// [`Keylog::finish_batch`] starts the rounds that serve all of them, and [`Keylog::take_outputs`] gives what to do.
 /// An error of any call means that the store cannot go on, and neither can this value.
+#[derive(Clone)]
 pub struct Keylog<S> {
     pub(crate) me: NodeId,
     pub(crate) options: KeylogOptions,

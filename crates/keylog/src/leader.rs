@@ -33,6 +33,7 @@ const TOUCHED_MAX: usize = 16_384;
 /// How many refusals a leader remembers per slot.
 const REFUSED_MAX: usize = 256;
 
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum Phase {
     Follower,
     Candidate(Box<Candidate>),
@@ -40,6 +41,7 @@ pub(crate) enum Phase {
 }
 
 /// A campaign for a term.
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Candidate {
     pub(crate) term: Term,
     /// Who has promised, and the digest of what it holds.
@@ -50,6 +52,7 @@ pub(crate) struct Candidate {
 }
 
 /// A term that a majority has promised.
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Leadership {
     pub(crate) term: Term,
     /// The last proposal's number.
@@ -79,7 +82,7 @@ pub(crate) struct Leadership {
     pub(crate) awaited: Vec<every::Awaited>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone, Debug, Hash)]
 pub(crate) struct KeyState {
     pub(crate) stage: Stage,
     pub(crate) appends: VecDeque<(Ticket, Submission)>,
@@ -91,7 +94,7 @@ pub(crate) struct KeyState {
     pub(crate) handed_base: u64,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone, Debug, Hash)]
 pub(crate) enum Stage {
     /// Nothing is under way.
     #[default]
@@ -106,6 +109,7 @@ pub(crate) enum Stage {
     Comparing(every::Comparing),
 }
 
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Fetching {
     pub(crate) target: RegisterSummary,
     /// Members that hold the target; the last one was asked.
@@ -117,6 +121,7 @@ pub(crate) struct Fetching {
     pub(crate) sent_at: Instant,
 }
 
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Proposing {
     pub(crate) ballot: Ballot,
     pub(crate) height: u64,
@@ -133,6 +138,7 @@ pub(crate) struct Proposing {
 }
 
 /// What an append is to be answered with.
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Decided {
     pub(crate) ticket: Ticket,
     pub(crate) level: Level,
@@ -140,7 +146,7 @@ pub(crate) struct Decided {
 }
 
 /// What a read wants of a key's committed log.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) enum KeyRead {
     Head,
     /// The head as this node knows it, without asking anybody.
@@ -151,7 +157,7 @@ pub(crate) enum KeyRead {
     },
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct RangeRead {
     pub(crate) prefix: KeyPrefix,
     pub(crate) after: Option<Key>,
@@ -159,12 +165,14 @@ pub(crate) struct RangeRead {
 }
 
 /// A read whose answer waits for a majority's word that this node still leads.
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct WaitingRead {
     pub(crate) ticket: Ticket,
     pub(crate) slot: SlotId,
     pub(crate) wanted: Wanted,
 }
 
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum Wanted {
     Key(Key, KeyRead),
     Range(RangeRead),
@@ -173,11 +181,13 @@ pub(crate) enum Wanted {
 }
 
 /// One round of confirmation for all reads that waited when it began.
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Round {
     pub(crate) slots: BTreeMap<SlotId, RoundSlot>,
     pub(crate) sent_at: Instant,
 }
 
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct RoundSlot {
     pub(crate) term: Term,
     pub(crate) voters: BTreeSet<NodeId>,

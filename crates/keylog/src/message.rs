@@ -11,7 +11,7 @@ pub const SCAN_PAGE_MAX: usize = 512;
 pub const TRANSACTIONS_MAX: usize = 256;
 
 /// A register without its operation ids: enough to compare, to adopt and to ask for the chain behind it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct RegisterSummary {
     /// The ballot at which it was accepted.
     pub ballot: Ballot,
@@ -22,7 +22,7 @@ pub struct RegisterSummary {
 }
 
 /// A message between two replicas, or between a leader and itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum KeylogMessage {
     /// A would-be leader asks for the promise never to accept below its term. Carries the configuration of the term's
     /// epoch, so that a member that has not heard of it enters it.

@@ -15,7 +15,7 @@ static DIGEST: HashContext = HashContext::new("difuse 2026 slot digest v1");
 pub const RECENT_OPERATIONS_MAX: usize = 128;
 
 /// What a replica keeps of a slot besides its registers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct SlotRecord {
     /// The newest configuration that it knows to be decided. Kept even when this node is no member (any more).
     pub configuration: Configuration,
@@ -27,7 +27,7 @@ pub struct SlotRecord {
 }
 
 /// A next configuration, as accepted in a term.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Proposed {
     /// The term of the leader that proposed it.
     pub term: Term,
@@ -36,7 +36,7 @@ pub struct Proposed {
 }
 
 /// What a key's group agrees on.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Head {
     /// Height of the last transaction.
     pub height: u64,
@@ -49,7 +49,7 @@ pub struct Head {
 }
 
 /// What a replica has accepted for a key: the CASPaxos acceptor state.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Register {
     /// The ballot it was accepted at.
     pub ballot: Ballot,
@@ -62,7 +62,7 @@ pub struct Register {
 
 /// Digest of the registers of a slot: equal sets have equal digests, and it can be updated by one register. The sum
 /// (wrapping, 128 bits) of [`register_digest`] over the slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct SlotDigest(pub u128);
 
 /// The part that a key's register adds to the digest of its slot.
@@ -115,11 +115,11 @@ pub enum Write {
 
 /// Counts the batches written to a store, from 1. When the store reports a sequence as durable, all batches up to it
 /// survive a crash.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct WriteSequence(pub u64);
 
 /// The store cannot go on. A node that meets it stops serving rather than guess.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Hash)]
 pub enum StoreError {
     /// Reading or writing failed.
     #[error("storage failed: {0}")]

@@ -10,7 +10,7 @@ pub const MAX_INLINE_BYTES: usize = 4096;
 pub const MAX_VALUE_BYTES: usize = MAX_INLINE_BYTES + 2048;
 
 /// What a transaction's value bytes are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum ValueKind {
     /// The value itself.
     Inline,
@@ -19,7 +19,7 @@ pub enum ValueKind {
 }
 
 /// A value as a transaction holds it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Value {
     /// What the bytes are.
     pub kind: ValueKind,
@@ -28,7 +28,7 @@ pub struct Value {
 }
 
 /// What a transaction does to its key.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Operation {
     /// The key has this value from now on.
     Set(Value),
@@ -37,7 +37,7 @@ pub enum Operation {
 }
 
 /// One entry of a key's log.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Transaction {
     /// The key.
     pub key: Key,

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// A map that never holds more than `capacity` entries: inserting beyond it drops the oldest insertion. For caches
 /// that a peer could otherwise make grow. Iteration order is that of the keys.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct BoundedMap<K, V> {
     entries: BTreeMap<K, V>,
     order: VecDeque<K>,

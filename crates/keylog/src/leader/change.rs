@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// A change under way.
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum Change {
     /// Nothing new is begun, and what is under way is finished, before the configuration is proposed.
     Draining { configuration: Configuration },

@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// A committed append that some members have not accepted yet.
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Awaited {
     key: Key,
     /// Whoever accepts this proposal of the key, or a later one of this term, has the append.
@@ -35,6 +36,7 @@ impl Awaited {
 }
 
 /// A comparison of a key's committed head with that of every member.
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Comparing {
     own: Option<(u64, Hash)>,
     told: BTreeMap<NodeId, Option<(u64, Hash)>>,

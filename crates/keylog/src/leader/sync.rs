@@ -27,6 +27,7 @@ const QUIET_AFTER: Duration = Duration::from_secs(1);
 type Reads = BTreeMap<NodeId, Option<RegisterSummary>>;
 
 /// A comparison under way.
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Sync {
     /// The page being compared begins after this key.
     after: Option<Key>,

@@ -8,7 +8,7 @@ use crate::{Transaction, verify_chain};
 const WAITING_MAX: usize = 100_000;
 
 /// Parts of chains too long for one message, kept until the proposal that they lead up to arrives.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Hash)]
 pub(crate) struct Assembly {
     parts: BTreeMap<(SlotId, Key), Vec<Transaction>>,
     waiting: usize,

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
+    hash::{Hash, Hasher},
     ops::Bound,
 };
 
@@ -26,7 +27,7 @@ pub struct MemoryStore {
 }
 
 /// The registers of one slot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Contents {
     /// By encoded key, so that a prefix is where a scan begins.
     entries: BTreeMap<Bytes, Entry>,
@@ -34,15 +35,22 @@ struct Contents {
     bytes: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Entry {
     key: Key,
     register: Register,
     transactions: BTreeMap<u64, Transaction>,
 }
 
+/// How many batches were written makes no difference.
+impl Hash for MemoryStore {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (&self.records, &self.contents, &self.meta, &self.unflushed, &self.fault).hash(hasher);
+    }
+}
+
 /// What brings back the state before one write.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Undo {
     Record(SlotId, Option<SlotRecord>),
     Accept {
@@ -58,7 +66,7 @@ enum Undo {
     Meta(String, Option<Vec<u8>>),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Fault {
     error: StoreError,
     stays: bool,
