@@ -27,6 +27,7 @@ pub(crate) struct BlockDisk {
     /// What brings back the state before each write that is not durable, oldest first.
     unflushed: VecDeque<Vec<(Hash, Option<Stored>)>>,
     written: u64,
+    is_full: bool,
 }
 
 impl BlockDisk {
@@ -56,6 +57,11 @@ impl BlockDisk {
         self.unflushed.clear();
     }
 
+    /// Without room nothing can be stored; what is here can be read, and removed.
+    pub(crate) fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+    }
+
     /// Whether a block's content is here.
     pub(crate) fn has(&self, hash: &Hash) -> bool {
         self.stored.get(hash).is_some_and(|stored| stored.bytes.is_some())
@@ -69,6 +75,7 @@ impl BlockDisk {
     /// Does what a peer asks for.
     pub(crate) fn perform(&mut self, command: BlockCommand) -> BlockResult {
         match command {
+            BlockCommand::Put { .. } if self.is_full => BlockResult::Failed(crate::faults::INJECTED.into()),
             BlockCommand::Put { slot, hash, bytes, version, referenced } => {
                 BlockResult::Put(self.put(slot, hash, bytes, version, referenced))
             }

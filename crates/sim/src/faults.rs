@@ -45,6 +45,7 @@ impl Simulation {
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.flush_max = self.plan.flush_max;
             }
+            self.make_room(id)?;
             self.start(id)?;
         }
         Ok(())
@@ -93,10 +94,34 @@ impl Simulation {
             Fault::DiskError => self.change_process(victim, |process| {
                 process.peer.store_mut().fail_next_write(StoreError::Failed(INJECTED.into()));
             }),
+            Fault::DiskFull => {
+                let until = self.now + self.some_time(100..8000);
+                if let Some(node) = self.nodes.get_mut(&victim) {
+                    node.set_full(true);
+                }
+                self.queue.push(until, Event::RoomOnDisk { node: victim });
+            }
+            Fault::ClockJump => {
+                let by_ms = self.rng.i64(-86_400_000..=86_400_000);
+                if let Some(node) = self.nodes.get_mut(&victim) {
+                    node.jump_clock(by_ms);
+                }
+            }
             Fault::Join if self.node_ids.len() < NODES_MAX => self.add_node()?,
             Fault::Leave => self.begin_leave(victim),
             Fault::Amnesia if self.can_be_lost(victim) => self.lose_disk(victim)?,
             Fault::Join | Fault::Amnesia => {}
+        }
+        Ok(())
+    }
+
+    /// There is room on a disk: a process that could not start for lack of it starts.
+    pub(crate) fn make_room(&mut self, id: NodeId) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+        node.set_full(false);
+        if node.process.is_none() {
+            let at = self.now + self.some_time(1..1000);
+            self.queue.push(at, Event::Restart { node: id });
         }
         Ok(())
     }

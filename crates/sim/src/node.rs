@@ -24,7 +24,12 @@ pub(crate) struct Node {
     /// The host table as it was last made durable.
     pub(crate) known_hosts: Vec<HostEntry>,
     pub(crate) flush_max: Duration,
-    wall_skew_ms: u64,
+    /// There is no room on its disk.
+    is_full: bool,
+    /// How far its clock on the wall is ahead.
+    wall_skew_ms: i64,
+    /// By how many millionths its monotonic clock is fast.
+    drift_ppm: i64,
     /// It was a member once: others may be told to join through it.
     pub(crate) has_joined: bool,
     /// A person wants it to leave.
@@ -52,17 +57,28 @@ pub(crate) struct Process {
     /// The simulation's time when its clock said `clock_start`.
     born_at: Instant,
     clock_start: Instant,
+    /// How many nanoseconds its clock counts in a millisecond.
+    clock_rate: u64,
 }
+
+/// Nanoseconds in a millisecond.
+const TRUE_RATE: u64 = 1_000_000;
 
 impl Process {
     fn local(&self, now: Instant) -> Instant {
-        self.clock_start + now.since(self.born_at)
+        self.clock_start + scale(now.since(self.born_at), self.clock_rate, TRUE_RATE)
     }
 
     /// When the peer wants to be called next, in the simulation's time.
     pub(crate) fn wakeup(&self) -> Instant {
-        self.born_at + self.peer.next_wakeup().since(self.clock_start)
+        self.born_at + scale(self.peer.next_wakeup().since(self.clock_start), TRUE_RATE, self.clock_rate)
     }
+}
+
+/// `time` times `numerator` over `denominator`, rounded up.
+fn scale(time: Duration, numerator: u64, denominator: u64) -> Duration {
+    let scaled = (time.as_nanos() * u128::from(numerator)).div_ceil(u128::from(denominator));
+    Duration::from_nanos(u64::try_from(scaled).unwrap_or(u64::MAX))
 }
 
 /// The identity of the node of this number in the ring of a seed.
@@ -92,7 +108,9 @@ impl Node {
             blocks: BlockDisk::default(),
             known_hosts: Vec::new(),
             flush_max: plan.flush_max,
-            wall_skew_ms: rng.u64(..10_000_000),
+            is_full: false,
+            wall_skew_ms: rng.i64(..10_000_000),
+            drift_ppm: rng.i64(-i64::from(plan.drift_ppm_max)..=i64::from(plan.drift_ppm_max)),
             has_joined: false,
             is_leaving: false,
             is_retired: false,
@@ -146,13 +164,14 @@ impl Node {
             hosts_changed: false,
             born_at: now,
             clock_start,
+            clock_rate: TRUE_RATE.saturating_add_signed(self.drift_ppm),
         });
         Ok(())
     }
 
     /// Lets the process deal with what came in.
     pub(crate) fn run(&mut self, now: Instant) -> Result<Vec<Output>, StoreError> {
-        let wall = WallTime(WALL_TIME_START_MS + self.wall_skew_ms + now.0 / 1_000_000);
+        let wall = WallTime((WALL_TIME_START_MS + now.0 / 1_000_000).saturating_add_signed(self.wall_skew_ms));
         let Some(process) = &mut self.process else { return Ok(Vec::new()) };
         let inputs = std::mem::take(&mut process.inbox);
         process.next_run = Instant(u64::MAX);
@@ -168,6 +187,24 @@ impl Node {
         store.crash_torn(if rng.bool() { 0 } else { rng.usize(..=unflushed) });
         self.store = Some(store);
         self.blocks.crash(if rng.bool() { 0 } else { rng.usize(..=8) });
+    }
+
+    /// From now on there is no room on its disks, or there is again.
+    pub(crate) fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+        self.blocks.set_full(is_full);
+        if let Some(process) = &mut self.process {
+            process.peer.store_mut().set_full(is_full);
+        }
+    }
+
+    /// Whether a process could start: without room it cannot even count up its incarnation.
+    pub(crate) fn can_start(&self) -> bool {
+        self.process.is_none() && !self.is_retired && !self.is_full
+    }
+
+    pub(crate) fn jump_clock(&mut self, by_ms: i64) {
+        self.wall_skew_ms += by_ms;
     }
 
     /// What is on the disk, whether or not a process runs.

@@ -33,6 +33,10 @@ pub enum Fault {
     SlowDisk,
     /// A write to a disk fails, and the process stops.
     DiskError,
+    /// A disk is full for a while: it refuses writes.
+    DiskFull,
+    /// The clock on a machine's wall jumps.
+    ClockJump,
     /// A new node joins.
     Join,
     /// A node leaves as planned.
@@ -43,7 +47,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Crash,
         Self::CrashAll,
         Self::Blink,
@@ -56,6 +60,8 @@ impl Fault {
         Self::Pause,
         Self::SlowDisk,
         Self::DiskError,
+        Self::DiskFull,
+        Self::ClockJump,
         Self::Join,
         Self::Leave,
         Self::Amnesia,
@@ -79,7 +85,7 @@ pub struct Plan {
     pub faults_for: Duration,
     /// How long it is from one fault to the next at most.
     pub fault_every_max: Duration,
-    /// The kinds of faults.
+    /// The kinds of faults, each as often as it is more likely than the others.
     pub faults: Vec<Fault>,
     /// Messages lost, of a thousand.
     pub loss_per_mille: u32,
@@ -93,6 +99,8 @@ pub struct Plan {
     pub service_max: Duration,
     /// The longest time that a flush takes.
     pub flush_max: Duration,
+    /// By how many millionths a machine's monotonic clock is fast or slow at most.
+    pub drift_ppm_max: u32,
     /// How many clients there are.
     pub clients: usize,
     /// How many keys they use at one time.
@@ -112,7 +120,8 @@ impl Plan {
         let id = RingId(Hash::of(&seed.to_le_bytes()));
         let settings = RingSettings::new(id, 3, slots, rng.u16(2..=4));
         let share = rng.u32(1..=5);
-        let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.u32(..10) < share).collect();
+        let kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.u32(..10) < share).collect();
+        let faults = kinds.into_iter().flat_map(|fault| std::iter::repeat_n(fault, rng.usize(1..=4))).collect();
         Self {
             // The numbers above are within their ranges.
             settings: settings.unwrap_or_else(|error| unreachable!("{error}")),
@@ -129,6 +138,7 @@ impl Plan {
             delay_max: Duration::from_micros([300, 1500, 5000][rng.usize(..3)]),
             service_max: Duration::from_micros([1, 50, 500][rng.usize(..3)]),
             flush_max: Duration::from_micros([200, 2000, 20_000][rng.usize(..3)]),
+            drift_ppm_max: [0, 100, 20_000][rng.usize(..3)],
             clients: rng.usize(2..=6),
             keys: rng.usize(1..=4),
             pause_max: Duration::from_millis([5, 50, 400][rng.usize(..3)]),
@@ -140,8 +150,10 @@ impl Plan {
     /// Whether what the ring's invariants presuppose holds: that nodes fail only by stopping, that whoever does not
     /// answer has stopped, and that never all stop.
     pub fn is_fail_stop(&self) -> bool {
-        use Fault::{Amnesia, Blink, Crash, DiskError, Join, SlowDisk};
-        let is_stop = |fault: &Fault| matches!(fault, Amnesia | Blink | Crash | DiskError | Join | SlowDisk);
+        use Fault::{Amnesia, Blink, ClockJump, Crash, DiskError, DiskFull, Join, SlowDisk};
+        let is_stop = |fault: &Fault| {
+            matches!(fault, Amnesia | Blink | ClockJump | Crash | DiskError | DiskFull | Join | SlowDisk)
+        };
         self.faults.iter().all(is_stop) && self.loss_per_mille == 0 && self.stragglers_per_mille == 0
     }
 }

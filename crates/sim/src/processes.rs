@@ -25,9 +25,7 @@ impl Simulation {
     pub(crate) fn start(&mut self, id: NodeId) -> Result<(), Violation> {
         let seeds = self.seeds(id);
         let is_founder = self.node_ids.first() == Some(&id);
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.process.is_none() && !node.is_retired) else {
-            return Ok(());
-        };
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.can_start()) else { return Ok(()) };
         let started = node.start(&self.plan, is_founder, seeds, self.now, &mut self.rng);
         started.map_err(|error| Violation::Store { node: id, error })?;
         node.has_joined |= is_founder;
@@ -60,7 +58,8 @@ impl Simulation {
 
     /// A store refused to go on: expected when a fault was injected, and then the process stops.
     pub(crate) fn stop_failed(&mut self, id: NodeId, error: StoreError) -> Result<(), Violation> {
-        if !matches!(&error, StoreError::Failed(reason) if reason == crate::faults::INJECTED) {
+        let (StoreError::Failed(reason) | StoreError::Full(reason) | StoreError::Corrupt(reason)) = &error;
+        if reason != crate::faults::INJECTED {
             return Err(Violation::Store { node: id, error });
         }
         self.crash(id);

@@ -80,6 +80,10 @@ pub(crate) enum Event {
     NormalDisk {
         node: NodeId,
     },
+    /// There is room on a disk again.
+    RoomOnDisk {
+        node: NodeId,
+    },
     /// A node that left stops.
     Stop {
         node: NodeId,
@@ -283,6 +287,7 @@ impl Simulation {
                 }
                 Ok(())
             }
+            Event::RoomOnDisk { node } => self.make_room(node),
             Event::Stop { node } => self.stop_leaver(node),
             Event::Redial => {
                 self.redial();
