@@ -35,6 +35,10 @@ impl Simulation {
     pub(crate) fn look_into_store(&mut self, id: NodeId) -> Result<(), Violation> {
         let mut transactions = Vec::new();
         let Some(store) = self.nodes.get(&id).and_then(Node::disk) else { return Ok(()) };
+        let written = store.written();
+        if self.written.insert(id, written) == Some(written) {
+            return Ok(());
+        }
         for slot in self.plan.settings.slots.iter() {
             let Ok(digest) = store.digest(slot) else { continue };
             if self.looked_at.insert((id, slot), digest.0) == Some(digest.0) {

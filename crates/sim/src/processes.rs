@@ -74,6 +74,7 @@ impl Simulation {
         node.crash(&mut self.rng);
         self.figures.crashes += 1;
         self.looked_at.retain(|(node, _), _| *node != id);
+        self.written.remove(&id);
         self.trace.line(self.now, || format!("crash {id:?}"));
         for peer in self.network.connected_to(id) {
             let delay = Duration::from_micros(self.rng.u64(100..5000));

@@ -130,6 +130,8 @@ pub(crate) struct Simulation {
     pub(crate) configurations: Configurations,
     /// Digests as of the last look into a store.
     pub(crate) looked_at: BTreeMap<(NodeId, SlotId), u128>,
+    /// The last batch that each store had been given then.
+    pub(crate) written: BTreeMap<NodeId, WriteSequence>,
     /// Whether the ring's invariants are to be expected.
     is_base_sound: bool,
     events: u64,
@@ -163,6 +165,7 @@ impl Simulation {
             ballots: Ballots::default(),
             configurations: Configurations::default(),
             looked_at: BTreeMap::new(),
+            written: BTreeMap::new(),
             is_base_sound: false,
             events: 0,
             runs: (Instant(0), NodeId([0; 32]), 0),
