@@ -42,6 +42,9 @@ pub struct KeylogOptions {
     /// A leader makes a checkpoint of the transaction that lies so far above the last one; 0: of none, and so every
     /// transaction is kept. At least 256, or that is what counts.
     pub checkpoint_every: u64,
+    /// A rule that is broken on purpose.
+    #[cfg(feature = "controls")]
+    pub broken: Option<crate::Rule>,
 }
 
 impl KeylogOptions {
@@ -57,6 +60,8 @@ impl KeylogOptions {
             moves_max: 128,
             jobs_max: 65_536,
             checkpoint_every: 1024,
+            #[cfg(feature = "controls")]
+            broken: None,
         }
     }
 }

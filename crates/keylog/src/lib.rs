@@ -23,6 +23,7 @@ mod keylog;
 mod leader;
 mod message;
 mod replica;
+mod rule;
 pub mod store;
 mod transaction;
 
@@ -33,6 +34,8 @@ pub use keylog::{
     Ticket,
 };
 pub use message::{KeylogMessage, RegisterSummary, SCAN_PAGE_MAX, TRANSACTIONS_MAX};
+#[cfg(feature = "controls")]
+pub use rule::Rule;
 pub use store::{Head, Proposed, Register, SlotDigest, SlotRecord, Store, StoreError, Write, WriteSequence};
 pub use transaction::{
     BrokenChain, MAX_INLINE_BYTES, MAX_VALUE_BYTES, Operation, Transaction, Value, ValueKind, verify_chain,

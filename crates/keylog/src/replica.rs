@@ -8,6 +8,7 @@ use difuse_types::{Hash, Key, NodeId, SlotId};
 use crate::{
     Ballot, Configuration, KeylogMessage, Register, RegisterSummary, SCAN_PAGE_MAX, SlotDigest, Term, Transaction,
     keylog::Keylog,
+    rule::Rule,
     store::{Proposed, SlotRecord, Store, StoreError, Write},
     verify_chain,
 };
@@ -43,7 +44,7 @@ impl<S: Store> Keylog<S> {
             }
             return None;
         };
-        if epoch < record.configuration.epoch {
+        if epoch < record.configuration.epoch && !self.breaks(Rule::OneEpoch) {
             self.send(from, KeylogMessage::Outdated { configuration: record.configuration });
             return None;
         }
@@ -63,7 +64,8 @@ impl<S: Store> Keylog<S> {
             return Ok(Standing::Dealt);
         }
         let Some(record) = self.check_epoch(from, slot, term.epoch) else { return Ok(Standing::Dealt) };
-        if term < record.promised {
+        let is_of_another_epoch = term.epoch < record.promised.epoch && self.breaks(Rule::OneEpoch);
+        if term < record.promised && !is_of_another_epoch {
             self.send(from, KeylogMessage::Refuse { slot, term, promised: record.promised });
             return Ok(Standing::Dealt);
         }

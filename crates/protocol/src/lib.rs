@@ -14,4 +14,6 @@ pub mod message;
 mod peer;
 pub mod request;
 
+#[cfg(feature = "controls")]
+pub use peer::BrokenRule;
 pub use peer::{BlockCommand, BlockResult, Input, Output, Peer, PeerOptions, RequestId, Start};

@@ -51,6 +51,19 @@ pub struct PeerOptions {
     pub transfers_max: usize,
     /// How many blocks are fetched at the same time.
     pub fetches_max: usize,
+    /// A rule that is broken on purpose.
+    #[cfg(feature = "controls")]
+    pub broken: Option<BrokenRule>,
+}
+
+/// A rule that safety rests on, broken on purpose.
+#[cfg(feature = "controls")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokenRule {
+    /// One of the key logs.
+    Keylog(difuse_keylog::Rule),
+    /// That a successor on the ring is adopted only when it was seen alive.
+    CheckedSuccessor,
 }
 
 impl Default for PeerOptions {
@@ -64,6 +77,8 @@ impl Default for PeerOptions {
             compare_every: Duration::from_millis(50),
             transfers_max: 32,
             fetches_max: 32,
+            #[cfg(feature = "controls")]
+            broken: None,
         }
     }
 }
@@ -292,14 +307,14 @@ impl<S: Store> Peer<S> {
     ) -> Result<Self, StoreError> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let me = host.node;
-        let config = RingConfig::new(settings, options.suspect_after, options.gone_after);
+        let config = ring_config(settings, &options);
         let is_founder = matches!(start, Start::Found);
         let ring = match start {
             Start::Found => Ring::found(config, host, now, rng.u64(..)),
             Start::Join(seeds) => Ring::join(config, host, seeds, now, rng.u64(..)),
             Start::Resume(known) => Ring::resume(config, host, known, now, rng.u64(..)),
         };
-        let mut keylog = Keylog::new(me, KeylogOptions::new(settings.slots), store, now, rng.u64(..))?;
+        let mut keylog = Keylog::new(me, keylog_options(settings, &options), store, now, rng.u64(..))?;
         if is_founder {
             keylog.found()?;
         }
@@ -654,6 +669,24 @@ impl<S: Store> Peer<S> {
     pub fn store_mut(&mut self) -> &mut S {
         self.keylog.store_mut()
     }
+}
+
+fn ring_config(settings: RingSettings, options: &PeerOptions) -> RingConfig {
+    let config = RingConfig::new(settings, options.suspect_after, options.gone_after);
+    #[cfg(feature = "controls")]
+    let config = RingConfig { adopts_unchecked: options.broken == Some(BrokenRule::CheckedSuccessor), ..config };
+    config
+}
+
+fn keylog_options(settings: RingSettings, options: &PeerOptions) -> KeylogOptions {
+    let _ = options;
+    let keylog = KeylogOptions::new(settings.slots);
+    #[cfg(feature = "controls")]
+    let keylog = match options.broken {
+        Some(BrokenRule::Keylog(rule)) => KeylogOptions { broken: Some(rule), ..keylog },
+        _ => keylog,
+    };
+    keylog
 }
 
 /// Whether a host can be talked to as far as the table says.

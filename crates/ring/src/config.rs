@@ -23,6 +23,9 @@ pub struct RingConfig {
     /// How long a virtual node waits for an answer within an operation before it asks again (and, after several times,
     /// takes the asked one for dead); how long a lookup waits.
     pub operation_timeout: Duration,
+    /// Breaks a rule on purpose: a successor is adopted without being seen alive.
+    #[cfg(feature = "controls")]
+    pub adopts_unchecked: bool,
 }
 
 impl RingConfig {
@@ -37,6 +40,8 @@ impl RingConfig {
             gossip_every: suspect_after,
             ping_every: suspect_after / 4,
             operation_timeout: suspect_after / 4,
+            #[cfg(feature = "controls")]
+            adopts_unchecked: false,
         }
     }
 

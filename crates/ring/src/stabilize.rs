@@ -196,10 +196,23 @@ impl Ring {
         let place = self.virtual_nodes[index].place;
         let nearer = nearer.and_then(|id| self.checked(id));
         let nearer = nearer.filter(|nearer| between(place.position, nearer, successor.position));
+        #[cfg(feature = "controls")]
+        if let Some(nearer) = nearer.filter(|_| self.config.adopts_unchecked) {
+            self.adopt_unchecked(index, nearer);
+        }
         match nearer.filter(|nearer| steps < STEPS_MAX && self.is_usable(&nearer.node())) {
             Some(asked) => self.ask(index, asked, OperationKind::FromPredecessor { asked, steps: steps + 1 }),
             None => self.conclude_stabilize(index),
         }
+    }
+
+    /// What must never be done: see [`crate::RingConfig::adopts_unchecked`].
+    #[cfg(feature = "controls")]
+    fn adopt_unchecked(&mut self, index: usize, successor: VirtualNode) {
+        let hosts_wanted = self.config.successor_hosts();
+        let node = &mut self.virtual_nodes[index];
+        let followers = node.successors.clone();
+        node.successors = successor_list(&node.place, std::iter::once(successor).chain(followers), hosts_wanted);
     }
 
     /// A notification always follows a stabilization.

@@ -13,6 +13,8 @@
 mod answers;
 mod block_disk;
 mod clients;
+#[cfg(feature = "controls")]
+mod controls;
 mod convergence;
 mod disks;
 mod faults;
@@ -30,6 +32,8 @@ mod simulation;
 mod trace;
 mod violation;
 
+#[cfg(feature = "controls")]
+pub use controls::Control;
 pub use figures::Figures;
 pub use plan::Plan;
 pub use trace::Tracing;

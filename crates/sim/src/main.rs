@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Parser;
-use difuse_sim::{Figures, Outcome, Tracing, run_seed};
+use difuse_sim::{Figures, Outcome, Plan, Tracing, run_seed_with};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Simulates whole difuse rings under faults and checks what they promise.
@@ -35,13 +35,28 @@ struct Arguments {
     /// How many threads; by default one per core.
     #[arg(long)]
     threads: Option<usize>,
+    /// Breaks this rule on all nodes: a control, which must be caught.
+    #[cfg(feature = "controls")]
+    #[arg(long = "break", value_name = "RULE")]
+    broken: Option<difuse_sim::Control>,
+}
+
+impl Arguments {
+    /// Changes what a seed draws.
+    fn change(&self, plan: &mut Plan) {
+        let _ = plan;
+        #[cfg(feature = "controls")]
+        {
+            plan.broken = self.broken;
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let tracing = if arguments.trace { Tracing::Print } else { Tracing::Off };
     let outcomes = match arguments.seed {
-        Some(seed) => vec![run_seed(seed, tracing)],
+        Some(seed) => vec![run_seed_with(seed, tracing, |plan| arguments.change(plan))],
         None => run_many(&arguments),
     };
     let mut figures = Figures::default();
@@ -73,7 +88,7 @@ fn run_many(arguments: &Arguments) -> Vec<Outcome> {
                     if seed >= end {
                         return;
                     }
-                    let outcome = run_seed(seed, Tracing::Off);
+                    let outcome = run_seed_with(seed, Tracing::Off, |plan| arguments.change(plan));
                     bar.inc(1);
                     if outcome.violation.is_some() {
                         bar.suspend(|| report(&outcome));

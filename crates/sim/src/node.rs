@@ -131,6 +131,8 @@ impl Node {
         let options = PeerOptions {
             gone_after: plan.gone_after,
             request_timeout: plan.request_timeout,
+            #[cfg(feature = "controls")]
+            broken: plan.broken.map(crate::Control::rule),
             ..PeerOptions::default()
         };
         // Who remembers nobody but itself joins anew.

@@ -111,6 +111,9 @@ pub struct Plan {
     pub is_through_wire: bool,
     /// Whether disks say that writes are durable though they are not: a control, which must be caught.
     pub do_disks_lie: bool,
+    /// A rule that every node breaks: a control, which must be caught.
+    #[cfg(feature = "controls")]
+    pub broken: Option<crate::Control>,
 }
 
 impl Plan {
@@ -144,6 +147,8 @@ impl Plan {
             pause_max: Duration::from_millis([5, 50, 400][rng.usize(..3)]),
             is_through_wire: rng.u32(..4) == 0,
             do_disks_lie: false,
+            #[cfg(feature = "controls")]
+            broken: None,
         }
     }
 

@@ -12,6 +12,7 @@ use super::{Phase, can_decide};
 use crate::{
     Configuration, KeylogMessage, Term,
     keylog::Keylog,
+    rule::Rule,
     store::{Store, StoreError},
 };
 
@@ -71,8 +72,9 @@ impl<S: Store> Keylog<S> {
         let Phase::Leading(leadership) = &state.phase else { return None };
         let configuration = &state.record.configuration;
         let newcomers = configuration.newcomers();
-        let is_complete = leadership.is_synced
-            && newcomers.iter().all(|node| leadership.in_sync.contains(node) && leadership.ready.contains(node));
+        let holds_keys = |node: &NodeId| leadership.in_sync.contains(node) || self.breaks(Rule::CopyFromMajority);
+        let is_complete =
+            leadership.is_synced && newcomers.iter().all(|node| holds_keys(node) && leadership.ready.contains(node));
         if is_complete {
             return configuration.completed();
         }

@@ -8,6 +8,7 @@ use super::{Candidate, Leadership, Phase, can_decide, change::Change};
 use crate::{
     Failure, KeylogMessage, Proposed, SlotDigest, Term,
     keylog::{Keylog, ParkedJob},
+    rule::Rule,
     store::{Store, StoreError, Write},
 };
 
@@ -36,9 +37,11 @@ impl<S: Store> Keylog<S> {
 
     fn campaign(&mut self, slot: SlotId) {
         let (me, now) = (self.me, self.now);
+        let reuses = self.breaks(Rule::FreshBallots);
         let Some(state) = self.slots.get_mut(&slot) else { return };
         let record = &state.record;
-        let term = Term { epoch: record.configuration.epoch, number: record.promised.number + 1, node: me };
+        let number = if reuses && record.promised.node == me { 0 } else { 1 } + record.promised.number;
+        let term = Term { epoch: record.configuration.epoch, number, node: me };
         let configuration = record.configuration.clone();
         state.retry_at = None;
         state.phase =
@@ -81,6 +84,7 @@ impl<S: Store> Keylog<S> {
     /// The term is won.
     fn lead(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let now = self.now;
+        let skips_copy = self.breaks(Rule::CopyFromMajority);
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         let Phase::Candidate(candidate) = std::mem::replace(&mut state.phase, Phase::Follower) else { return Ok(()) };
         let mut leadership = Leadership::new(candidate.term, now);
@@ -88,7 +92,7 @@ impl<S: Store> Keylog<S> {
         leadership.in_sync =
             candidate.promises.iter().filter(|(_, digest)| Some(**digest) == own).map(|(node, _)| *node).collect();
         // Equal digests mean equal registers at equal ballots: a majority of those is committed as it is.
-        leadership.is_synced = state.record.configuration.is_quorum(&leadership.in_sync);
+        leadership.is_synced = state.record.configuration.is_quorum(&leadership.in_sync) || skips_copy;
         if leadership.in_sync.len() < state.record.configuration.all_members().len() {
             // Give the promises that are still on their way time to arrive before comparing in detail.
             let patience = if leadership.is_synced { self.options.resend_after } else { Duration::ZERO };

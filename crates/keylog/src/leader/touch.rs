@@ -9,6 +9,7 @@ use crate::{
     Ballot, KeylogMessage, Register, RegisterSummary, Term, Transaction,
     keylog::Keylog,
     replica::summary_of,
+    rule::Rule,
     store::{Store, StoreError},
     verify_chain,
 };
@@ -77,13 +78,19 @@ impl<S: Store> Keylog<S> {
         reads: BTreeMap<NodeId, Option<RegisterSummary>>,
     ) -> Result<(), StoreError> {
         let best = reads.values().flatten().max_by_key(|summary| summary.ballot).cloned();
+        let mixes_ballots = self.breaks(Rule::OneBallot);
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         let configuration = &state.record.configuration;
         let is_agreed = match &best {
             None => true,
             // Equal heads at different ballots are not agreed: a third ballot may stand between them.
             Some(best) => {
-                let holders = holders_of(&reads, best);
+                let mut holders = holders_of(&reads, best);
+                if mixes_ballots {
+                    let is_equal = |read: &RegisterSummary| (read.height, read.hash) == (best.height, best.hash);
+                    let equal = reads.iter().filter(|(_, read)| read.as_ref().is_some_and(is_equal));
+                    holders.extend(equal.map(|(node, _)| *node));
+                }
                 holders.contains(&self.me) && configuration.is_quorum(&holders)
             }
         };

@@ -1,0 +1,33 @@
+//! Rules that a test may break on purpose, one at a time: whatever is to prove the key logs safe must notice each
+//! ("negative controls"). Without the feature `controls`, which only tests enable, none can be broken: what asks is
+//! compiled away.
+
+use crate::keylog::Keylog;
+
+/// A rule that safety rests on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Rule {
+    /// A new leader reads a key from a majority before it builds on it, and a newcomer copies every key before the old
+    /// members are let go.
+    CopyFromMajority,
+    /// No ballot carries two values: a term that was led is never led again.
+    FreshBallots,
+    /// A quorum counts members of one epoch only.
+    OneEpoch,
+    /// Heads count as agreed only at one and the same ballot.
+    OneBallot,
+}
+
+impl<S> Keylog<S> {
+    /// Whether this rule does not hold here.
+    #[cfg(feature = "controls")]
+    pub(crate) fn breaks(&self, rule: Rule) -> bool {
+        self.options.broken == Some(rule)
+    }
+
+    /// Whether this rule does not hold here: it does.
+    #[cfg(not(feature = "controls"))]
+    pub(crate) const fn breaks(&self, _rule: Rule) -> bool {
+        false
+    }
+}

@@ -1,0 +1,33 @@
+//! Negative controls: rules that safety rests on, to be broken on purpose by every node of a ring. The simulator must
+//! find out each; docs/proof.md says how fast it does.
+
+use clap::ValueEnum;
+use difuse_keylog::Rule;
+use difuse_protocol::BrokenRule;
+
+/// A rule to break.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Control {
+    /// A new leader reads a key from a majority before it builds on it, and newcomers copy every key.
+    CopyFromMajority,
+    /// No term is led twice, and so no ballot carries two values.
+    FreshBallots,
+    /// A quorum counts members of one epoch only.
+    OneEpoch,
+    /// Equal heads count as agreed only at one ballot.
+    OneBallot,
+    /// A successor on the ring is adopted only when it was seen alive.
+    CheckedSuccessor,
+}
+
+impl Control {
+    pub(crate) fn rule(self) -> BrokenRule {
+        match self {
+            Self::CopyFromMajority => BrokenRule::Keylog(Rule::CopyFromMajority),
+            Self::FreshBallots => BrokenRule::Keylog(Rule::FreshBallots),
+            Self::OneEpoch => BrokenRule::Keylog(Rule::OneEpoch),
+            Self::OneBallot => BrokenRule::Keylog(Rule::OneBallot),
+            Self::CheckedSuccessor => BrokenRule::CheckedSuccessor,
+        }
+    }
+}
