@@ -180,17 +180,19 @@ impl Simulation {
         if let Some(record) = records.iter().find(|record| record.configuration.contains(&id)) {
             return Err(Violation::WrongAnswer(format!("node {id:?} has left as a member of {record:?}")));
         }
+        node.has_left = true;
         self.queue.push(self.now + Duration::from_millis(1500), Event::Stop { node: id });
         Ok(())
     }
 
     pub(crate) fn stop_leaver(&mut self, id: NodeId) -> Result<(), Violation> {
-        if !self.is_running(id) {
-            return Ok(());
-        }
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let slots = self.plan.settings.slots.iter();
-        let held = slots.filter(|slot| node.holds(*slot)).collect::<Vec<_>>();
+        let mut held = slots.filter(|slot| node.holds(*slot)).collect::<Vec<_>>();
+        if node.process.is_none() {
+            // A crash came first: what it had just removed may be there again, and nobody minds.
+            held.clear();
+        }
         node.is_retired = true;
         self.figures.leaves += 1;
         self.crash(id);

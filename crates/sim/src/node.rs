@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) has_joined: bool,
     /// A person wants it to leave.
     pub(crate) is_leaving: bool,
+    /// It was told that it has left: nobody starts it again.
+    pub(crate) has_left: bool,
     /// It left, or lost its disk: it does not come back.
     pub(crate) is_retired: bool,
 }
@@ -113,6 +115,7 @@ impl Node {
             drift_ppm: rng.i64(-i64::from(plan.drift_ppm_max)..=i64::from(plan.drift_ppm_max)),
             has_joined: false,
             is_leaving: false,
+            has_left: false,
             is_retired: false,
         }
     }
@@ -202,7 +205,7 @@ impl Node {
 
     /// Whether a process could start: without room it cannot even count up its incarnation.
     pub(crate) fn can_start(&self) -> bool {
-        self.process.is_none() && !self.is_retired && !self.is_full
+        self.process.is_none() && !self.has_left && !self.is_retired && !self.is_full
     }
 
     pub(crate) fn jump_clock(&mut self, by_ms: i64) {
