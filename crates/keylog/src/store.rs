@@ -113,7 +113,7 @@ pub enum Write {
     Meta(String, Option<Vec<u8>>),
 }
 
-/// Counts the batches written to a store, from 1. When the store reports a sequence as durable, all batches up to it
+/// Names the batches written to a store in their order, from 1; a store may skip numbers. When the store reports a sequence as durable, all batches up to it
 /// survive a crash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct WriteSequence(pub u64);

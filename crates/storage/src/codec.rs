@@ -6,8 +6,15 @@ use difuse_keylog::{
 };
 use difuse_types::{Hash, Key, NodeId, OperationId, SlotId, WallTime};
 
+use crate::{
+    index::{put_location, take_location},
+    log::Location,
+};
+
 /// Version of the layout of a batch; the first byte of each.
 const BATCH_VERSION: u8 = 2;
+/// The first byte of a record of copies instead.
+const COPIES_VERSION: u8 = 3;
 /// Set in the byte that tells a transaction's operation if the hash of the state follows.
 const IS_CHECKPOINT: u8 = 4;
 
@@ -280,6 +287,81 @@ fn put_write(out: &mut Vec<u8>, write: &Write, start: usize, ranges: &mut Vec<Bo
     }
 }
 
+/// The body of a transaction, copied within the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Copied {
+    pub slot: SlotId,
+    pub key: Key,
+    pub height: u64,
+    /// Where it lay.
+    pub old: Location,
+    pub body: Bytes,
+}
+
+/// The body of a transaction in a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoggedBody {
+    pub slot: SlotId,
+    pub key: Key,
+    pub height: u64,
+    pub range: BodyRange,
+}
+
+/// Appends a record of copies to `out`; returns where each body lies, as [`put_batch`] does.
+pub(crate) fn put_copies(out: &mut Vec<u8>, copies: &[Copied]) -> Vec<BodyRange> {
+    let start = out.len();
+    out.put_u8(COPIES_VERSION);
+    let put = |copy: &Copied| {
+        out.put_u32(copy.slot.0);
+        out.put_framed(copy.key.encoded());
+        out.put_u64(copy.height);
+        put_location(out, copy.old);
+        out.put_framed(&copy.body);
+        let length = copy.body.len() as u32;
+        BodyRange { start: (out.len() - start) as u32 - length, length, crc: copy.old.crc }
+    };
+    copies.iter().map(put).collect()
+}
+
+/// Whether a record is one of copies.
+pub(crate) fn is_copies(record: &Bytes) -> bool {
+    record.first() == Some(&COPIES_VERSION)
+}
+
+/// Decodes a record of copies: them and where each body lies in `bytes`.
+pub(crate) fn take_copies(bytes: Bytes) -> Result<(Vec<Copied>, Vec<BodyRange>), Malformed> {
+    let mut from = Decoder::new(bytes);
+    if from.take_u8()? != COPIES_VERSION {
+        return Err(Malformed);
+    }
+    let (mut copies, mut ranges) = (Vec::new(), Vec::new());
+    while !from.is_empty() {
+        let (slot, key) = (SlotId(from.take_u32()?), take_key(&mut from)?);
+        let (height, old, body) = (from.take_u64()?, take_location(&mut from)?, from.take_framed()?);
+        let (length, crc) = (body.len() as u32, crc32fast::hash(&body));
+        ranges.push(BodyRange { start: from.position() as u32 - length, length, crc });
+        copies.push(Copied { slot, key, height, old, body });
+    }
+    Ok((copies, ranges))
+}
+
+/// All bodies of transactions in a record of any kind.
+pub(crate) fn take_bodies(record: Bytes) -> Result<Vec<LoggedBody>, Malformed> {
+    if is_copies(&record) {
+        let (copies, ranges) = take_copies(record)?;
+        let body = |(Copied { slot, key, height, .. }, range)| LoggedBody { slot, key, height, range };
+        return Ok(copies.into_iter().zip(ranges).map(body).collect());
+    }
+    let (writes, ranges) = take_batch(record)?;
+    let transactions = writes.into_iter().filter_map(|write| match write {
+        Write::Accept { slot, transactions, .. } => Some((slot, transactions)),
+        _ => None,
+    });
+    let each = transactions.flat_map(|(slot, transactions)| transactions.into_iter().map(move |one| (slot, one)));
+    let body = |((slot, Transaction { key, height, .. }), range)| LoggedBody { slot, key, height, range };
+    Ok(each.zip(ranges).map(body).collect())
+}
+
 /// Decodes a batch: its writes and where each transaction's body lies in `bytes`.
 pub(crate) fn take_batch(bytes: Bytes) -> Result<(Vec<Write>, Vec<BodyRange>), Malformed> {
     let whole = bytes.clone();
@@ -307,7 +389,7 @@ fn take_write(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) ->
 
 fn take_accept(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) -> Result<Write, Malformed> {
     let slot = SlotId(from.take_u32()?);
-    let key = Key::from_encoded(from.take_framed()?).map_err(|_| Malformed)?;
+    let key = take_key(from)?;
     let register = take_register(from)?;
     let count = from.take_u32()?;
     let mut transactions = Vec::new();
@@ -320,6 +402,10 @@ fn take_accept(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) -
     Ok(Write::Accept { slot, key, register, transactions })
 }
 
+fn take_key(from: &mut Decoder) -> Result<Key, Malformed> {
+    Key::from_encoded(from.take_framed()?).map_err(|_| Malformed)
+}
+
 fn take_name(from: &mut Decoder) -> Result<String, Malformed> {
     String::from_utf8(from.take_framed()?.to_vec()).map_err(|_| Malformed)
 }
@@ -329,7 +415,8 @@ mod tests {
     use difuse_keylog::{Write, store::conformance};
     use difuse_types::{Hash, SlotId};
 
-    use super::{put_batch, take_batch, take_body};
+    use super::{Copied, put_batch, put_copies, take_batch, take_bodies, take_body, take_copies};
+    use crate::log::{Location, Position};
 
     fn sample_batch() -> Vec<Write> {
         let key = conformance::sample_keys().remove(3);
@@ -358,6 +445,38 @@ mod tests {
             let body = payload.slice(range.start as usize..(range.start + range.length) as usize);
             assert_eq!(crc32fast::hash(&body), range.crc);
             assert_eq!(take_body(key, &mut super::Decoder::new(body)).as_ref(), Ok(transaction));
+        }
+    }
+
+    /// The bodies of the sample batch, as they would be copied.
+    fn sample_copies() -> Vec<Copied> {
+        let mut bytes = Vec::new();
+        put_batch(&mut bytes, &sample_batch());
+        let payload = bytes::Bytes::from(bytes);
+        let copied = |body: super::LoggedBody| {
+            let (start, length) = (body.range.start, body.range.length);
+            let old = Location { at: Position { segment: 3, offset: start }, length, crc: body.range.crc };
+            let bytes = payload.slice(start as usize..(start + length) as usize);
+            Copied { slot: body.slot, key: body.key, height: body.height, old, body: bytes }
+        };
+        take_bodies(payload.clone()).unwrap().into_iter().map(copied).collect()
+    }
+
+    #[test]
+    fn copies_round_trip() {
+        let copies = sample_copies();
+        assert_eq!(copies.iter().map(|copy| copy.height).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        let mut bytes = vec![0xaa; 5];
+        let ranges = put_copies(&mut bytes, &copies);
+        let payload = bytes::Bytes::from(bytes).slice(5..);
+        assert_eq!(take_copies(payload.clone()), Ok((copies.clone(), ranges.clone())));
+        for (copy, body) in copies.iter().zip(take_bodies(payload.clone()).unwrap()) {
+            let range = body.range;
+            assert_eq!((body.height, &body.key), (copy.height, &copy.key));
+            assert_eq!(payload.slice(range.start as usize..(range.start + range.length) as usize), copy.body);
+        }
+        for length in 0..payload.len() {
+            let _ = take_copies(payload.slice(..length));
         }
     }
 

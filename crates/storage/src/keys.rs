@@ -1,6 +1,7 @@
 //! The store of keys: the log holds every batch; records that are not in the index yet are held in memory as well.
 
 mod cache;
+mod cleaner;
 mod index;
 mod overlay;
 mod store;

@@ -10,7 +10,7 @@ mod writer;
 
 pub(crate) use files::SegmentFiles;
 pub(crate) use frame::FRAME_HEADER_BYTES;
-pub(crate) use replay::{Checkpoint, replay};
+pub(crate) use replay::{Checkpoint, ClosedSegment, replay};
 pub use writer::Statistics;
 pub(crate) use writer::{Log, LogOptions, OnDurable};
 

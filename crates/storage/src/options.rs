@@ -7,6 +7,11 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// A file of the key log holds at most this many bytes, or one batch (at most 1 GiB).
     pub key_segment_bytes: u32,
+    /// The key log is cleaned when less than this share of its closed files is live, in percent (and they are more than a
+    /// few); 0: only files in which nothing is live are deleted.
+    pub key_log_live_percent: u32,
+    /// How often it is looked whether there is anything to clean.
+    pub clean_every: Duration,
     /// A file of blocks holds at most this many bytes, or one block (at most 1 GiB).
     pub block_segment_bytes: u32,
     /// sled's cache, in bytes; it takes about twice that.
@@ -28,6 +33,8 @@ impl Default for Options {
         Self {
             reserve_bytes: 256 << 20,
             key_segment_bytes: 64 << 20,
+            key_log_live_percent: 40,
+            clean_every: Duration::from_secs(1),
             block_segment_bytes: 256 << 20,
             index_cache_bytes: 16 << 20,
             head_cache_bytes: 16 << 20,

@@ -45,6 +45,8 @@ impl Storage {
             on_durable: Box::new(|_| {}),
         };
         let blocks = BlockStore::new(Core::open(blocks, options)?);
-        Ok(Self { keys: KeyStore::new(Core::open(keys, options)?, options.head_cache_bytes), blocks })
+        let directory = database.directory.keys();
+        let keys = KeyStore::start(Core::open(keys, options)?, options);
+        Ok(Self { keys: keys.map_err(|error| OpenError::io(&directory, error))?, blocks })
     }
 }

@@ -306,9 +306,10 @@ fn check_slot_records_and_meta<S: Store>(mut store: S) {
 fn check_random<S: Store>(mut store: S, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut model = Snapshot::default();
+    let mut last = WriteSequence(0);
     for count in 1..=RANDOM_BATCHES as u64 {
         let writes = model.apply_random_batch(&mut random);
-        assert_eq!(store.write(writes), Ok(WriteSequence(count)), "seed {seed}");
+        last = checked_write(&mut store, writes, last);
         if count % 20 == 0 {
             model.check_against(&store, &format!("seed {seed} batch {count}"));
         }

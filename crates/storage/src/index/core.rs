@@ -27,7 +27,6 @@ pub(crate) struct Core<I: Index> {
     wake: Condvar,
     /// The thread is done with something.
     drained: Condvar,
-    indexed_at_open: Checkpoint,
     options: Options,
     thread: Mutex<Option<JoinHandle<()>>>,
     database: Arc<Database>,
@@ -40,6 +39,8 @@ pub(crate) struct Layers<P> {
     pub active: P,
     /// What is being moved to the index; older than `active`.
     pub frozen: Option<Arc<P>>,
+    /// Up to where the index knows the log, durably.
+    indexed: Checkpoint,
     /// The thread ends when there is nothing left.
     stop: bool,
     /// The thread ends at once.
@@ -73,6 +74,7 @@ impl<I: Index> Core<I> {
         let files = Arc::new(SegmentFiles::new(directory.clone()));
         let active = recover(&files, &index, options.index_after_bytes)?;
         let indexed = checkpoint(index.tree()).map_err(|error| OpenError::index(&directory, &error))?;
+        let indexed = indexed.map_or(Checkpoint::START, |(end, _)| end);
         let (queued_bytes_max, reserve_bytes) = (options.queued_bytes_max, options.reserve_bytes);
         let log_options = LogOptions { segment_bytes, queued_bytes_max, reserve_bytes };
         let io_error = |error| OpenError::io(&directory, error);
@@ -81,10 +83,9 @@ impl<I: Index> Core<I> {
             log,
             files,
             index,
-            layers: Mutex::new(Layers { active, frozen: None, stop: false, crash: false }),
+            layers: Mutex::new(Layers { active, frozen: None, indexed, stop: false, crash: false }),
             wake: Condvar::new(),
             drained: Condvar::new(),
-            indexed_at_open: indexed.map_or(Checkpoint::START, |(end, _)| end),
             options: options.clone(),
             thread: Mutex::new(None),
             database,
@@ -121,6 +122,26 @@ impl<I: Index> Core<I> {
         }
     }
 
+    /// Up to where the index knows the log, durably.
+    pub fn indexed(&self) -> Checkpoint {
+        self.lock().indexed
+    }
+
+    /// Waits until the index knows the record `sequence`, durably; `false` if that is given up because `is_over` says so.
+    pub fn wait_indexed(&self, sequence: u64, is_over: impl Fn() -> bool) -> Result<bool, StoreError> {
+        let mut layers = self.lock();
+        while layers.indexed.sequence < sequence {
+            self.log.check()?;
+            if is_over() {
+                return Ok(false);
+            }
+            self.wake.notify_one();
+            let waited = self.drained.wait_timeout(layers, CHECK_EVERY);
+            layers = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(true)
+    }
+
     /// Writes, flushes and indexes everything, and ends the threads; if `crash`, ends them at once.
     pub fn stop(&self, crash: bool) {
         self.log.stop(crash);
@@ -138,7 +159,7 @@ impl<I: Index> Core<I> {
 
     fn run(&self) {
         let _guard = PoisonWhenPanicking(&self.log);
-        let mut indexed = self.indexed_at_open;
+        let mut indexed = self.indexed();
         while let Some(frozen) = self.freeze() {
             if let Err(error) = self.move_to_index(&frozen, indexed) {
                 // What is frozen stays: reads go on.
@@ -146,7 +167,10 @@ impl<I: Index> Core<I> {
                 return self.log.poison(error);
             }
             indexed = frozen.end();
-            self.lock().frozen = None;
+            {
+                let mut layers = self.lock();
+                (layers.frozen, layers.indexed) = (None, indexed);
+            }
             self.drained.notify_all();
         }
     }

@@ -8,6 +8,7 @@
 //! | 3 | name | node value |
 //! | 4 | slot, encoded key | register; location of the head's body, if known |
 //! | 5 | slot, length of key, encoded key, height | location of the body of another transaction |
+//! | 6 | segment | about how many bytes of it are live: a hint for the cleaner, which a crash may make wrong |
 //!
 //! Numbers in keys are big-endian, so that their order is that of the numbers; the registers of a slot are in the
 //! order of their encoded keys.
@@ -18,9 +19,12 @@ use bytes::Bytes;
 use difuse_keylog::{Register, SlotDigest, SlotRecord, StoreError, store::SlotSize};
 use difuse_types::{Key, KeyPrefix, SlotId};
 
-use super::overlay::{Below, EntryOverlay, Overlay, SlotOverlay, Totals};
+use super::overlay::{Below, EntryOverlay, Moved, Overlay, SlotOverlay, Totals};
 use crate::{
-    codec::{Decoder, Encode, Malformed, put_register, put_slot_record, take_batch, take_register, take_slot_record},
+    codec::{
+        Decoder, Encode, Malformed, is_copies, put_register, put_slot_record, take_batch, take_copies, take_register,
+        take_slot_record,
+    },
     index::{Index, Replayed, decode, failed, put_location, take_location, undecodable, value},
     log::Location,
 };
@@ -30,6 +34,29 @@ const TOTALS: u8 = 2;
 const META: u8 = 3;
 const REGISTER: u8 = 4;
 const LOCATION: u8 = 5;
+const LIVE: u8 = 6;
+
+/// What the copy of a body takes in the log besides the body and its key.
+const COPY_BYTES: u64 = 36;
+
+/// How the number of live bytes of each segment changes.
+#[derive(Debug, Default)]
+struct LiveBytes(BTreeMap<u32, i64>);
+
+impl LiveBytes {
+    fn add(&mut self, key_length: usize, location: Location) {
+        *self.0.entry(location.at.segment).or_default() += cost(key_length, location) as i64;
+    }
+
+    fn remove(&mut self, key_length: usize, location: Location) {
+        *self.0.entry(location.at.segment).or_default() -= cost(key_length, location) as i64;
+    }
+}
+
+/// What a body counts for as live: what its copy would take.
+fn cost(key_length: usize, location: Location) -> u64 {
+    COPY_BYTES + key_length as u64 + u64::from(location.length)
+}
 
 /// The index of keys.
 #[derive(Debug, Clone)]
@@ -129,26 +156,65 @@ impl KeyIndex {
         Ok(found)
     }
 
-    fn apply_slot(&self, slot: SlotId, overlay: &SlotOverlay) -> Result<(), StoreError> {
+    /// About how many bytes of a segment are live.
+    pub fn live_bytes(&self, segment: u32) -> Result<u64, StoreError> {
+        Ok(value(&self.tree, &live_key(segment), Decoder::take_u64)?.unwrap_or_default())
+    }
+
+    /// A segment was deleted.
+    pub fn forget_segment(&self, segment: u32) -> Result<(), StoreError> {
+        self.tree.remove(live_key(segment)).map(drop).map_err(failed)
+    }
+
+    fn apply_live_bytes(&self, live: LiveBytes) -> Result<(), StoreError> {
+        for (segment, change) in live.0 {
+            let bytes = self.live_bytes(segment)?.saturating_add_signed(change);
+            self.put(live_key(segment), bytes.to_le_bytes().to_vec())?;
+        }
+        Ok(())
+    }
+
+    /// A body was copied: it counts where it is now if the index still has it where it was.
+    fn apply_moved(&self, moved: &Moved, live: &mut LiveBytes) -> Result<(), StoreError> {
+        let Moved { slot, key, height, old, new } = moved;
+        if let Some((register, Some(location))) = self.head(*slot, key)?
+            && register.head.height == *height
+            && location == *old
+        {
+            return self.put_register(*slot, key, &register, Some(*new), live);
+        }
+        let listed = location_key(*slot, key, *height);
+        if value(&self.tree, &listed, take_location)? == Some(*old) {
+            self.put_listed(*slot, key, *height, *new, live)?;
+        }
+        Ok(())
+    }
+
+    fn apply_slot(&self, slot: SlotId, overlay: &SlotOverlay, live: &mut LiveBytes) -> Result<(), StoreError> {
         if overlay.cleared {
-            self.remove_prefix(&slot_key(REGISTER, slot))?;
-            self.remove_prefix(&slot_key(LOCATION, slot))?;
+            self.clear(slot, live)?;
         }
         for entry in overlay.entries.values() {
-            self.apply_entry(slot, entry, overlay.cleared)?;
+            self.apply_entry(slot, entry, overlay.cleared, live)?;
         }
         self.put(slot_key(TOTALS, slot), put_totals(&overlay.totals))
     }
 
-    fn apply_entry(&self, slot: SlotId, entry: &EntryOverlay, is_cleared: bool) -> Result<(), StoreError> {
+    fn apply_entry(
+        &self,
+        slot: SlotId,
+        entry: &EntryOverlay,
+        is_cleared: bool,
+        live: &mut LiveBytes,
+    ) -> Result<(), StoreError> {
         let key = &entry.key;
         let before = if is_cleared { None } else { self.head(slot, key)? };
         let base = entry.register.base;
         if entry.cuts && !is_cleared {
-            self.remove_listed(slot, key, entry.gone_from..u64::MAX)?;
+            self.remove_listed(slot, key, entry.gone_from..u64::MAX, live)?;
         }
         if entry.forgets && !is_cleared {
-            self.remove_listed(slot, key, 0..base)?;
+            self.remove_listed(slot, key, 0..base, live)?;
         }
         let head_height = entry.register.head.height;
         let mut head_location = None;
@@ -159,24 +225,78 @@ impl KeyIndex {
             if height == head_height {
                 head_location = Some(location);
             } else {
-                let mut out = Vec::with_capacity(16);
-                put_location(&mut out, location);
-                self.put(location_key(slot, key, height), out)?;
+                self.put_listed(slot, key, height, location, live)?;
             }
         }
-        self.put(register_key(slot, key.encoded()), put_head(&entry.register, head_location))
+        self.put_register(slot, key, &entry.register, head_location, live)
     }
 
-    fn remove_listed(&self, slot: SlotId, key: &Key, heights: Range<u64>) -> Result<(), StoreError> {
-        for height in self.listed(slot, key, heights)?.into_keys() {
-            self.remove(&location_key(slot, key, height))?;
+    fn put_listed(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        height: u64,
+        location: Location,
+        live: &mut LiveBytes,
+    ) -> Result<(), StoreError> {
+        let mut out = Vec::with_capacity(16);
+        put_location(&mut out, location);
+        let before = self.tree.insert(location_key(slot, key, height), out).map_err(failed)?;
+        let key_length = key.encoded().len();
+        if let Some(before) = before {
+            live.remove(key_length, decode(&before, take_location)?);
+        }
+        live.add(key_length, location);
+        Ok(())
+    }
+
+    fn put_register(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        register: &Register,
+        location: Option<Location>,
+        live: &mut LiveBytes,
+    ) -> Result<(), StoreError> {
+        let out = put_head(register, location);
+        let before = self.tree.insert(register_key(slot, key.encoded()), out).map_err(failed)?;
+        let key_length = key.encoded().len();
+        if let Some(before) = before.map(|before| decode(&before, take_head)).transpose()?.and_then(|head| head.1) {
+            live.remove(key_length, before);
+        }
+        if let Some(location) = location {
+            live.add(key_length, location);
         }
         Ok(())
     }
 
-    fn remove_prefix(&self, prefix: &[u8]) -> Result<(), StoreError> {
-        for key in self.tree.scan_prefix(prefix).keys() {
-            self.remove(&key.map_err(failed)?)?;
+    fn remove_listed(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        heights: Range<u64>,
+        live: &mut LiveBytes,
+    ) -> Result<(), StoreError> {
+        for (height, location) in self.listed(slot, key, heights)? {
+            self.remove(&location_key(slot, key, height))?;
+            live.remove(key.encoded().len(), location);
+        }
+        Ok(())
+    }
+
+    /// Removes all registers and locations of a slot.
+    fn clear(&self, slot: SlotId, live: &mut LiveBytes) -> Result<(), StoreError> {
+        for pair in self.tree.scan_prefix(slot_key(REGISTER, slot)) {
+            let (key, value) = pair.map_err(failed)?;
+            self.remove(&key)?;
+            if let Some(location) = decode(&value, take_head)?.1 {
+                live.remove(key.len() - REGISTER_KEY_BYTES, location);
+            }
+        }
+        for pair in self.tree.scan_prefix(slot_key(LOCATION, slot)) {
+            let (key, value) = pair.map_err(failed)?;
+            self.remove(&key)?;
+            live.remove(key.len() - LOCATION_KEY_BYTES, decode(&value, take_location)?);
         }
         Ok(())
     }
@@ -209,9 +329,14 @@ impl Index for KeyIndex {
                 None => self.remove(&meta_key(name))?,
             }
         }
+        let mut live = LiveBytes::default();
         for (slot, slot_overlay) in &overlay.slots {
-            self.apply_slot(*slot, slot_overlay)?;
+            self.apply_slot(*slot, slot_overlay, &mut live)?;
         }
+        for moved in &overlay.moved {
+            self.apply_moved(moved, &mut live)?;
+        }
+        self.apply_live_bytes(live)?;
         Ok(Vec::new())
     }
 
@@ -227,6 +352,11 @@ impl Index for KeyIndex {
     }
 
     fn replay(&self, overlay: &mut Overlay, record: Replayed, is_ahead: bool) -> Result<bool, StoreError> {
+        if is_copies(&record.payload) {
+            let Ok((copies, ranges)) = take_copies(record.payload) else { return Ok(false) };
+            overlay.apply_copies(copies, &ranges, record.at, record.end);
+            return Ok(true);
+        }
         let Ok((writes, ranges)) = take_batch(record.payload) else { return Ok(false) };
         let below = Below { heads: None, frozen: None, index: self, index_is_ahead: is_ahead };
         overlay.apply(writes, &ranges, record.at, record.end, below)?;
@@ -280,8 +410,17 @@ fn meta_key(name: &str) -> Vec<u8> {
     [&[META], name.as_bytes()].concat()
 }
 
+fn live_key(segment: u32) -> Vec<u8> {
+    [&[LIVE], &segment.to_be_bytes()[..]].concat()
+}
+
+/// What a register's key holds besides the encoded key.
+const REGISTER_KEY_BYTES: usize = 5;
+/// What a location's key holds besides the encoded key.
+const LOCATION_KEY_BYTES: usize = 15;
+
 fn register_key(slot: SlotId, encoded: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(5 + encoded.len());
+    let mut key = Vec::with_capacity(REGISTER_KEY_BYTES + encoded.len());
     key.push(REGISTER);
     key.extend_from_slice(&slot.0.to_be_bytes());
     key.extend_from_slice(encoded);
@@ -290,7 +429,7 @@ fn register_key(slot: SlotId, encoded: &[u8]) -> Vec<u8> {
 
 fn location_key(slot: SlotId, key: &Key, height: u64) -> Vec<u8> {
     let encoded = key.encoded();
-    let mut out = Vec::with_capacity(15 + encoded.len());
+    let mut out = Vec::with_capacity(LOCATION_KEY_BYTES + encoded.len());
     out.push(LOCATION);
     out.extend_from_slice(&slot.0.to_be_bytes());
     out.extend_from_slice(&(encoded.len() as u16).to_be_bytes());

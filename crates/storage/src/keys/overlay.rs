@@ -9,7 +9,7 @@ use difuse_types::{Key, SlotId};
 
 use super::{cache::HeadCache, index::KeyIndex};
 use crate::{
-    codec::BodyRange,
+    codec::{BodyRange, Copied},
     index::Pending,
     log::{Checkpoint, Location, Position},
 };
@@ -17,6 +17,7 @@ use crate::{
 /// A guess of what an entry takes in memory besides its key and values.
 const ENTRY_BYTES: usize = 500;
 const TRANSACTION_BYTES: usize = 250;
+const MOVED_BYTES: usize = 150;
 
 /// What a run of batches changed: the last state of everything that they touched.
 #[derive(Debug)]
@@ -24,10 +25,22 @@ pub(crate) struct Overlay {
     pub records: BTreeMap<SlotId, SlotRecord>,
     pub meta: BTreeMap<String, Option<Vec<u8>>>,
     pub slots: BTreeMap<SlotId, SlotOverlay>,
+    /// Bodies below this overlay that lie elsewhere as well now.
+    pub moved: Vec<Moved>,
     /// About what it takes in memory.
     bytes: usize,
     /// The log's end after the last batch in it.
     end: Checkpoint,
+}
+
+/// A body that was copied within the log.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub slot: SlotId,
+    pub key: Key,
+    pub height: u64,
+    pub old: Location,
+    pub new: Location,
 }
 
 /// What changed in a slot.
@@ -84,7 +97,7 @@ pub(crate) enum Known<T> {
 impl Pending for Overlay {
     fn new(end: Checkpoint) -> Self {
         let (records, meta, slots) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { records, meta, slots, bytes: 0, end }
+        Self { records, meta, slots, moved: Vec::new(), bytes: 0, end }
     }
 
     fn end(&self) -> Checkpoint {
@@ -176,6 +189,18 @@ impl Overlay {
             }
         }
         Ok(())
+    }
+
+    /// Takes over a record of copies, as [`Overlay::apply`] does a batch.
+    pub fn apply_copies(&mut self, copies: Vec<Copied>, ranges: &[BodyRange], at: Position, end: Checkpoint) {
+        self.end = end;
+        self.bytes += 1;
+        for (Copied { slot, key, height, old, .. }, range) in copies.into_iter().zip(ranges) {
+            let at = Position { offset: at.offset + range.start, ..at };
+            self.bytes += MOVED_BYTES + key.encoded().len();
+            let new = Location { at, length: range.length, crc: range.crc };
+            self.moved.push(Moved { slot, key, height, old, new });
+        }
     }
 
     fn accept(

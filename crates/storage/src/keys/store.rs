@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use bytes::Bytes;
 use difuse_keylog::{
@@ -8,27 +8,35 @@ use difuse_types::{Key, KeyPrefix, SlotId};
 
 use super::{
     cache::{CachedHead, HeadCache},
+    cleaner::{Cleaner, Policy},
     index::KeyIndex,
     overlay::{Below, Known, Overlay, Totals},
 };
 use crate::{
-    Statistics,
+    Options, Statistics,
     codec::{decode_all, put_batch, take_body},
     index::{Core, Layers, Pending},
-    log::FRAME_HEADER_BYTES,
+    log::{FRAME_HEADER_BYTES, Location},
 };
 
 /// The store of one node's keys. Dropping it writes, flushes and indexes everything.
 #[derive(Debug)]
 pub struct KeyStore {
     pub(super) core: Arc<Core<KeyIndex>>,
+    cleaner: Cleaner,
     heads: HeadCache,
 }
 
 impl KeyStore {
-    /// The store on `core`; its cache of heads takes about `cache_bytes` when full.
-    pub(crate) fn new(core: Arc<Core<KeyIndex>>, cache_bytes: usize) -> Self {
-        Self { core, heads: HeadCache::new(cache_bytes) }
+    /// The store on `core`, and the thread that cleans its log.
+    pub(crate) fn start(core: Arc<Core<KeyIndex>>, options: &Options) -> io::Result<Self> {
+        let policy = Policy {
+            live_percent_min: options.key_log_live_percent,
+            segment_bytes: options.key_segment_bytes,
+            every: options.clean_every,
+        };
+        let cleaner = Cleaner::start(core.clone(), policy).inspect_err(|_| core.stop(false))?;
+        Ok(Self { core, cleaner, heads: HeadCache::new(options.head_cache_bytes) })
     }
 
     /// Waits until the batch `sequence` is durable. Fails when the disk is full (the batch may still become durable
@@ -50,6 +58,7 @@ impl KeyStore {
     /// Ends the store as if the process were killed: for tests.
     #[doc(hidden)]
     pub fn crash(self) {
+        self.cleaner.stop();
         self.core.stop(true);
     }
 
@@ -64,8 +73,7 @@ impl KeyStore {
         if let Known::Answer(transaction) = known {
             return Ok(transaction);
         }
-        let Some(location) = self.core.index.location(slot, key, height)? else { return Ok(None) };
-        let body = self.core.files.read(location)?;
+        let Some((location, body)) = self.read_body(slot, key, height)? else { return Ok(None) };
         let transaction = decode_all(body, |from| take_body(key, from)).ok();
         let transaction = transaction.filter(|transaction| transaction.height == height);
         transaction.map(Some).ok_or_else(|| {
@@ -73,6 +81,22 @@ impl KeyStore {
             let offset = location.at.offset;
             StoreError::Corrupt(format!("{} at offset {offset}: no transaction {height}", path.display()))
         })
+    }
+
+    /// A body and where it lies. It may be copied, and its file deleted, after the index was asked.
+    fn read_body(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<(Location, Bytes)>, StoreError> {
+        let mut found = self.core.index.location(slot, key, height)?;
+        while let Some(location) = found {
+            let read = self.core.files.read(location);
+            if read.is_ok() {
+                return read.map(|body| Some((location, body)));
+            }
+            found = self.core.index.location(slot, key, height)?;
+            if found == Some(location) {
+                return read.map(|body| Some((location, body)));
+            }
+        }
+        Ok(None)
     }
 
     fn totals(&self, slot: SlotId) -> Result<Totals, StoreError> {
@@ -83,6 +107,7 @@ impl KeyStore {
 
 impl Drop for KeyStore {
     fn drop(&mut self) {
+        self.cleaner.stop();
         self.core.stop(false);
     }
 }

@@ -12,7 +12,10 @@ use difuse_keylog::{Register, Store, StoreError, Transaction, Write, WriteSequen
 use difuse_types::{Hash, Key, SlotId};
 use tempfile::TempDir;
 
-use super::KeyStore;
+use super::{
+    KeyStore,
+    cleaner::{Cleaning, Policy},
+};
 use crate::{
     OpenError, Options, Storage,
     index::{Index, put_checkpoint},
@@ -26,6 +29,8 @@ fn small() -> Options {
     Options {
         reserve_bytes: 0,
         key_segment_bytes: 16 << 10,
+        key_log_live_percent: 40,
+        clean_every: Duration::from_millis(1),
         block_segment_bytes: 64 << 10,
         index_cache_bytes: 4 << 20,
         head_cache_bytes: 16 << 10,
@@ -394,4 +399,155 @@ fn what_was_durable_survives_kill_9() {
         assert_eq!(store.digest(SLOT), Ok(digest), "round {round}");
         durable = head.height;
     }
+}
+
+/// A key of which only the last transactions are kept, among keys that are written once.
+struct HotAndCold {
+    hot: Vec<Transaction>,
+    cold: Vec<Transaction>,
+}
+
+impl HotAndCold {
+    const KEPT: u64 = 3;
+
+    fn write(store: &mut KeyStore) -> Self {
+        let mut written = Self { hot: Vec::new(), cold: Vec::new() };
+        for number in 0..40 {
+            let key = Key::new(format!("cold {number}").as_bytes()).unwrap();
+            let (transaction, write) = extend(&key, None);
+            written.cold.push(transaction);
+            store.write(vec![write]).unwrap();
+            for _ in 0..30 {
+                written.overwrite(store);
+            }
+            store.wait_durable(store.written()).unwrap();
+        }
+        written
+    }
+
+    fn overwrite(&mut self, store: &mut KeyStore) {
+        let (transaction, write) = extend(&key(), self.hot.last());
+        let Write::Accept { slot, key, register, transactions } = write else { unreachable!() };
+        let base = (transaction.height + 1).saturating_sub(Self::KEPT).max(1);
+        let register = Register { base, ..register };
+        self.hot.push(transaction);
+        store.write(vec![Write::Accept { slot, key, register, transactions }]).unwrap();
+    }
+
+    fn check(&self, store: &KeyStore) {
+        for transaction in &self.cold {
+            assert_eq!(store.transaction(SLOT, &transaction.key, 1).as_ref(), Ok(&Some(transaction.clone())));
+        }
+        let (gone, kept) = self.hot.split_at(self.hot.len() - Self::KEPT as usize);
+        for transaction in kept {
+            assert_eq!(store.transaction(SLOT, &key(), transaction.height).as_ref(), Ok(&Some(transaction.clone())));
+        }
+        assert_eq!(store.transaction(SLOT, &key(), gone.len() as u64), Ok(None));
+        assert_eq!(store.size(SLOT).unwrap().keys, 41);
+    }
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn log_bytes(path: &Path) -> u64 {
+    segments(path).iter().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}
+
+#[test]
+fn files_in_which_little_is_live_are_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path()).unwrap();
+    let written = HotAndCold::write(&mut store);
+    assert!(store.statistics().bytes_written > 400_000, "{:?}", store.statistics());
+    wait_until("the log stays long", || log_bytes(directory.path()) < 150_000);
+    written.check(&store);
+    for crash in [true, false] {
+        if crash {
+            store.crash();
+        } else {
+            drop(store);
+        }
+        store = open(directory.path()).unwrap();
+        written.check(&store);
+    }
+}
+
+/// As [`small`], but cleaned by hand only.
+fn uncleaned() -> Options {
+    Options { clean_every: Duration::from_secs(3600), ..small() }
+}
+
+fn open_uncleaned(path: &Path) -> KeyStore {
+    Storage::open(path, &uncleaned(), Box::new(|_| {})).unwrap().keys
+}
+
+fn cleaning(store: &KeyStore) -> Cleaning {
+    let segment_bytes = small().key_segment_bytes;
+    Cleaning::new(store.core.clone(), Policy { live_percent_min: 90, segment_bytes, every: Duration::ZERO })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CrashAfter {
+    /// The copies were made, and may not be on the disk.
+    Copy,
+    /// The copies are on the disk, and the index does not know of them.
+    Durable,
+    /// The index knows of them, and the file is still there.
+    Indexed,
+}
+
+#[test]
+fn a_crash_between_the_steps_of_cleaning_loses_nothing() {
+    for step in [CrashAfter::Copy, CrashAfter::Durable, CrashAfter::Indexed] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open_uncleaned(directory.path());
+        let written = HotAndCold::write(&mut store);
+        drop(store);
+        for _ in 0..3 {
+            let store = open_uncleaned(directory.path());
+            let by_hand = cleaning(&store);
+            let victim = by_hand.victim().unwrap().expect("there is something to clean");
+            let last_copy = by_hand.copy_live(victim).unwrap().expect("it goes on to the end");
+            if step != CrashAfter::Copy {
+                store.core.log.wait_durable(last_copy).unwrap();
+            }
+            if step == CrashAfter::Indexed {
+                assert_eq!(store.core.wait_indexed(last_copy, || false), Ok(true));
+                assert_eq!(store.core.index.live_bytes(victim.segment), Ok(0));
+            }
+            drop(by_hand);
+            store.crash();
+            written.check(&open_uncleaned(directory.path()));
+        }
+        let store = open_uncleaned(directory.path());
+        let mut by_hand = cleaning(&store);
+        while by_hand.clean_next() {}
+        drop(by_hand);
+        assert!(log_bytes(directory.path()) < 150_000, "{step:?}");
+        written.check(&store);
+        drop(store);
+        written.check(&open_uncleaned(directory.path()));
+    }
+}
+
+#[test]
+fn a_damaged_file_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open_uncleaned(directory.path());
+    HotAndCold::write(&mut store);
+    drop(store);
+    let store = open_uncleaned(directory.path());
+    let mut by_hand = cleaning(&store);
+    let victim = by_hand.victim().unwrap().expect("there is something to clean");
+    let file = store.core.files.path(victim.segment);
+    flip_bit(&file, 24 + 100);
+    assert!(by_hand.clean_next());
+    assert!(file.exists(), "what cannot be read may still be needed");
+    assert_ne!(by_hand.victim().unwrap(), Some(victim));
 }

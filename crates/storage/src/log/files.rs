@@ -96,6 +96,18 @@ impl SegmentFiles {
         Ok(rustix::fs::fallocate(&file, flags, start, end - start)?)
     }
 
+    /// How long a segment is.
+    pub fn bytes(&self, number: u32) -> io::Result<u64> {
+        Ok(fs::metadata(self.path(number))?.len())
+    }
+
+    /// Deletes a segment, durably.
+    pub fn remove(&self, number: u32) -> io::Result<()> {
+        fs::remove_file(self.path(number))?;
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        File::open(&self.directory)?.sync_all()
+    }
+
     fn file(&self, number: u32) -> io::Result<Arc<File>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = open.get(&number) {

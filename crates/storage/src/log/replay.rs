@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use difuse_keylog::StoreError;
 
 use super::{
     Position, SegmentFiles,
@@ -106,6 +107,39 @@ fn replay_segment(
         segment.settle(reached.end.offset).map_err(io)?;
     }
     Ok(reached)
+}
+
+/// A segment that is written no more, to be read from its beginning.
+pub(crate) struct ClosedSegment {
+    segment: Segment,
+    at: Position,
+}
+
+impl ClosedSegment {
+    /// Opens it. Fails with [`StoreError::Corrupt`] if its header is damaged.
+    pub fn open(files: &SegmentFiles, number: u32) -> Result<Self, StoreError> {
+        let at = Position { segment: number, offset: SEGMENT_HEADER_BYTES };
+        let segment = Segment::open(files, at).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        Ok(Self { segment, at })
+    }
+
+    /// The next payload and where it lies; `None` at the end.
+    pub fn next_record(&mut self) -> Result<Option<(Position, Bytes)>, StoreError> {
+        let next = self.segment.next_record();
+        let damaged = |what: &dyn std::fmt::Display| {
+            StoreError::Corrupt(format!("{} at offset {}: {what}", self.segment.path.display(), self.at.offset))
+        };
+        match next {
+            Ok(Next::End) => Ok(None),
+            Ok(Next::Record(header, payload)) => {
+                let at = Position { offset: self.at.offset + FRAME_HEADER_BYTES as u32, ..self.at };
+                self.at.offset = at.offset + header.length;
+                Ok(Some((at, payload)))
+            }
+            Ok(Next::Broken) => Err(damaged(&"the record's checksum is wrong")),
+            Err(error) => Err(damaged(&error)),
+        }
+    }
 }
 
 enum Next {

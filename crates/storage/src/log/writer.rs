@@ -164,13 +164,24 @@ impl Log {
     /// Queues a record. `head` begins with [`FRAME_HEADER_BYTES`] of room. Fails when the disk is full, after a failure,
     /// and when the record is too long.
     pub fn append(&self, head: Vec<u8>, body: Bytes) -> Result<Appended, StoreError> {
+        self.append_with(head, body, false)
+    }
+
+    /// As [`Log::append`], but takes of the room that is kept free: what is written makes more of it than it takes.
+    pub fn append_to_free(&self, head: Vec<u8>, body: Bytes) -> Result<Appended, StoreError> {
+        self.append_with(head, body, true)
+    }
+
+    fn append_with(&self, head: Vec<u8>, body: Bytes, uses_reserve: bool) -> Result<Appended, StoreError> {
         let length = head.len() + body.len();
         if length > PAYLOAD_BYTES_MAX + FRAME_HEADER_BYTES {
             return Err(StoreError::Failed(format!("a record of {length} bytes is too long")));
         }
         let mut state = self.shared.lock();
         state.check()?;
-        state.space.check()?;
+        if !uses_reserve {
+            state.space.check()?;
+        }
         Ok(self.shared.enqueue(state, head, body))
     }
 
