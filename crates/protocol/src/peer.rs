@@ -51,6 +51,8 @@ pub struct PeerOptions {
     pub transfers_max: usize,
     /// How many blocks are fetched at the same time.
     pub fetches_max: usize,
+    /// See [`KeylogOptions::checkpoint_every`].
+    pub checkpoint_every: u64,
     /// A rule that is broken on purpose.
     #[cfg(feature = "controls")]
     pub broken: Option<BrokenRule>,
@@ -77,6 +79,7 @@ impl Default for PeerOptions {
             compare_every: Duration::from_millis(50),
             transfers_max: 32,
             fetches_max: 32,
+            checkpoint_every: 1024,
             #[cfg(feature = "controls")]
             broken: None,
         }
@@ -679,8 +682,7 @@ fn ring_config(settings: RingSettings, options: &PeerOptions) -> RingConfig {
 }
 
 fn keylog_options(settings: RingSettings, options: &PeerOptions) -> KeylogOptions {
-    let _ = options;
-    let keylog = KeylogOptions::new(settings.slots);
+    let keylog = KeylogOptions { checkpoint_every: options.checkpoint_every, ..KeylogOptions::new(settings.slots) };
     #[cfg(feature = "controls")]
     let keylog = match options.broken {
         Some(BrokenRule::Keylog(rule)) => KeylogOptions { broken: Some(rule), ..keylog },

@@ -30,6 +30,9 @@ impl Simulation {
             self.is_view_settled = matches!(result, Ok(Reply::Ring(view)) if view.settled);
             return Ok(());
         }
+        if let Some(operation) = self.bursts.take(id) {
+            return self.handle_burst_reply(operation, result);
+        }
         let Some(client) = self.clients.take_pending(id) else {
             return self.handle_leave_reply(node, result);
         };
@@ -200,7 +203,7 @@ impl Simulation {
     }
 
     /// A client saw this transaction as committed; gives the number of its write.
-    fn show(&mut self, key: &Key, height: u64, hash: Hash) -> Result<u64, Violation> {
+    pub(crate) fn show(&mut self, key: &Key, height: u64, hash: Hash) -> Result<u64, Violation> {
         self.chains.show(key, height, hash)?;
         let known = self.chains.known(&hash).filter(|known| known.height == height);
         known.map(|known| known.operation).ok_or_else(|| Violation::Unheard { key: key.clone(), height, hash })

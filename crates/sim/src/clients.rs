@@ -275,7 +275,7 @@ fn level(rng: &mut fastrand::Rng) -> Level {
     }
 }
 
-fn operation_id(operation: u64, rng: &mut fastrand::Rng) -> OperationId {
+pub(crate) fn operation_id(operation: u64, rng: &mut fastrand::Rng) -> OperationId {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&operation.to_le_bytes());
     rng.fill(&mut bytes[8..]);

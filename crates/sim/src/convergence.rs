@@ -184,13 +184,14 @@ impl Simulation {
 
     /// All that was acknowledged is in the chains that the members hold in the end.
     pub(crate) fn check_last_heads(&self) -> Result<(), Violation> {
-        for history in &self.clients.histories {
-            let slot = self.plan.settings.slots.of_key(&history.key);
+        let keys = self.clients.histories.iter().map(|history| &history.key).chain([&self.bursts.key]);
+        for key in keys {
+            let slot = self.plan.settings.slots.of_key(key);
             let leader = self.running().find(|(_, keylog)| keylog.is_leading(slot));
-            let register = leader.and_then(|(_, keylog)| keylog.store().register(slot, &history.key).ok().flatten());
+            let register = leader.and_then(|(_, keylog)| keylog.store().register(slot, key).ok().flatten());
             let head = register.map(|register| (register.head.height, register.head.hash));
             let is_refused = |operation| self.clients.refused.contains(&operation);
-            self.chains.check_final(&history.key, head, is_refused)?;
+            self.chains.check_final(key, head, is_refused)?;
         }
         Ok(())
     }

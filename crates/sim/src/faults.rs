@@ -27,6 +27,7 @@ impl Simulation {
             self.queue.push(self.now, Event::Client { client });
         }
         self.schedule_fault();
+        self.schedule_burst();
     }
 
     fn schedule_fault(&mut self) {

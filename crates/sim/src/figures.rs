@@ -31,6 +31,8 @@ pub struct Figures {
     pub crashes: u64,
     /// Nodes that left as planned.
     pub leaves: u64,
+    /// Members that have forgotten the beginning of a long history in the end.
+    pub forgetful: u64,
 }
 
 impl AddAssign for Figures {
@@ -48,5 +50,6 @@ impl AddAssign for Figures {
         self.faults += other.faults;
         self.crashes += other.crashes;
         self.leaves += other.leaves;
+        self.forgetful += other.forgetful;
     }
 }

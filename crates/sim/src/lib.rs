@@ -12,6 +12,7 @@
 
 mod answers;
 mod block_disk;
+mod bursts;
 mod clients;
 #[cfg(feature = "controls")]
 mod controls;

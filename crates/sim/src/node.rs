@@ -136,6 +136,7 @@ impl Node {
             request_timeout: plan.request_timeout,
             #[cfg(feature = "controls")]
             broken: plan.broken.map(crate::Control::rule),
+            checkpoint_every: plan.checkpoint_every,
             ..PeerOptions::default()
         };
         // Who remembers nobody but itself joins anew.

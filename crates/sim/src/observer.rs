@@ -47,6 +47,10 @@ impl Simulation {
             for (key, register) in store.scan(slot, &Default::default(), None, usize::MAX).unwrap_or_default() {
                 let (height, hash) = (register.head.height, register.head.hash);
                 self.ballots.observe(slot, &key, register.ballot, (height, hash))?;
+                let base = if register.base > 1 { store.transaction(slot, &key, register.base) } else { Ok(None) };
+                if let Ok(Some(base)) = base {
+                    self.chains.rely(&key, base.height, base.hash());
+                }
                 transactions.extend(unknown_transactions(store, &self.chains, slot, &key, height, hash));
             }
         }

@@ -107,6 +107,10 @@ pub struct Plan {
     pub keys: usize,
     /// The longest pause of a client between two requests.
     pub pause_max: Duration,
+    /// How many bursts of writes one key gets, which make its history long.
+    pub bursts: u32,
+    /// How far checkpoints are apart at least.
+    pub checkpoint_every: u64,
     /// Whether every message is encoded and decoded.
     pub is_through_wire: bool,
     /// Whether disks say that writes are durable though they are not: a control, which must be caught.
@@ -145,6 +149,8 @@ impl Plan {
             clients: rng.usize(2..=6),
             keys: rng.usize(1..=4),
             pause_max: Duration::from_millis([5, 50, 400][rng.usize(..3)]),
+            bursts: if seed.is_multiple_of(3) { 12 } else { 0 },
+            checkpoint_every: 256,
             is_through_wire: rng.u32(..4) == 0,
             do_disks_lie: false,
             #[cfg(feature = "controls")]

@@ -41,6 +41,7 @@ impl Scenario {
             plan.service_max = Duration::from_micros(50);
             plan.flush_max = Duration::from_millis(1);
             plan.clients = 0;
+            plan.bursts = 0;
             plan.do_disks_lie = false;
         });
         let mut scenario = Self { simulation };

@@ -13,6 +13,7 @@ use difuse_types::{Instant, NodeId, SlotId};
 
 use crate::{
     Figures, Plan, Violation,
+    bursts::Bursts,
     clients::Clients,
     invariants::{Ballots, Blocks, Chains, Configurations, check_ring},
     network::{CutId, Network},
@@ -69,6 +70,8 @@ pub(crate) enum Event {
         client: usize,
     },
     Fault,
+    /// Many writes of one key.
+    Burst,
     Restart {
         node: NodeId,
     },
@@ -114,6 +117,7 @@ pub(crate) struct Simulation {
     /// In the order of their numbers.
     pub(crate) node_ids: Vec<NodeId>,
     pub(crate) clients: Clients,
+    pub(crate) bursts: Bursts,
     pub(crate) phase: Phase,
     pub(crate) phase_ends_at: Instant,
     pub(crate) trace: Trace,
@@ -147,6 +151,7 @@ impl Simulation {
             seed,
             network: Network::new(&plan),
             clients: Clients::new(&plan),
+            bursts: Bursts::new(seed, plan.bursts),
             rng,
             now: Instant(0),
             queue: Queue::new(),
@@ -177,6 +182,7 @@ impl Simulation {
     pub(crate) fn play(&mut self) -> Result<(), Violation> {
         let played = self.play_phases();
         self.figures.virtual_time = self.now.since(Instant(0));
+        self.figures.forgetful = self.forgetful_members();
         match played {
             Ok(()) => self.check_last_heads().and_then(|()| self.check_histories()),
             Err(stuck @ Violation::Stuck(_)) => self.check_histories().and(Err(stuck)),
@@ -272,6 +278,10 @@ impl Simulation {
             }
             Event::Client { client } => self.step_client(client),
             Event::Fault => self.inject_fault(),
+            Event::Burst => {
+                self.burst();
+                Ok(())
+            }
             Event::Restart { node } => self.start(node),
             Event::Mend { cut } => {
                 self.trace.line(self.now, || format!("mend cut {cut}"));

@@ -51,6 +51,16 @@ pub enum Violation {
         /// Its hash.
         hash: Hash,
     },
+    /// A member forgot what lies below a transaction, and in the end that is not in the chain.
+    #[error("chains: key {key}: a member forgot what is below transaction {hash:?} of height {height}, which is lost")]
+    Forgotten {
+        /// The key.
+        key: Key,
+        /// Its height.
+        height: u64,
+        /// Its hash.
+        hash: Hash,
+    },
     /// A write is in the chain that must not be there (again).
     #[error("chains: key {key}: height {height} holds operation {operation}, which {reason}")]
     Unwanted {

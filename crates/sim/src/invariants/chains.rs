@@ -1,7 +1,8 @@
 //! What clients were told forms one chain per key, and stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use difuse_keylog::store::RECENT_OPERATIONS_MAX;
 use difuse_types::{Hash, Key};
 
 use crate::Violation;
@@ -20,6 +21,8 @@ pub(crate) struct Known {
 pub(crate) struct Chains {
     known: BTreeMap<Hash, Known>,
     shown: BTreeMap<Key, BTreeMap<u64, Hash>>,
+    /// Transactions below which some member has forgotten everything.
+    bases: BTreeMap<Key, BTreeSet<(u64, Hash)>>,
 }
 
 impl Chains {
@@ -30,6 +33,11 @@ impl Chains {
     /// A member holds this transaction.
     pub(crate) fn learn(&mut self, hash: Hash, known: Known) {
         self.known.insert(hash, known);
+    }
+
+    /// A member relies on this transaction: it has forgotten what is below.
+    pub(crate) fn rely(&mut self, key: &Key, height: u64, hash: Hash) {
+        self.bases.entry(key.clone()).or_default().insert((height, hash));
     }
 
     /// A client was told that this transaction is committed: so are all before it.
@@ -71,11 +79,18 @@ impl Chains {
                 return Err(Violation::Lost { key: key.clone(), height: *height, hash: *hash });
             }
         }
+        for &(height, hash) in self.bases.get(key).into_iter().flatten() {
+            if chain.get(&height) != Some(&hash) {
+                return Err(Violation::Forgotten { key: key.clone(), height, hash });
+            }
+        }
         let mut seen = BTreeMap::new();
         for known in head.map(|(_, hash)| self.chain(hash)).unwrap_or_default() {
             let (height, operation) = (known.height, known.operation);
             let unwanted = |reason| Violation::Unwanted { key: key.clone(), height, operation, reason };
-            if seen.insert(operation, height).is_some() {
+            // A head remembers the operation ids of so many transactions; a retry that comes later is a new write.
+            let is_repeated = |earlier: u64| height - earlier < RECENT_OPERATIONS_MAX as u64;
+            if seen.insert(operation, height).is_some_and(is_repeated) {
                 return Err(unwanted("was applied before"));
             }
             if is_refused(operation) {
@@ -119,6 +134,15 @@ mod tests {
         chains.show(&key, 2, b).unwrap();
         assert!(chains.show(&key, 2, fork).is_err());
         assert!(chains.show(&key, 4, Hash::of(b"x")).is_err());
+    }
+
+    #[test]
+    fn what_is_relied_on_must_stay() {
+        let key = Key::new(b"k").unwrap();
+        let (mut chains, [_, b, c, fork]) = chains();
+        chains.rely(&key, 2, b);
+        assert!(chains.check_final(&key, Some((3, c)), |_| false).is_ok());
+        assert!(chains.check_final(&key, Some((2, fork)), |_| false).is_err());
     }
 
     #[test]

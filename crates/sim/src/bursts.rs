@@ -1,0 +1,123 @@
+//! Bursts of writes to one key, so that its history grows until members forget the beginning of it. They are too many for
+//! the search for an order of what clients saw; but what was acknowledged must stay, once and in one chain, and nobody
+//! may forget what lies below a transaction that turns out not to be in it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use difuse_keylog::{Condition, Operation, Store, Value, ValueKind};
+use difuse_protocol::{
+    Input, RequestId,
+    request::{Reply, Request, RequestError},
+};
+use difuse_types::{Key, Level, NodeId};
+
+use crate::{
+    Violation,
+    clients::{Written, operation_id},
+    simulation::{Event, Phase, Simulation},
+};
+
+/// Writes of one burst.
+const WRITES: u64 = 96;
+
+/// The bursts of one seed. They draw from numbers of their own, so that nothing else changes with them.
+pub(crate) struct Bursts {
+    pub(crate) key: Key,
+    rng: fastrand::Rng,
+    /// How many are still to come.
+    left: u32,
+    /// The writes that are under way.
+    pending: BTreeMap<RequestId, u64>,
+}
+
+impl Bursts {
+    pub(crate) fn new(seed: u64, count: u32) -> Self {
+        // A short name is a key.
+        let key = Key::new(b"long").unwrap_or_else(|error| unreachable!("{error}"));
+        Self { key, rng: fastrand::Rng::with_seed(!seed), left: count, pending: BTreeMap::new() }
+    }
+
+    /// Which write an answer is for.
+    pub(crate) fn take(&mut self, id: RequestId) -> Option<u64> {
+        self.pending.remove(&id)
+    }
+}
+
+impl Simulation {
+    /// The next burst comes soon, if there is any left.
+    pub(crate) fn schedule_burst(&mut self) {
+        if self.bursts.left > 0 {
+            let pause = Duration::from_millis(self.bursts.rng.u64(100..3000));
+            self.queue.push(self.now + pause, Event::Burst);
+        }
+    }
+
+    /// Asks one node for many writes at once.
+    pub(crate) fn burst(&mut self) {
+        if self.phase != Phase::Faults {
+            return;
+        }
+        self.bursts.left = self.bursts.left.saturating_sub(1);
+        let is_ready = |node: &&crate::node::Node| {
+            node.process.as_ref().is_some_and(|process| process.is_joined) && !node.is_retired
+        };
+        let ready: Vec<NodeId> = self.nodes.values().filter(is_ready).map(|node| node.id).collect();
+        if let Some(node) = self.bursts.rng.choice(ready) {
+            for _ in 0..WRITES {
+                self.ask_for_burst_write(node);
+            }
+        }
+        self.schedule_burst();
+    }
+
+    fn ask_for_burst_write(&mut self, node: NodeId) {
+        let operation = self.clients.writes.len() as u64 + 1;
+        let (key, id) = (self.bursts.key.clone(), self.clients.next_request_id());
+        let bytes = Bytes::from(format!("{key} {operation}"));
+        self.clients.writes.insert(operation, Written { key: key.clone(), value: Some(bytes.clone()) });
+        self.bursts.pending.insert(id, operation);
+        let request = Request::Write {
+            key,
+            operation: Operation::Set(Value { kind: ValueKind::Inline, bytes }),
+            condition: Condition::None,
+            operation_id: operation_id(operation, &mut self.bursts.rng),
+            level: Level::Quorum,
+        };
+        self.figures.requests += 1;
+        self.give(node, Input::Request { id, request });
+    }
+
+    pub(crate) fn handle_burst_reply(
+        &mut self,
+        operation: u64,
+        result: Result<Reply, RequestError>,
+    ) -> Result<(), Violation> {
+        match result {
+            Ok(Reply::Written { height, hash, .. }) => {
+                let key = self.bursts.key.clone();
+                let shown = self.show(&key, height, hash)?;
+                if shown == operation {
+                    return Ok(());
+                }
+                Err(Violation::WrongAnswer(format!(
+                    "write {operation} was acknowledged with the hash of write {shown}"
+                )))
+            }
+            Err(RequestError::Unknown { .. }) => Ok(()),
+            Err(error) if error.is_transient() => {
+                self.clients.refused.insert(operation);
+                Ok(())
+            }
+            other => Err(Violation::WrongAnswer(format!("write {operation} of a burst was answered with {other:?}"))),
+        }
+    }
+
+    /// How many members have forgotten the beginning of the key's history.
+    pub(crate) fn forgetful_members(&self) -> u64 {
+        let slot = self.plan.settings.slots.of_key(&self.bursts.key);
+        let stores = self.nodes.values().filter_map(crate::node::Node::disk);
+        let registers = stores.filter_map(|store| store.register(slot, &self.bursts.key).ok().flatten());
+        registers.filter(|register| register.base > 1).count() as u64
+    }
+}
