@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod compare_and_set;
+mod damage;
+mod disk;
 mod first;
 mod healing;
 mod kill;

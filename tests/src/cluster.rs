@@ -47,8 +47,15 @@ impl Cluster {
 
     /// Starts one more node, which joins through the first one that runs, waits until it serves, and returns its number.
     pub async fn add(&mut self) -> usize {
+        self.add_with(|_| {}).await
+    }
+
+    /// The same with settings of the caller's own.
+    pub async fn add_with(&mut self, change: impl Fn(&mut NodeSettings)) -> usize {
         loop {
-            let mut node = NodeProcess::start(self.new_settings());
+            let mut settings = self.new_settings();
+            change(&mut settings);
+            let mut node = NodeProcess::start(settings);
             if ready(&mut node).await {
                 self.nodes.push(node);
                 return self.nodes.len() - 1;

@@ -17,6 +17,7 @@ mod load;
 mod ports;
 mod process;
 mod retrying;
+mod small_disk;
 pub mod trees;
 mod wait;
 
@@ -28,4 +29,5 @@ pub use load::{Load, Sample, Written};
 pub use ports::free_port;
 pub use process::{NodeProcess, NodeSettings};
 pub use retrying::{Attempt, Outcome, Retrying};
+pub use small_disk::SmallDisk;
 pub use wait::{POLL, until};

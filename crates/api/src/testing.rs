@@ -300,7 +300,7 @@ impl State {
     fn record(&self, hash: &Hash) -> Option<BlockRecord> {
         let block = self.blocks.get(hash)?;
         let length = u32::try_from(block.bytes.len()).unwrap_or(u32::MAX);
-        Some(BlockRecord { version: 1, present: true, referenced: block.referenced, length })
+        Some(BlockRecord { version: 1, present: true, referenced: block.referenced, lost: false, length })
     }
 
     fn delete_block(&mut self, hash: Hash) -> Result<Reply, RequestError> {
@@ -389,6 +389,7 @@ fn ring_view() -> RingView {
         settled: true,
         slots_short: 0,
         moving: Moving::default(),
+        short_of_room: Vec::new(),
         hosts: vec![(host(), HostState::Up)],
     }
 }

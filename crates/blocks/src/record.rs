@@ -27,6 +27,7 @@ pub const RECORD_BYTES: usize = 14;
 const VERSION: u8 = 1;
 const PRESENT: u8 = 1;
 const REFERENCED: u8 = 2;
+const LOST: u8 = 4;
 
 /// What a member knows about one block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct BlockRecord {
     pub present: bool,
     /// Whether a file was stored with the block: then it is not to be deleted on its own.
     pub referenced: bool,
+    /// Whether the block should be there and its content is not: it was found corrupt, or its file is gone. The record
+    /// stays, so that the block is not taken for one that was never stored, until the content is stored again.
+    pub lost: bool,
     /// Bytes of the block, at most [`MAX_BLOCK_BYTES`]; a tombstone keeps it.
     pub length: u32,
 }
@@ -48,13 +52,17 @@ impl BlockRecord {
         match self.version.cmp(&other.version) {
             std::cmp::Ordering::Greater => self,
             std::cmp::Ordering::Less => other,
-            std::cmp::Ordering::Equal => Self {
-                version: self.version,
-                present: self.present || other.present,
-                referenced: self.referenced || other.referenced,
-                // The block's hash decides its length, so honest records do not differ here.
-                length: self.length.max(other.length),
-            },
+            std::cmp::Ordering::Equal => {
+                let present = self.present || other.present;
+                Self {
+                    version: self.version,
+                    present,
+                    referenced: self.referenced || other.referenced,
+                    lost: present && !self.has_content() && !other.has_content(),
+                    // The block's hash decides its length, so honest records do not differ here.
+                    length: self.length.max(other.length),
+                }
+            }
         }
     }
 
@@ -63,14 +71,31 @@ impl BlockRecord {
         records.into_iter().reduce(Self::merge)
     }
 
-    /// The one encoding: encoding version, flags (1 present, 2 referenced), version and length, little-endian.
+    /// Whether the content is here.
+    pub fn has_content(&self) -> bool {
+        self.present && !self.lost
+    }
+
+    /// The one encoding: encoding version, flags (1 present, 2 referenced, 4 lost), version and length, little-endian.
     pub fn encode(&self) -> [u8; RECORD_BYTES] {
         let mut bytes = [0; RECORD_BYTES];
         bytes[0] = VERSION;
-        bytes[1] = u8::from(self.present) * PRESENT + u8::from(self.referenced) * REFERENCED;
+        bytes[1] = self.flags();
         bytes[2..10].copy_from_slice(&self.version.to_le_bytes());
         bytes[10..].copy_from_slice(&self.length.to_le_bytes());
         bytes
+    }
+
+    /// Presence, reference and loss as the bits 1, 2 and 4.
+    pub fn flags(&self) -> u8 {
+        u8::from(self.present) * PRESENT + u8::from(self.referenced) * REFERENCED + u8::from(self.lost) * LOST
+    }
+
+    /// The record whose [`BlockRecord::flags`] are `flags`; `None` if there are no such flags.
+    pub fn with_flags(version: u64, length: u32, flags: u8) -> Option<Self> {
+        let (present, referenced, lost) = (flags & PRESENT != 0, flags & REFERENCED != 0, flags & LOST != 0);
+        let is_known = flags & !(PRESENT | REFERENCED | LOST) == 0;
+        (is_known && (present || !lost)).then_some(Self { version, present, referenced, lost, length })
     }
 
     /// The record of which `bytes` is the encoding.
@@ -78,19 +103,20 @@ impl BlockRecord {
         let mut reader = Reader::new(bytes);
         reader.version(VERSION)?;
         let flags = reader.u8()?;
-        if flags & !(PRESENT | REFERENCED) != 0 {
-            return Err(DecodeError::Field("flags"));
-        }
         let (version, length) = (reader.u64()?, reader.u32()?);
         reader.finish()?;
-        let record = Self { version, present: flags & PRESENT != 0, referenced: flags & REFERENCED != 0, length };
+        let record = Self::with_flags(version, length, flags).ok_or(DecodeError::Field("flags"))?;
         record.check().map(|()| record)
     }
 
-    /// Whether an honest member can have this record: a version from 1 and a length up to [`MAX_BLOCK_BYTES`].
+    /// Whether an honest member can have this record: a version from 1, a length up to [`MAX_BLOCK_BYTES`], and lost
+    /// only what should be there.
     pub fn check(&self) -> Result<(), DecodeError> {
         if self.version == 0 {
             return Err(DecodeError::Field("version"));
+        }
+        if self.lost && !self.present {
+            return Err(DecodeError::Field("flags"));
         }
         if self.length as usize > MAX_BLOCK_BYTES {
             return Err(DecodeError::Field("length"));
@@ -106,10 +132,10 @@ impl BlockRecord {
 pub fn next_put(seen: Option<BlockRecord>, length: u32, referenced: bool) -> BlockRecord {
     let version = match seen {
         None => 1,
-        Some(seen) if seen.present && (seen.referenced || !referenced) => return seen,
+        Some(seen) if seen.present && (seen.referenced || !referenced) => return BlockRecord { lost: false, ..seen },
         Some(seen) => seen.version.saturating_add(1),
     };
-    BlockRecord { version, present: true, referenced, length }
+    BlockRecord { version, present: true, referenced, lost: false, length }
 }
 
 /// The block belongs to a file and is not deleted on its own.
@@ -123,7 +149,7 @@ pub fn next_delete(seen: Option<BlockRecord>) -> Result<Option<BlockRecord>, Sti
     match seen {
         Some(seen) if seen.present && seen.referenced => Err(StillReferenced),
         Some(seen) if seen.present => {
-            Ok(Some(BlockRecord { version: seen.version.saturating_add(1), present: false, ..seen }))
+            Ok(Some(BlockRecord { version: seen.version.saturating_add(1), present: false, lost: false, ..seen }))
         }
         seen => Ok(seen),
     }
@@ -151,7 +177,7 @@ pub fn decide_put(existing: Option<BlockRecord>, version: u64, referenced: bool)
         Some(existing) if existing.present && referenced && !existing.referenced && existing.version == version => {
             PutDecision::Superseded { version: existing.version }
         }
-        Some(existing) if existing.present => PutDecision::AlreadyThere,
+        Some(existing) if existing.has_content() => PutDecision::AlreadyThere,
         _ => PutDecision::Store,
     }
 }
@@ -190,12 +216,16 @@ mod tests {
     use crate::DecodeError;
 
     fn record(version: u64, present: bool, referenced: bool) -> BlockRecord {
-        BlockRecord { version, present, referenced, length: 7 }
+        BlockRecord { version, present, referenced, lost: false, length: 7 }
     }
 
     fn records() -> impl Strategy<Value = BlockRecord> {
-        (1_u64..4, any::<bool>(), any::<bool>(), 0_u32..3)
-            .prop_map(|(version, present, referenced, length)| BlockRecord { version, present, referenced, length })
+        (1_u64..4, any::<bool>(), any::<bool>(), any::<bool>(), 0_u32..3).prop_map(
+            |(version, present, referenced, lost, length)| {
+                let lost = lost && present;
+                BlockRecord { version, present, referenced, lost, length }
+            },
+        )
     }
 
     proptest! {
@@ -206,12 +236,13 @@ mod tests {
             prop_assert_eq!(a.merge(a), a);
         }
 
-        /// A decision to change something is made exactly when merging would change the presence of the block.
+        /// A decision to change something is made exactly when merging would change the presence of the block or of
+        /// its content.
         #[test]
         fn decisions_agree_with_merging(existing in records(), version in 1_u64..4) {
             let put = existing.merge(record(version, true, false));
             let stores = decide_put(Some(existing), version, false) == PutDecision::Store;
-            prop_assert_eq!(stores, put.present && !existing.present);
+            prop_assert_eq!(stores, put.has_content() && !existing.has_content());
             let delete = existing.merge(record(version, false, false));
             let deletes = decide_delete(Some(existing), version) == DeleteDecision::Delete;
             prop_assert!(deletes || delete.present == existing.present);
@@ -268,6 +299,18 @@ mod tests {
         }
     }
 
+    /// A copy that was found corrupt: the record stands, and the same put brings the content back.
+    #[test]
+    fn lost_content_is_stored_again_by_any_put_of_its_version() {
+        let lost = BlockRecord { lost: true, ..record(2, true, true) };
+        assert_eq!(decide_put(Some(lost), 2, true), PutDecision::Store);
+        assert_eq!(decide_put(Some(lost), 1, true), PutDecision::Superseded { version: 2 });
+        assert_eq!(lost.merge(record(2, true, true)), record(2, true, true), "one copy is enough");
+        assert_eq!(lost.merge(lost), lost);
+        assert_eq!(lost.merge(record(1, true, true)), lost, "an older version says nothing of this one");
+        assert_eq!(next_put(Some(lost), 7, true), record(2, true, true));
+    }
+
     #[test]
     fn the_first_reference_to_a_block_takes_a_version_of_its_own() {
         let there = Some(record(1, true, false));
@@ -285,7 +328,8 @@ mod tests {
             BlockRecord::decode(&bytes)
         };
         assert_eq!(with(0, 9), Err(DecodeError::UnknownVersion(9)));
-        assert_eq!(with(1, 4), Err(DecodeError::Field("flags")));
+        assert_eq!(with(1, 4), Err(DecodeError::Field("flags")), "lost, but not to be there");
+        assert_eq!(with(1, 8), Err(DecodeError::Field("flags")));
         assert_eq!(with(2, 0), Err(DecodeError::Field("version")));
         assert_eq!(with(13, 1), Err(DecodeError::Field("length")));
         assert_eq!(BlockRecord::decode(&good[..13]), Err(DecodeError::Truncated));

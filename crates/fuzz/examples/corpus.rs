@@ -61,7 +61,7 @@ fn handshakes() -> Vec<Vec<u8>> {
 }
 
 fn records() -> Vec<Vec<u8>> {
-    let record = BlockRecord { version: 3, present: true, referenced: true, length: 100_000 };
+    let record = BlockRecord { version: 3, present: true, referenced: true, lost: false, length: 100_000 };
     let mut samples = vec![record.encode().to_vec()];
     samples.extend(inodes().into_iter().filter_map(|inode| inode.encode().ok()).map(|bytes| bytes.to_vec()));
     samples.extend(tree_nodes());

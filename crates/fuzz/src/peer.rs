@@ -76,11 +76,11 @@ fn host(name: u8) -> Host {
 /// A disk without blocks that takes none.
 fn perform(command: &BlockCommand) -> BlockResult {
     match command {
-        BlockCommand::Read { .. } => BlockResult::Content(None),
+        BlockCommand::Read { .. } => BlockResult::Content { record: None, bytes: None },
         BlockCommand::Stat { .. } => BlockResult::Record(None),
-        BlockCommand::Delete { .. } | BlockCommand::Clear { .. } => BlockResult::Done,
+        BlockCommand::Delete { .. } | BlockCommand::NoteLost { .. } | BlockCommand::Clear { .. } => BlockResult::Done,
         BlockCommand::List { .. } => BlockResult::Page { records: Vec::new(), is_last: true },
         BlockCommand::Digest { .. } => BlockResult::Digest(0),
-        BlockCommand::Put { .. } => BlockResult::Failed("the disk is full".into()),
+        BlockCommand::Put { .. } => BlockResult::Full("there is none".into()),
     }
 }

@@ -10,12 +10,13 @@ use difuse_types::{Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, Sl
 use crate::{
     Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
     leader::{Phase, Round, WaitingRead},
-    replica::{Assembly, Proposal},
+    replica::{Assembly, Proposal, damage::Damages},
     store::{SlotRecord, Store, StoreError},
 };
 
 mod dispatch;
 mod fingerprint;
+mod room;
 mod summary;
 
 pub use summary::SlotSummary;
@@ -196,6 +197,11 @@ pub enum Failure {
         /// Height and hash of the append if a majority has it all the same; `None`: nothing was changed.
         applied: Option<(u64, Hash)>,
     },
+    /// A transaction of the key, or of one in the range, is damaged on this node, which fetches it from another member.
+    /// Nothing was changed.
+    Damaged,
+    /// This node's disk is full; the reason names it. Nothing was changed.
+    Full(String),
     /// Too much is waiting. Nothing was changed.
     Busy,
 }
@@ -282,6 +288,8 @@ pub struct Keylog<S> {
     pub(crate) rng: fastrand::Rng,
     pub(crate) slots: BTreeMap<SlotId, SlotState>,
     pub(crate) suspects: BTreeSet<NodeId>,
+    /// Nodes that said that they have no room.
+    pub(crate) no_room: BTreeMap<NodeId, room::NoRoom>,
     pub(crate) outputs: Vec<Output>,
     /// Messages to this node itself, handled before a call returns.
     pub(crate) inbox: VecDeque<KeylogMessage>,
@@ -290,6 +298,8 @@ pub struct Keylog<S> {
     pub(crate) last_write: WriteSequence,
     pub(crate) durable: WriteSequence,
     pub(crate) assembly: Assembly,
+    /// Keys with transactions that cannot be read here.
+    pub(crate) damages: Damages,
     /// Reads that wait for the next round of confirmation.
     pub(crate) waiting_reads: Vec<WaitingRead>,
     pub(crate) rounds: BTreeMap<u64, Round>,
@@ -314,12 +324,14 @@ impl<S: Store> Keylog<S> {
             last_round: rng.u64(..u64::MAX / 2),
             rng,
             suspects: BTreeSet::new(),
+            no_room: BTreeMap::new(),
             outputs: Vec::new(),
             inbox: VecDeque::new(),
             gated: VecDeque::new(),
             last_write: WriteSequence::default(),
             durable: WriteSequence::default(),
             assembly: Assembly::default(),
+            damages: Damages::new(),
             waiting_reads: Vec::new(),
             rounds: BTreeMap::new(),
             jobs: 0,

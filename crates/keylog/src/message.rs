@@ -200,6 +200,12 @@ pub enum KeylogMessage {
         /// The joint configuration's epoch.
         epoch: u64,
     },
+    /// From time to time, while it is so: the sender is short of room and takes over no more slots; if it is full, it
+    /// accepts no transactions either.
+    NoRoom {
+        /// Whether it is full.
+        is_full: bool,
+    },
     /// From time to time, to the leader that the sender believes in: what it holds. A leader that holds something else
     /// repairs; a receiver in a later epoch answers with its configuration.
     Holdings {

@@ -17,8 +17,10 @@ mod accepted;
 mod assembly;
 mod chain;
 mod configure;
+pub(crate) mod damage;
 
 pub(crate) use assembly::Assembly;
+use damage::ReadError;
 
 /// About how many bytes of keys or transactions travel in one message at most.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 512 * 1024;
@@ -200,7 +202,17 @@ impl<S: Store> Keylog<S> {
                 self.send(from, KeylogMessage::Lacking { slot, ballot, key, from_height });
             }
             chain::Connection::Connected { proposal, beginning } => {
-                let register = self.register_after(slot, existing.as_ref(), &proposal, beginning)?;
+                // What this node itself proposes was let in before.
+                if from != self.me && !proposal.transactions.is_empty() && self.why_full()?.is_some() {
+                    self.send(from, KeylogMessage::NoRoom { is_full: true });
+                    return Ok(());
+                }
+                let register = match self.register_after(slot, existing.as_ref(), &proposal, beginning) {
+                    Ok(register) => register,
+                    // The proposal comes again; by then it may be repaired.
+                    Err(ReadError::Damaged) => return Ok(()),
+                    Err(ReadError::Store(error)) => return Err(error),
+                };
                 let transactions = proposal.transactions;
                 self.write(vec![Write::Accept { slot, key: key.clone(), register, transactions }])?;
                 self.send_durably(from, KeylogMessage::Accepted { slot, ballot, key });

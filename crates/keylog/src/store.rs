@@ -168,6 +168,18 @@ pub trait Store {
     /// A small named value of the node itself.
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// Whether there is room for more transactions; fails with [`StoreError::Full`] if not. Whoever is about to accept
+    /// one asks. [`Store::write`] itself takes all it can: what keeps slots going (promises, configurations, heads) needs
+    /// little, and is gated on being durable anyway.
+    fn check_room(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether there is so little room that this node should take over no more slots.
+    fn is_short_of_room(&self) -> bool {
+        self.check_room().is_err()
+    }
+
     /// Queues a batch, to be made durable together and in order; visible to reads at once.
     fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError>;
 }

@@ -193,7 +193,7 @@ impl Group {
                     to = leader.unwrap_or(to);
                     self.step();
                 }
-                Some(Err(Failure::NoQuorum)) => self.step(),
+                Some(Err(Failure::NoQuorum | Failure::Damaged)) => self.step(),
                 Some(result) => return result,
                 None => {}
             }
@@ -572,4 +572,135 @@ fn nothing_is_forgotten_below_what_is_not_committed() {
     assert_eq!(accept(1002, Vec::new(), 147), 1, "a head to come may remember operations from below the checkpoint");
     assert_eq!(accept(1003, Vec::new(), 148), 20);
     group.check_kept(3, &key);
+}
+
+/// Whatever height of whichever member's chain cannot be read: reads, appends and the log give what was acknowledged, and
+/// the member has its transaction again.
+#[test]
+fn a_damaged_transaction_is_fetched_from_another_member() {
+    for (victim, height) in [(1, 5), (1, 3), (1, 1), (2, 5), (3, 2)] {
+        let mut group = Group::joined(&[1, 2, 3], height);
+        let key = key("k");
+        for id in 1..=5 {
+            group.append(1, &key, id, Condition::None);
+        }
+        group.run_until(|group| group.heads(&key).len() == 1);
+        group.replicas.get_mut(&node(victim)).unwrap().store_mut().damage(SLOT, &key, height);
+        assert_eq!(group.head(2, &key).unwrap().1.height, 5);
+        // A retry is looked for among the transactions.
+        assert_eq!(height_of(&group.append(1, &key, 3, Condition::None)), 3);
+        assert_eq!(height_of(&group.append(1, &key, 6, Condition::Present)), 6);
+        let log = group.log(1, &key);
+        assert_eq!((log.len(), verify_chain(&key, (0, Hash::ZERO), &log).is_ok()), (6, true));
+        if victim != 1 {
+            // A member that does not lead meets the damage when it must lead.
+            group.kill(1);
+            group.log(victim, &key);
+            group.kill(if victim == 2 { 3 } else { 2 });
+            group.restart(1);
+            assert_eq!(group.log(victim, &key).len(), 6);
+            continue;
+        }
+        let store = group.replicas[&node(victim)].store();
+        assert!(store.transaction(SLOT, &key, height).is_ok_and(|found| found.is_some()), "{victim} {height}");
+        assert_eq!(group.replicas[&node(victim)].damaged_keys(), 0);
+    }
+}
+
+#[test]
+fn a_damaged_transaction_that_nobody_else_has_is_not_made_up() {
+    let mut group = Group::new(&[1], 1);
+    let (damaged, other) = (key("damaged"), key("other"));
+    group.append(1, &damaged, 1, Condition::None);
+    group.append(1, &other, 1, Condition::None);
+    group.replicas.get_mut(&node(1)).unwrap().store_mut().damage(SLOT, &damaged, 1);
+    for job in
+        [Job::Read(Level::Quorum), Job::Log { from_height: 1, limit: 9 }, Job::Append(submission(2, Condition::None))]
+    {
+        group.last_ticket += 1;
+        let ticket = group.last_ticket;
+        group.replicas.get_mut(&node(1)).unwrap().submit(ticket, SLOT, damaged.clone(), job).unwrap();
+        group.run_until(|group| group.results.contains_key(&ticket));
+        assert_eq!(group.results.remove(&ticket), Some(Err(Failure::Damaged)));
+    }
+    assert_eq!(group.head(1, &other).unwrap().1.height, 1);
+    assert_eq!(group.replicas[&node(1)].damaged_keys(), 1);
+}
+
+#[test]
+fn a_full_leader_refuses_and_a_full_member_holds_up_nobody() {
+    let mut group = Group::joined(&[1, 2, 3], 7);
+    let key = key("k");
+    group.append(1, &key, 1, Condition::None);
+    let set_full = |group: &mut Group, name: u8, full| {
+        group.replicas.get_mut(&node(name)).unwrap().store_mut().set_full(full);
+    };
+    set_full(&mut group, 1, true);
+    let refused = group.ask(1, &key, Job::Append(submission(2, Condition::None)));
+    assert_eq!(refused, Err(Failure::Full("injected".into())));
+    assert_eq!(group.head(2, &key).unwrap().1.height, 1, "reads go on, and nothing was changed");
+    set_full(&mut group, 1, false);
+    set_full(&mut group, 3, true);
+    for id in 3..=20 {
+        group.append(1, &key, id, Condition::None);
+    }
+    // A leader that knows that a member is full does not propose everything to it again and again.
+    let ballots =
+        |group: &Group| group.replicas[&node(1)].store().register(SLOT, &key).unwrap().unwrap().ballot.sequence;
+    (0..5000).for_each(|_| group.step());
+    let before = ballots(&group);
+    (0..5000).for_each(|_| group.step());
+    assert!(ballots(&group) < before + 20, "{before} and then {}", ballots(&group));
+    assert!(!group.is_settled_with(&[1, 2, 3]));
+    set_full(&mut group, 3, false);
+    group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.heads(&key).len() == 1);
+    assert_eq!(group.log(3, &key).len(), 19);
+}
+
+#[test]
+fn a_slot_does_not_move_to_a_node_without_room() {
+    let mut group = Group::joined(&[1, 2, 3], 8);
+    group.start(node(4), MemoryStore::default());
+    let word = KeylogMessage::NoRoom { is_full: false };
+    let tell = |group: &mut Group| {
+        for name in 1..=3 {
+            group.replicas.get_mut(&node(name)).unwrap().handle_message(node(4), word.clone()).unwrap();
+        }
+    };
+    tell(&mut group);
+    group.place(&[1, 2, 4]);
+    for round in 0..30_000 {
+        if round % 3000 == 0 {
+            tell(&mut group);
+        }
+        group.step();
+        assert!(!group.replicas[&node(1)].configuration(SLOT).unwrap().contains(&node(4)));
+    }
+    // It says so no more.
+    group.run_until(|group| group.is_settled_with(&[1, 2, 4]));
+}
+
+/// Found by the simulator: a member whose head nobody else has, and whose chain was damaged below it, could be brought
+/// back to the others' chain only after a repair that waited for its own head.
+#[test]
+fn damage_below_a_branch_of_its_own_does_not_keep_a_member_behind() {
+    for seed in 0..10 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        for id in 1..=5 {
+            group.append(1, &key, id, Condition::None);
+        }
+        group.run_until(|group| group.heads(&key).len() == 1);
+        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
+        let job = Job::Append(submission(6, Condition::None));
+        group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX, SLOT, key.clone(), job).unwrap();
+        (0..20).for_each(|_| group.step());
+        group.kill(1);
+        group.cut.clear();
+        group.append(2, &key, 7, Condition::None);
+        group.down.get_mut(&node(1)).unwrap().damage(SLOT, &key, 3);
+        group.restart(1);
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.heads(&key).len() == 1);
+        assert_eq!(group.log(1, &key).len(), 6, "seed {seed}");
+    }
 }

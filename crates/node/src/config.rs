@@ -23,6 +23,8 @@ pub struct NodeConfig {
     pub suspect_after: Duration,
     /// After how long a suspect node is replaced.
     pub gone_after: Duration,
+    /// Transactions and blocks are refused while the disk has less free space than this, in bytes.
+    pub keep_free: u64,
     /// What to found a ring with; ignored when joining or resuming one.
     pub founding: Founding,
 }

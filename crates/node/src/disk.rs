@@ -70,7 +70,10 @@ impl Disk {
             lane.is_clearing = is_clear;
             let (store, done) = (self.store.clone(), self.done.clone());
             tokio::task::spawn_blocking(move || {
-                let result = perform(&store, command).unwrap_or_else(|error| BlockResult::Failed(error.to_string()));
+                let result = perform(&store, command).unwrap_or_else(|error| match error {
+                    StoreError::Full(reason) => BlockResult::Full(reason),
+                    error => BlockResult::Failed(error.to_string()),
+                });
                 // The receiver is gone only when the node stops.
                 let _ = done.send(Done { slot, ticket, result });
             });
@@ -86,6 +89,7 @@ fn slot_of(command: &BlockCommand, slots: Slots) -> SlotId {
         BlockCommand::Put { slot, .. }
         | BlockCommand::Delete { slot, .. }
         | BlockCommand::List { slot, .. }
+        | BlockCommand::NoteLost { slot, .. }
         | BlockCommand::Digest { slot }
         | BlockCommand::Clear { slot } => *slot,
         BlockCommand::Read { hash } | BlockCommand::Stat { hash } => slots.of_block(hash),
@@ -112,6 +116,10 @@ fn perform(store: &BlockStore, command: BlockCommand) -> Result<BlockResult, Sto
             let is_last = records.len() < PAGE;
             Ok(BlockResult::Page { records, is_last })
         }
+        BlockCommand::NoteLost { slot, hash, record } => {
+            store.note_lost(slot, hash, record)?;
+            Ok(BlockResult::Done)
+        }
         BlockCommand::Digest { slot } => Ok(BlockResult::Digest(store.digest(slot)?)),
         BlockCommand::Clear { slot } => {
             store.clear_slot(slot)?;
@@ -120,18 +128,10 @@ fn perform(store: &BlockStore, command: BlockCommand) -> Result<BlockResult, Sto
     }
 }
 
-/// A block that is not what its hash says is never served: another member has it.
+/// What the store does not have, or has lost, still has a record, which tells that other members have it.
 fn read(store: &BlockStore, hash: &Hash) -> Result<BlockResult, StoreError> {
-    match store.read(hash) {
-        Ok(Some((_, bytes))) if Hash::of(&bytes) != *hash => {
-            tracing::error!(%hash, "a block on disk is corrupt; reading it from another member");
-            Ok(BlockResult::Content(None))
-        }
-        Ok(found) => Ok(BlockResult::Content(found)),
-        Err(StoreError::Corrupt(what)) => {
-            tracing::error!(%hash, what, "a block on disk is corrupt; reading it from another member");
-            Ok(BlockResult::Content(None))
-        }
-        Err(error) => Err(error),
-    }
+    Ok(match store.read(hash)? {
+        Some((record, bytes)) => BlockResult::Content { record: Some(record), bytes: Some(bytes) },
+        None => BlockResult::Content { record: store.stat(hash)?, bytes: None },
+    })
 }

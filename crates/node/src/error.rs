@@ -5,6 +5,17 @@ use difuse_net::NetError;
 use difuse_storage::OpenError;
 use difuse_types::SettingsError;
 
+/// Why a node had to stop.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StopReason {
+    /// Its storage cannot go on.
+    #[error("{0}")]
+    Failed(String),
+    /// Whom it was told to join will not have it.
+    #[error("{0}")]
+    Refused(String),
+}
+
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

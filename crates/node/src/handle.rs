@@ -16,7 +16,7 @@ use difuse_types::{Hash, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{NodeConfig, OpenNode, StartError, start};
+use crate::{NodeConfig, OpenNode, StartError, StopReason, start};
 
 /// A request of this process, and where its answer goes.
 pub(crate) type Call = (Request, oneshot::Sender<Result<Reply, RequestError>>);
@@ -57,7 +57,7 @@ pub struct Node {
     pub(crate) calls: mpsc::Sender<Call>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) readiness: watch::Receiver<Vec<String>>,
-    pub(crate) stopped: watch::Receiver<Option<String>>,
+    pub(crate) stopped: watch::Receiver<Option<StopReason>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -105,7 +105,7 @@ impl Node {
     }
 
     /// Resolves when the node has stopped: with the reason if it had to, with `None` after [`Node::shutdown`].
-    pub async fn stopped(&self) -> Option<String> {
+    pub async fn stopped(&self) -> Option<StopReason> {
         let mut stopped = self.stopped.clone();
         match stopped.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone(),

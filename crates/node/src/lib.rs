@@ -17,6 +17,6 @@ mod runtime;
 mod start;
 
 pub use config::{Founding, NodeConfig};
-pub use error::StartError;
+pub use error::{StartError, StopReason};
 pub use handle::{Node, NodeFigures};
 pub use start::OpenNode;

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    StopReason,
     disk::{Disk, Done},
     handle::{Call, Shared},
     memory,
@@ -33,6 +34,8 @@ pub(crate) enum Wake {
     Durable(WriteSequence),
     /// The store cannot go on, or is full.
     Failed(StoreError),
+    /// The node is not wanted where it was told to join.
+    Refused(String),
 }
 
 /// The node's clocks.
@@ -117,7 +120,7 @@ impl Runtime {
         mut calls: mpsc::Receiver<Call>,
         mut wakes: mpsc::UnboundedReceiver<Wake>,
         stop: CancellationToken,
-        stopped: watch::Sender<Option<String>>,
+        stopped: watch::Sender<Option<StopReason>>,
     ) {
         let reason = loop {
             let patience = self.clock.until(self.peer.next_wakeup());
@@ -155,17 +158,17 @@ impl Runtime {
                 let Ok(call) = calls.try_recv() else { break };
                 self.note_call(call);
             }
-            if let Some(error) = failure {
-                break Some(error.to_string());
+            if failure.is_some() {
+                break failure;
             }
             if let Err(error) = self.handle_batch() {
-                break Some(error.to_string());
+                break Some(StopReason::Failed(error.to_string()));
             }
         };
         self.end(reason, stopped).await;
     }
 
-    fn note_wake(&mut self, wake: Wake) -> Option<StoreError> {
+    fn note_wake(&mut self, wake: Wake) -> Option<StopReason> {
         match wake {
             Wake::Durable(sequence) => {
                 self.inputs.push(Input::Durable(sequence));
@@ -176,7 +179,8 @@ impl Runtime {
                 tracing::error!(what, "the disk is full: writes wait until there is room");
                 None
             }
-            Wake::Failed(error) => Some(error),
+            Wake::Failed(error) => Some(StopReason::Failed(error.to_string())),
+            Wake::Refused(reason) => Some(StopReason::Refused(reason)),
         }
     }
 
@@ -286,10 +290,10 @@ impl Runtime {
         }
     }
 
-    async fn end(mut self, reason: Option<String>, stopped: watch::Sender<Option<String>>) {
-        let text = reason.clone().unwrap_or_else(|| "the node has stopped".into());
+    async fn end(mut self, reason: Option<StopReason>, stopped: watch::Sender<Option<StopReason>>) {
+        let text = reason.as_ref().map_or_else(|| "the node has stopped".into(), ToString::to_string);
         if let Some(reason) = &reason {
-            tracing::error!(reason, "the node cannot go on and stops serving");
+            tracing::error!(%reason, "the node cannot go on and stops serving");
         }
         self.readiness.send_replace(vec![text.clone()]);
         for (_, waiter) in self.waiters.drain() {

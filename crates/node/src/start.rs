@@ -8,7 +8,10 @@ use difuse_net::{Class, Event, Identity, Net, NetError, RingTag};
 use difuse_protocol::{Peer, PeerOptions, Start, message::Message};
 use difuse_storage::{KeyStore, Options, Storage};
 use difuse_types::{Hash, Host, Incarnation, Instant, NodeId, RingId, RingSettings};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -75,7 +78,7 @@ impl OpenNode {
             memory::remember_ring(&mut storage.keys, &settings)?;
             net.set_ring(RingTag(Some(settings.id)));
         } else {
-            redial(&config, &net);
+            redial(&config, &net, &wakes);
         }
         let options = PeerOptions {
             suspect_after: config.suspect_after,
@@ -157,6 +160,7 @@ fn run(host: Host, net: Net, control: mpsc::Receiver<Event>, bulk: mpsc::Receive
 
 async fn open_storage(config: &NodeConfig, wakes: mpsc::UnboundedSender<Wake>) -> Result<Storage, StartError> {
     let path = config.data_dir.clone();
+    let options = Options { reserve_bytes: config.keep_free, ..Options::default() };
     let report = move |result: Result<WriteSequence, StoreError>| {
         // The receiver is gone only when the node stops.
         let _ = wakes.send(match result {
@@ -164,7 +168,7 @@ async fn open_storage(config: &NodeConfig, wakes: mpsc::UnboundedSender<Wake>) -
             Err(error) => Wake::Failed(error),
         });
     };
-    let opening = tokio::task::spawn_blocking(move || Storage::open(&path, &Options::default(), Box::new(report)));
+    let opening = tokio::task::spawn_blocking(move || Storage::open(&path, &options, Box::new(report)));
     Ok(opening.await.map_err(|error| StartError::System(error.to_string()))??)
 }
 
@@ -253,22 +257,39 @@ fn find_welcome(frame: &Bytes) -> Option<(RingSettings, Vec<Host>)> {
 }
 
 /// A restarted node knows where its peers were; the ones it is told to join through may know better, and are tried
-/// until they answer: the others may all have moved.
-fn redial(config: &NodeConfig, net: &Net) {
+/// until they answer: the others may all have moved. If all of them are of another ring, it is not wanted there.
+fn redial(config: &NodeConfig, net: &Net, wakes: &mpsc::UnboundedSender<Wake>) {
+    let mut dials = JoinSet::new();
     for address in config.join.clone() {
         let net = net.clone();
-        tokio::spawn(async move {
+        dials.spawn(async move {
             let mut pause = JOIN_PAUSE.0;
-            while let Err(error) = net.connect(&address).await {
+            loop {
+                let error = net.connect(&address).await.err()?;
                 tracing::warn!(address, %error, ?pause, "cannot reach a peer that was given to join through");
                 if is_final(&error) || matches!(error, NetError::Closed) {
-                    return;
+                    return Some((address, error.to_string(), matches!(error, NetError::OtherRing { .. })));
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(JOIN_PAUSE.1);
             }
         });
     }
+    let (data_dir, wakes) = (config.data_dir.display().to_string(), wakes.clone());
+    tokio::spawn(async move {
+        let failures: Vec<_> = dials.join_all().await;
+        // One that is of the same ring, or may be, is enough.
+        if let Some(Some((address, error, _))) = failures.first()
+            && failures.iter().all(|failure| matches!(failure, Some((_, _, true))))
+        {
+            let reason = format!(
+                "{data_dir} belongs to another ring than {address} ({error}): give this node a --data-dir of its own \
+                 to join there, or start it without --join to go on in its ring"
+            );
+            // The receiver is gone only when the node stops.
+            let _ = wakes.send(Wake::Refused(reason));
+        }
+    });
 }
 
 fn fresh_seed() -> Result<[u8; 32], StartError> {

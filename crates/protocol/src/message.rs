@@ -195,6 +195,11 @@ pub enum BlockAnswer {
         /// What it has accepted.
         register: Option<RegisterSummary>,
     },
+    /// The member's disk is full; nothing was changed.
+    Full {
+        /// Which disk, and how much is free, for people.
+        reason: String,
+    },
     /// The member's storage cannot do it.
     Failed {
         /// Why, for people.

@@ -214,6 +214,15 @@ pub enum BlockCommand {
         /// The page begins after this hash.
         after: Option<Hash>,
     },
+    /// Record a block whose content no member has any more, unless more is known of it here.
+    NoteLost {
+        /// Its slot.
+        slot: SlotId,
+        /// Its hash.
+        hash: Hash,
+        /// What is recorded of it: a lost block.
+        record: BlockRecord,
+    },
     /// The digest of a slot's records.
     Digest {
         /// The slot.
@@ -231,11 +240,16 @@ pub enum BlockCommand {
 pub enum BlockResult {
     /// To [`BlockCommand::Put`].
     Put(PutDecision),
-    /// To [`BlockCommand::Read`]; `None` if it is not there (or was found corrupt, and set aside).
-    Content(Option<(BlockRecord, Bytes)>),
+    /// To [`BlockCommand::Read`].
+    Content {
+        /// What is recorded of it.
+        record: Option<BlockRecord>,
+        /// The content; `None` if it is not there, or was lost.
+        bytes: Option<Bytes>,
+    },
     /// To [`BlockCommand::Stat`].
     Record(Option<BlockRecord>),
-    /// To [`BlockCommand::Delete`] and [`BlockCommand::Clear`].
+    /// To [`BlockCommand::Delete`], [`BlockCommand::NoteLost`] and [`BlockCommand::Clear`].
     Done,
     /// To [`BlockCommand::Delete`]: a record of this version stands against it.
     Superseded {
@@ -251,6 +265,8 @@ pub enum BlockResult {
     },
     /// To [`BlockCommand::Digest`].
     Digest(u128),
+    /// The disk is full, and nothing was changed.
+    Full(String),
     /// The disk cannot do it.
     Failed(String),
 }
@@ -295,6 +311,7 @@ pub struct Peer<S> {
     pub(crate) lookups: route::Lookups,
     pub(crate) known_configurations: BoundedMap<SlotId, Configuration>,
     next_sweep: Instant,
+    next_word_of_room: Instant,
 }
 
 impl<S: Store> Peer<S> {
@@ -353,6 +370,7 @@ impl<S: Store> Peer<S> {
             lookups: route::Lookups::default(),
             known_configurations: BoundedMap::new(REMEMBERED_MAX),
             next_sweep: now,
+            next_word_of_room: now,
         };
         peer.begin()?;
         Ok(peer)
@@ -479,6 +497,8 @@ impl<S: Store> Peer<S> {
             RingOutput::Send { to, message } => self.send(to, Message::Ring(message)),
             RingOutput::HostChanged { entry } => {
                 self.outputs.push(Output::HostsChanged);
+                // Whoever is new, or hears of this node, must know soon.
+                self.next_word_of_room = self.next_word_of_room.min(self.now + Duration::from_millis(20));
                 self.note_suspicion(entry.host.node)?;
             }
             RingOutput::Joined => {
@@ -554,8 +574,25 @@ impl<S: Store> Peer<S> {
             self.sweep_overviews();
             self.sweep_transfers();
             self.sweep_leave();
+            self.tell_room();
         }
         self.settle()
+    }
+
+    /// Everybody must know which nodes can take over nothing: any of them may be about to give a slot away.
+    fn tell_room(&mut self) {
+        const TELL_EVERY: Duration = Duration::from_secs(3);
+        if self.now < self.next_word_of_room {
+            return;
+        }
+        self.next_word_of_room = self.now + TELL_EVERY;
+        let Some(word) = self.keylog.word_of_room() else { return };
+        let hosts: Vec<_> = self.ring.hosts().map(|entry| entry.host.node).collect();
+        for host in hosts {
+            if host != self.me && !self.ring.is_suspect(&host) {
+                self.send(host, Message::Keylog(word.clone()));
+            }
+        }
     }
 
     /// When [`Peer::handle`] must be called at the latest, even with nothing.

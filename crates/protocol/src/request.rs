@@ -229,6 +229,10 @@ pub struct NodeStatus {
     pub slots_behind: u64,
     /// Slots that it still holds though it is no member (any more).
     pub slots_left_over: u64,
+    /// Keys with transactions that it cannot read, and is fetching from other members.
+    pub keys_damaged: u64,
+    /// Whether its disk is so full that it takes over no more slots.
+    pub is_short_of_room: bool,
     /// The moves that it leads or takes part in as a newcomer.
     pub moving: Moving,
 }
@@ -246,6 +250,8 @@ pub struct RingView {
     pub slots_short: u64,
     /// The moves under way.
     pub moving: Moving,
+    /// Nodes whose disks are so full that they take over no more slots.
+    pub short_of_room: Vec<NodeId>,
     /// Every host.
     pub hosts: Vec<(Host, HostState)>,
 }
@@ -429,7 +435,13 @@ pub enum RequestError {
     /// Too much is waiting already. Nothing was changed.
     #[error("the node is busy: too many requests are waiting; try again later")]
     Busy,
-    /// This node's storage cannot go on, or is full. Nothing was changed.
+    /// A disk that the write needs is full. Nothing was changed; reads go on, and writes do when there is room.
+    #[error("{reason}; nothing was changed: make room, and try again")]
+    Full {
+        /// Which disk, and how much is free, for people.
+        reason: String,
+    },
+    /// This node's storage cannot go on. Nothing was changed.
     #[error("{0}")]
     Storage(String),
     /// The node is not ready, or is going away.
@@ -449,7 +461,7 @@ impl RequestError {
     pub fn beside_open_attempt(self, operation_id: OperationId, condition: Condition) -> Self {
         match (condition, &self) {
             (Condition::Absent | Condition::Present, Self::Conflict { .. }) => Self::Unknown { operation_id },
-            (_, Self::NotAll { is_applied: false, .. }) => Self::Unknown { operation_id },
+            (_, Self::NotAll { is_applied: false, .. } | Self::Full { .. }) => Self::Unknown { operation_id },
             _ => self,
         }
     }

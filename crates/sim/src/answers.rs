@@ -50,6 +50,7 @@ impl Simulation {
             Err(RequestError::NotAll { is_applied, written, .. }) => {
                 self.handle_not_all(client, under_way, is_applied, written)?;
             }
+            Err(RequestError::Full { .. }) => self.handle_not_all(client, under_way, false, None)?,
             Err(error) if error.is_transient() => {
                 if let Some(under_way) = self.clients.under_way(client) {
                     under_way.is_open |= matches!(error, RequestError::Unknown { .. });
@@ -113,7 +114,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Level all was asked for in vain: a write is applied or not, and the answer says which.
+    /// Level all was asked for in vain, or a disk is full: a write is applied or not, and the answer says which.
     fn handle_not_all(
         &mut self,
         client: usize,

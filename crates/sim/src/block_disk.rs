@@ -67,6 +67,18 @@ impl BlockDisk {
         self.stored.get(hash).is_some_and(|stored| stored.bytes.is_some())
     }
 
+    /// The content of a block is gone, as if its file were, and has been found to be.
+    pub(crate) fn lose(&mut self, hash: &Hash) {
+        let lost = |stored: &mut Stored| {
+            stored.bytes = None;
+            stored.record.lost = stored.record.present;
+        };
+        self.stored.get_mut(hash).into_iter().for_each(lost);
+        // A crash brings no content back either.
+        let earlier = self.unflushed.iter_mut().flatten().filter(|(written, _)| written == hash);
+        earlier.filter_map(|(_, before)| before.as_mut()).for_each(lost);
+    }
+
     /// How many records of a slot are here.
     pub(crate) fn count(&self, slot: SlotId) -> usize {
         self.stored.values().filter(|stored| stored.slot == slot).count()
@@ -75,17 +87,26 @@ impl BlockDisk {
     /// Does what a peer asks for.
     pub(crate) fn perform(&mut self, command: BlockCommand) -> BlockResult {
         match command {
-            BlockCommand::Put { .. } if self.is_full => BlockResult::Failed(crate::faults::INJECTED.into()),
+            BlockCommand::Put { .. } if self.is_full => BlockResult::Full(crate::faults::INJECTED.into()),
             BlockCommand::Put { slot, hash, bytes, version, referenced } => {
                 BlockResult::Put(self.put(slot, hash, bytes, version, referenced))
             }
             BlockCommand::Read { hash } => {
                 let found = self.stored.get(&hash);
-                BlockResult::Content(found.and_then(|stored| Some((stored.record, stored.bytes.clone()?))))
+                let (record, bytes) = found.map_or((None, None), |it| (Some(it.record), it.bytes.clone()));
+                BlockResult::Content { record, bytes }
             }
             BlockCommand::Stat { hash } => BlockResult::Record(self.stored.get(&hash).map(|stored| stored.record)),
             BlockCommand::Delete { slot, hash, version } => self.delete(slot, hash, version),
             BlockCommand::List { slot, after } => self.list(slot, after),
+            BlockCommand::NoteLost { slot, hash, record } => {
+                let known = self.stored.get(&hash).map(|stored| stored.record);
+                let merged = known.map_or(record, |known| known.merge(record));
+                if merged.lost && known != Some(merged) {
+                    self.write(vec![(hash, Some(Stored { slot, record: merged, bytes: None }))]);
+                }
+                BlockResult::Done
+            }
             BlockCommand::Digest { slot } => BlockResult::Digest(self.digest(slot)),
             BlockCommand::Clear { slot } => {
                 let of_slot = self.stored.iter().filter(|(_, stored)| stored.slot == slot);
@@ -98,7 +119,7 @@ impl BlockDisk {
     fn put(&mut self, slot: SlotId, hash: Hash, bytes: Bytes, version: u64, referenced: bool) -> PutDecision {
         let existing = self.stored.get(&hash).cloned();
         let decision = decide_put(existing.as_ref().map(|stored| stored.record), version, referenced);
-        let put = BlockRecord { version, present: true, referenced, length: bytes.len() as u32 };
+        let put = BlockRecord { version, present: true, referenced, lost: false, length: bytes.len() as u32 };
         let record = existing.as_ref().map_or(put, |stored| stored.record.merge(put));
         let is_news = existing.is_none_or(|stored| stored.record != record);
         if is_news && !matches!(decision, PutDecision::Superseded { .. }) {
@@ -114,7 +135,7 @@ impl BlockDisk {
             DeleteDecision::AlreadyDeleted => BlockResult::Done,
             DeleteDecision::Delete => {
                 let length = existing.map_or(0, |record| record.length);
-                let record = BlockRecord { version, present: false, referenced: false, length };
+                let record = BlockRecord { version, present: false, referenced: false, lost: false, length };
                 self.write(vec![(hash, Some(Stored { slot, record, bytes: None }))]);
                 BlockResult::Done
             }
@@ -153,7 +174,7 @@ fn digest_of(hash: &Hash, record: &BlockRecord) -> u128 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(hash.as_bytes());
     hasher.update(&record.version.to_le_bytes());
-    hasher.update(&[u8::from(record.present), u8::from(record.referenced)]);
+    hasher.update(&[record.flags()]);
     let mut first = [0; 16];
     first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     u128::from_le_bytes(first)

@@ -40,8 +40,13 @@ impl Simulation {
 
     pub(crate) fn perform_block_command(&mut self, id: NodeId, ticket: u64, command: BlockCommand) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        let is_write =
-            matches!(command, BlockCommand::Put { .. } | BlockCommand::Delete { .. } | BlockCommand::Clear { .. });
+        let is_write = matches!(
+            command,
+            BlockCommand::Put { .. }
+                | BlockCommand::Delete { .. }
+                | BlockCommand::NoteLost { .. }
+                | BlockCommand::Clear { .. }
+        );
         let result = node.blocks.perform(command);
         if !is_write {
             return self.give(id, Input::BlockDone { ticket, result });

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use difuse_keylog::{Configuration, StoreError};
+use difuse_keylog::{Configuration, Store, StoreError};
 use difuse_protocol::request::{Reply, RequestError};
 use difuse_types::NodeId;
 
@@ -111,6 +111,7 @@ impl Simulation {
             Fault::Join if self.node_ids.len() < NODES_MAX => self.add_node()?,
             Fault::Leave => self.begin_leave(victim),
             Fault::Amnesia if self.can_be_lost(victim) => self.lose_disk(victim)?,
+            Fault::Rot => self.rot(victim),
             Fault::Join | Fault::Amnesia => {}
         }
         Ok(())
@@ -211,9 +212,42 @@ impl Simulation {
         let configurations =
             records.flat_map(|record| [Some(record.configuration), record.proposed.map(|next| next.configuration)]);
         // One is enough for rings of this size: a second loss could meet a group that has not replaced the first.
+        let has_rotten = self.plan.faults.contains(&Fault::Rot);
         self.permanent_losses == 0
+            && !has_rotten
             && self.plan.gone_after.as_secs() < 60
             && configurations.flatten().all(|known| is_safe(&known))
+    }
+
+    /// What is lost has two other copies at least, so that one more fault does not take the last.
+    fn rot(&mut self, victim: NodeId) {
+        let hashes: Vec<_> = self.blocks.acknowledged().iter().copied().collect();
+        let hash = self.rng.choice(hashes).filter(|hash| self.copies_beside(victim, |node| node.blocks.has(hash)) >= 2);
+        if let (Some(hash), Some(node)) = (hash, self.nodes.get_mut(&victim)) {
+            node.blocks.lose(&hash);
+        }
+        let keys: Vec<_> = self.clients.histories.iter().map(|history| history.key.clone()).collect();
+        let Some(key) = self.rng.choice(keys) else { return };
+        let slot = self.plan.settings.slots.of_key(&key);
+        let head = |node: &crate::node::Node| {
+            let register = node.process.as_ref()?.peer.keylog().store().register(slot, &key).ok()??;
+            Some((register.head.height, register.head.hash))
+        };
+        let Some(own) = self.nodes.get(&victim).and_then(head) else { return };
+        let height = self.rng.u64(1..=own.0);
+        let can_read = |node: &crate::node::Node| {
+            let store = node.process.as_ref().map(|process| process.peer.keylog().store());
+            store.is_some_and(|store| matches!(store.transaction(slot, &key, height), Ok(Some(_))))
+        };
+        if self.copies_beside(victim, |node| head(node) == Some(own) && can_read(node)) < 2 {
+            return;
+        }
+        self.change_process(victim, |process| process.peer.store_mut().damage(slot, &key, height));
+    }
+
+    fn copies_beside(&self, victim: NodeId, has: impl Fn(&crate::node::Node) -> bool) -> usize {
+        let others = self.nodes.values().filter(|node| node.id != victim && !node.is_retired && !node.is_leaving);
+        others.filter(|node| has(node)).count()
     }
 
     fn lose_disk(&mut self, id: NodeId) -> Result<(), Violation> {

@@ -43,11 +43,13 @@ pub enum Fault {
     Leave,
     /// A node loses its disk and comes back under a new identity.
     Amnesia,
+    /// A disk loses a block, and a transaction, of which others have copies.
+    Rot,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Crash,
         Self::CrashAll,
         Self::Blink,
@@ -65,6 +67,7 @@ impl Fault {
         Self::Join,
         Self::Leave,
         Self::Amnesia,
+        Self::Rot,
     ];
 }
 

@@ -12,7 +12,7 @@ pub(crate) use files::SegmentFiles;
 pub(crate) use frame::FRAME_HEADER_BYTES;
 pub(crate) use replay::{Checkpoint, ClosedSegment, replay};
 pub use writer::Statistics;
-pub(crate) use writer::{Log, LogOptions, OnDurable};
+pub(crate) use writer::{Admission, Log, LogOptions, OnDurable};
 
 /// A place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@ use std::time::Duration;
 /// How a node's store works. [`Options::default`] suits a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Writes are refused while the file system has less free space than this, in bytes.
+    /// Transactions and blocks are refused while the file system has less free space than this, in bytes.
     pub reserve_bytes: u64,
     /// A file of the key log holds at most this many bytes, or one batch (at most 1 GiB).
     pub key_segment_bytes: u32,

@@ -1,4 +1,7 @@
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use difuse_keylog::{StoreError, WriteSequence};
 
@@ -10,9 +13,9 @@ use crate::{
     keys::KeyIndex,
 };
 
-/// Called on a thread of the key store with the last batch that is durable; with [`StoreError::Full`] when the disk is
-/// full (what was accepted before waits for room); with another error when nothing will become durable any more. It
-/// must not call the store.
+/// Called on a thread of the stores with the last batch of keys that is durable; with [`StoreError::Full`] when the disk
+/// is full (what was accepted before waits for room); with another error when nothing will become durable any more, of
+/// keys or of blocks. It must not call the stores.
 pub type OnDurable = Box<dyn Fn(Result<WriteSequence, StoreError>) + Send>;
 
 /// The stores of one data directory. It stays locked until both are dropped.
@@ -30,19 +33,29 @@ impl Storage {
     pub fn open(path: &Path, options: &Options, on_durable: OnDurable) -> Result<Self, OpenError> {
         let directory = DataDirectory::open(path)?;
         let database = Arc::new(Database::open(directory, options.index_cache_bytes)?);
+        let on_durable = Arc::new(Mutex::new(on_durable));
+        let report = move |report| {
+            let on_durable = on_durable.lock().unwrap_or_else(PoisonError::into_inner);
+            on_durable(report);
+        };
+        let report_of_blocks = report.clone();
         let keys = CoreParts {
             directory: database.directory.keys(),
             index: KeyIndex::new(database.tree("keys")?),
             segment_bytes: options.key_segment_bytes,
             database: database.clone(),
-            on_durable: Box::new(move |report| on_durable(report.map(WriteSequence))),
+            on_durable: Box::new(move |durable| report(durable.map(WriteSequence))),
         };
         let blocks = CoreParts {
             directory: database.directory.blocks(),
             index: BlockIndex::new(database.tree("blocks")?),
             segment_bytes: options.block_segment_bytes,
             database: database.clone(),
-            on_durable: Box::new(|_| {}),
+            on_durable: Box::new(move |durable| match durable {
+                // Whoever stores a block waits for it.
+                Ok(_) | Err(StoreError::Full(_)) => {}
+                Err(error) => report_of_blocks(Err(error)),
+            }),
         };
         let blocks = BlockStore::new(Core::open(blocks, options)?);
         let directory = database.directory.keys();

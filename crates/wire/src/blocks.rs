@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(crate) fn record_out(record: &BlockRecord) -> fb::BlockRecord {
-    fb::BlockRecord::new(record.version, record.length, record.present, record.referenced)
+    fb::BlockRecord::new(record.version, record.length, record.present, record.referenced, record.lost)
 }
 
 pub(crate) fn record_in(record: &fb::BlockRecord) -> BlockRecord {
@@ -25,6 +25,8 @@ pub(crate) fn record_in(record: &fb::BlockRecord) -> BlockRecord {
         version: record.version(),
         present: record.present(),
         referenced: record.referenced(),
+        // What is not to be there cannot be lost.
+        lost: record.lost() && record.present(),
         length: record.length(),
     }
 }
@@ -138,6 +140,10 @@ fn write_answer(builder: &mut Builder, answer: &BlockAnswer) -> (fb::Answer, Uni
             let table = fb::Register::create(builder, &fb::RegisterArgs { register: register.as_ref() });
             (Body::Register, table.as_union_value())
         }
+        BlockAnswer::Full { reason } => {
+            let reason = Some(write_reason(builder, reason));
+            (Body::Full, fb::Full::create(builder, &fb::FullArgs { reason }).as_union_value())
+        }
         BlockAnswer::Failed { reason } => {
             let reason = Some(write_reason(builder, reason));
             (Body::Failed, fb::Failed::create(builder, &fb::FailedArgs { reason }).as_union_value())
@@ -232,6 +238,7 @@ fn read_answer_body(frame: &Frame<'_>, message: &fb::BlockAnswer<'_>) -> Result<
             let register = present(message.answer_as_register(), WHAT)?.register();
             BlockAnswer::Register { register: register.map(register_in) }
         }
+        fb::Answer::Full => BlockAnswer::Full { reason: reason(present(message.answer_as_full(), WHAT)?.reason())? },
         fb::Answer::Failed => {
             BlockAnswer::Failed { reason: reason(present(message.answer_as_failed(), WHAT)?.reason())? }
         }

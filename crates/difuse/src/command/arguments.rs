@@ -26,7 +26,8 @@ Exit codes:
   4 conflict: the condition does not hold, or something is in the way
   5 unavailable: try again later
   6 the outcome of a write is unknown
-  7 verification failed: what was read is not what was written";
+  7 verification failed: what was read is not what was written
+  8 a disk of the ring is full: nothing was changed";
 
 /// Reads and writes a difuse ring.
 #[derive(Debug, Parser)]

@@ -144,6 +144,7 @@ fn record_json(record: &BlockRecord) -> Value {
     json!({
         "size": record.length,
         "present": record.present,
+        "lost": record.lost,
         "referenced": record.referenced,
         "version": record.version,
     })
@@ -152,6 +153,9 @@ fn record_json(record: &BlockRecord) -> Value {
 fn record_text(record: &BlockRecord) -> String {
     if !record.present {
         return "a tombstone".into();
+    }
+    if record.lost {
+        return "nothing: its copy was found damaged, and is being fetched again".into();
     }
     let used = if record.referenced { ", part of a file" } else { "" };
     format!("{}{used}", terminal::bytes(record.length.into()))

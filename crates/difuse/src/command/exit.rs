@@ -30,6 +30,9 @@ pub enum Failure {
     /// What was read does not verify.
     #[error("{0}")]
     Corrupt(String),
+    /// A disk of the ring is full.
+    #[error("{0}")]
+    Full(String),
     /// Nobody reads our output any more.
     #[error("nobody reads the output")]
     BrokenPipe,
@@ -47,6 +50,7 @@ impl Failure {
             Self::Unavailable(_) => 5,
             Self::Unknown(_) => 6,
             Self::Corrupt(_) => 7,
+            Self::Full(_) => 8,
         }
     }
 
@@ -64,6 +68,7 @@ impl Failure {
             Self::Unavailable(_) => Self::Unavailable(text),
             Self::Unknown(_) => Self::Unknown(text),
             Self::Corrupt(_) => Self::Corrupt(text),
+            Self::Full(_) => Self::Full(text),
             Self::BrokenPipe => Self::BrokenPipe,
         }
     }
@@ -89,6 +94,7 @@ impl From<RequestError> for Failure {
             RequestError::Pruned(Checkpoint { height, .. }) => {
                 Self::Other(format!("{text}; ask for it with --from {height}, or from a later height"))
             }
+            RequestError::Full { .. } => Self::Full(text),
             RequestError::Storage(_) => Self::Other(text),
         }
     }

@@ -37,6 +37,10 @@ fn view_text(view: &RingView) -> String {
     if view.slots_short > 0 {
         text += &format!("\n{} slots have fewer replicas than wanted, for want of hosts", view.slots_short);
     }
+    if !view.short_of_room.is_empty() {
+        let nodes: Vec<_> = view.short_of_room.iter().map(ToString::to_string).collect();
+        text += &format!("\nShort of disk space, and taking over no more slots: {}", nodes.join(", "));
+    }
     if view.moving.slots > 0 {
         let (done, total) = (terminal::bytes(view.moving.bytes_done), terminal::bytes(view.moving.bytes_total));
         text += &format!("\n{} slots are moving: {done} of {total} done", view.moving.slots);
@@ -64,6 +68,7 @@ fn view_json(view: &RingView) -> serde_json::Value {
             "bytes_done": view.moving.bytes_done,
             "bytes_total": view.moving.bytes_total,
         },
+        "short_of_room": view.short_of_room,
         "hosts": hosts.collect::<Vec<_>>(),
     })
 }
@@ -94,10 +99,19 @@ mod tests {
             settled: false,
             slots_short: 7,
             moving: Moving { slots: 2, bytes_done: 1024, bytes_total: 4096 },
+            short_of_room: vec![host.node],
             hosts: vec![(host, HostState::Up)],
         };
         let text = view_text(&view);
-        for part in ["not settled", "7 slots have fewer", "1.0 KiB of 4.0 KiB", "127.0.0.1:9090", "attic", "(asked)"] {
+        for part in [
+            "not settled",
+            "7 slots have fewer",
+            "1.0 KiB of 4.0 KiB",
+            "127.0.0.1:9090",
+            "attic",
+            "(asked)",
+            "Short of disk space",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert_eq!(view_json(&view)["hosts"][0]["state"], "up");

@@ -99,6 +99,10 @@ pub struct Flags {
     /// After how long a silent node is replaced [default: 5m].
     #[arg(long, global = true, value_name = "DURATION")]
     pub gone_after: Option<String>,
+    /// Refuse writes while the disk of the data directory has less free space than this, and take over no more slots
+    /// below twice as much (0, 500MB, 256MiB, 4GiB, …) [default: 256MiB].
+    #[arg(long, global = true, value_name = "SIZE")]
+    pub keep_free: Option<String>,
     /// A file with the ring's secret, the same at every node; needed when bound to other than loopback.
     #[arg(long, global = true, value_name = "FILE")]
     pub secret_file: Option<String>,
@@ -141,6 +145,7 @@ impl Flags {
             ("host_label", &self.host_label),
             ("suspect_after", &self.suspect_after),
             ("gone_after", &self.gone_after),
+            ("keep_free", &self.keep_free),
             ("secret_file", &self.secret_file),
             ("open", &open),
             ("replicas", &self.replicas),

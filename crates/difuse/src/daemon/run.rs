@@ -14,7 +14,7 @@ use difuse_api::{
 };
 use difuse_gateway::http::{self, Gateway, Health};
 use difuse_net::NetError;
-use difuse_node::{Node, OpenNode, StartError};
+use difuse_node::{Node, OpenNode, StartError, StopReason};
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -78,7 +78,10 @@ async fn serve(node: &Node, config: &DaemonConfig, stop: impl Future<Output = &'
             tracing::info!(reason, "stopping");
             Ok(())
         }
-        reason = failed(node) => Err(Failure::Stopped(reason)),
+        reason = failed(node) => Err(match reason {
+            StopReason::Failed(reason) => Failure::Stopped(reason),
+            StopReason::Refused(reason) => Failure::Refused(reason),
+        }),
     }
 }
 
@@ -136,7 +139,7 @@ async fn stop_requested(stop_with_stdin: bool) -> &'static str {
 }
 
 /// Resolves only when the node had to stop by itself.
-async fn failed(node: &Node) -> String {
+async fn failed(node: &Node) -> StopReason {
     match node.stopped().await {
         Some(reason) => reason,
         None => std::future::pending().await,

@@ -153,7 +153,7 @@ pub(super) async fn locate(State(gateway): State<Gateway>, uri: Uri) -> Result<R
     let hash = hash(&uri, LOCATE_ROUTE)?;
     let located = keys::locate_block(gateway.datastore(), hash).await?;
     let holdings = located.holdings.into_iter().map(|(node, record)| {
-        let record = record.filter(|record| record.present);
+        let record = record.filter(|record| record.has_content());
         HoldingBody { node, holds: record.is_some(), size: record.map(|record| record.length) }
     });
     let body = LocatedBody { hash, slot: located.slot.0, epoch: located.epoch, holdings: holdings.collect() };

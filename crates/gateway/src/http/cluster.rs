@@ -35,6 +35,8 @@ struct RingBody {
     settled: bool,
     slots_short: u64,
     moving: MovingBody,
+    /// Nodes whose disks are so full that they take over no more slots.
+    short_of_room: Vec<NodeId>,
     hosts: Vec<HostBody>,
 }
 
@@ -71,6 +73,7 @@ pub(super) async fn ring(State(gateway): State<Gateway>) -> Result<Response, Pro
             bytes_done: view.moving.bytes_done,
             bytes_total: view.moving.bytes_total,
         },
+        short_of_room: view.short_of_room,
         hosts: view.hosts.into_iter().map(|(host, state)| host_body(host, state)).collect(),
     };
     Ok(Json(body).into_response())

@@ -97,7 +97,8 @@ impl From<RequestError> for Problem {
             RequestError::BlockReferenced { .. } => (StatusCode::CONFLICT, "block_referenced"),
             RequestError::Pruned(_) => (StatusCode::GONE, "pruned"),
             RequestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            RequestError::Storage(_) => (StatusCode::INSUFFICIENT_STORAGE, "storage"),
+            RequestError::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "full"),
+            RequestError::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
             RequestError::NotServing(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_serving"),
         };
         let mut problem = Self::new(status, code, error.to_string());

@@ -99,6 +99,7 @@ impl<S: Store> Keylog<S> {
         }
         self.next_tick = self.now + self.options.resend_after / 4;
         self.tick_slots()?;
+        self.tick_damages()?;
         self.resend_rounds();
         if self.now >= self.next_holdings {
             self.next_holdings = self.now + self.options.holdings_every;
@@ -161,6 +162,10 @@ impl<S: Store> Keylog<S> {
             }
             KeylogMessage::BlocksReady { slot, epoch } => {
                 self.handle_blocks_ready(from, slot, epoch);
+                Ok(())
+            }
+            KeylogMessage::NoRoom { is_full } => {
+                self.handle_no_room(from, is_full);
                 Ok(())
             }
             KeylogMessage::Holdings { slots } => self.handle_holdings(from, slots),

@@ -12,6 +12,7 @@ impl<S: Hash> Hash for Keylog<S> {
         (self.me, self.now, self.next_tick, self.next_holdings).hash(hasher);
         (&self.store, &self.slots, &self.suspects, &self.inbox).hash(hasher);
         (&self.assembly, &self.waiting_reads, &self.rounds, self.last_round, self.jobs).hash(hasher);
+        (&self.damages, &self.no_room).hash(hasher);
         let pending = |batch: u64| batch.saturating_sub(self.durable.0);
         pending(self.last_write.0).hash(hasher);
         for (gate, to, message) in &self.gated {

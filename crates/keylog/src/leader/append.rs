@@ -7,8 +7,9 @@ use difuse_types::{Hash, Key, Level, NodeId, SlotId};
 
 use super::{Decided, Proposing, Stage, WaitingRead, Wanted};
 use crate::{
-    Answer, Ballot, Condition, Operation, Register, Submission, Ticket, Transaction,
+    Answer, Ballot, Condition, Failure, Operation, Register, Submission, Ticket, Transaction,
     keylog::Keylog,
+    replica::damage::{ReadError, outcome},
     store::{RECENT_OPERATIONS_MAX, Store, StoreError},
 };
 
@@ -41,7 +42,17 @@ impl<S: Store> Keylog<S> {
         }
         let count = state.appends.len().min(BATCH_MAX);
         let batch: VecDeque<_> = state.appends.drain(..count).collect();
-        let mut draft = self.draft(slot, key)?;
+        if let Some(reason) = self.why_full()? {
+            self.fail_appends(slot, key, batch, &Failure::Full(reason));
+            return Ok(());
+        }
+        let mut draft = match outcome(self.draft(slot, key))? {
+            Ok(draft) => draft,
+            Err(failure) => {
+                self.fail_appends(slot, key, batch, &failure);
+                return Ok(());
+            }
+        };
         let committed_height = draft.height;
         let mut results = Vec::with_capacity(batch.len());
         for (ticket, submission) in batch {
@@ -49,8 +60,10 @@ impl<S: Store> Keylog<S> {
             if level == Level::All && self.refuse_without_all(slot, ticket) {
                 continue;
             }
-            let answer = self.decide(slot, &mut draft, submission)?;
-            results.push(Decided { ticket, level, answer });
+            match outcome(self.decide(slot, &mut draft, submission))? {
+                Ok(answer) => results.push(Decided { ticket, level, answer }),
+                Err(failure) => self.done(ticket, Err(failure)),
+            }
         }
         let head = (draft.height, draft.hash);
         if results.is_empty() {
@@ -75,17 +88,26 @@ impl<S: Store> Keylog<S> {
         is_refusal && base.is_some_and(|base| Some(base.ballot.term) != term)
     }
 
-    fn draft(&self, slot: SlotId, key: &Key) -> Result<Draft, StoreError> {
+    /// Fails a batch and all appends that wait behind it.
+    fn fail_appends(&mut self, slot: SlotId, key: &Key, batch: VecDeque<(Ticket, Submission)>, failure: &Failure) {
+        let state = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key));
+        let waiting = state.map(|state| std::mem::take(&mut state.appends)).unwrap_or_default();
+        for (ticket, _) in batch.into_iter().chain(waiting) {
+            self.done(ticket, Err(failure.clone()));
+        }
+    }
+
+    fn draft(&mut self, slot: SlotId, key: &Key) -> Result<Draft, ReadError> {
         let base = self.store.register(slot, key)?;
         let (height, hash) = base.as_ref().map_or((0, Hash::ZERO), |base| (base.head.height, base.head.hash));
-        let head = if height == 0 { None } else { self.store.transaction(slot, key, height)? };
+        let head = if height == 0 { None } else { self.stored(slot, key, height)? };
         let has_value = head.is_some_and(|head| head.value().is_some());
         let checkpoint = base.as_ref().map_or(0, |base| base.head.checkpoint);
         Ok(Draft { key: key.clone(), base, height, hash, has_value, checkpoint, transactions: Vec::new() })
     }
 
     /// Decides one append against the draft and adds its transaction if it may be applied.
-    fn decide(&mut self, slot: SlotId, draft: &mut Draft, submission: Submission) -> Result<Answer, StoreError> {
+    fn decide(&mut self, slot: SlotId, draft: &mut Draft, submission: Submission) -> Result<Answer, ReadError> {
         if let Some(answer) = self.find_retried(slot, draft, &submission)? {
             return Ok(answer);
         }
@@ -139,7 +161,12 @@ impl<S: Store> Keylog<S> {
     }
 
     /// The outcome of an append that was applied before: found by its operation id.
-    fn find_retried(&self, slot: SlotId, draft: &Draft, submission: &Submission) -> Result<Option<Answer>, StoreError> {
+    fn find_retried(
+        &mut self,
+        slot: SlotId,
+        draft: &Draft,
+        submission: &Submission,
+    ) -> Result<Option<Answer>, ReadError> {
         let id = submission.operation_id;
         if let Some(transaction) = draft.transactions.iter().find(|transaction| transaction.operation_id == id) {
             let (height, hash) = (transaction.height, transaction.hash());
@@ -148,8 +175,8 @@ impl<S: Store> Keylog<S> {
         let Some(base) = &draft.base else { return Ok(None) };
         let Some(depth) = base.head.recent.iter().position(|recent| *recent == id) else { return Ok(None) };
         let height = base.head.height - depth as u64;
-        let Some(transaction) = self.store.transaction(slot, &draft.key, height)? else { return Ok(None) };
-        let before = if height > 1 { self.store.transaction(slot, &draft.key, height - 1)? } else { None };
+        let Some(transaction) = self.stored(slot, &draft.key, height)? else { return Ok(None) };
+        let before = if height > 1 { self.stored(slot, &draft.key, height - 1)? } else { None };
         let had_value = before.is_some_and(|before| before.value().is_some());
         let created = !had_value && transaction.value().is_some();
         Ok(Some(Answer::Appended { height, hash: transaction.hash(), created, mark: Some(base.ballot) }))

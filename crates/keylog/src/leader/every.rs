@@ -9,6 +9,7 @@ use super::{Decided, Leadership, Phase, Proposing, Stage};
 use crate::{
     Answer, Ballot, CommittedHead, Failure, KeylogMessage, RegisterSummary, Ticket,
     keylog::Keylog,
+    replica::damage::outcome,
     store::{Store, StoreError},
 };
 
@@ -237,10 +238,14 @@ impl<S: Store> Keylog<S> {
             leadership.sync_at.get_or_insert(now);
         }
         if silent.is_empty() && differing.is_empty() {
-            let head = self.committed_head(slot, key)?.map(|transaction| (transaction.hash(), transaction));
-            let head = CommittedHead { head, is_linearizable: true, mark: self.mark(slot, key)? };
+            let head = outcome(self.committed_head(slot, key))?;
+            let mark = self.mark(slot, key)?;
+            let answer = head.map(|head| {
+                let head = head.map(|transaction| (transaction.hash(), transaction));
+                Answer::Head(Box::new(CommittedHead { head, is_linearizable: true, mark }))
+            });
             for ticket in comparing.tickets {
-                self.done(ticket, Ok(Answer::Head(Box::new(head.clone()))));
+                self.done(ticket, answer.clone());
             }
         } else {
             self.fail_not_all(comparing.tickets, silent, differing);

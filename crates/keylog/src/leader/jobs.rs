@@ -6,6 +6,7 @@ use super::{KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, c
 use crate::{
     Failure, Job,
     keylog::{Keylog, ParkedJob, Work},
+    replica::damage::outcome,
     store::{Store, StoreError},
 };
 
@@ -19,8 +20,8 @@ impl<S: Store> Keylog<S> {
         if let Work::Key(key, Job::Read(Level::Lazy | Level::Leader)) = &job.work
             && self.knows_committed_head(slot, key)?
         {
-            let answer = self.read_key(slot, key, &KeyRead::OwnHead)?;
-            self.done(job.ticket, Ok(answer));
+            let answer = outcome(self.read_key(slot, key, &KeyRead::OwnHead))?;
+            self.done(job.ticket, answer);
             return Ok(());
         }
         let Some(state) = self.slots.get_mut(&slot) else {
@@ -144,8 +145,8 @@ impl<S: Store> Keylog<S> {
         let Some(state) = leadership.keys.get_mut(key) else { return Ok(()) };
         for (ticket, read) in std::mem::take(&mut state.reads) {
             if let KeyRead::OwnHead = read {
-                let answer = self.read_key(slot, key, &read)?;
-                self.done(ticket, Ok(answer));
+                let answer = outcome(self.read_key(slot, key, &read))?;
+                self.done(ticket, answer);
             } else {
                 self.waiting_reads.push(WaitingRead { ticket, slot, wanted: Wanted::Key(key.clone(), read) });
             }

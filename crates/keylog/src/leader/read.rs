@@ -9,7 +9,10 @@ use super::{KeyRead, Phase, RangeRead, Round, RoundSlot, Stage, WaitingRead, Wan
 use crate::{
     Answer, Ballot, Checkpoint, CommittedHead, Failure, KeylogMessage, SCAN_PAGE_MAX, Term, Ticket, Transaction,
     keylog::Keylog,
-    replica::MESSAGE_BYTES_MAX,
+    replica::{
+        MESSAGE_BYTES_MAX,
+        damage::{ReadError, outcome},
+    },
     store::{Store, StoreError},
 };
 
@@ -110,11 +113,11 @@ impl<S: Store> Keylog<S> {
                 continue;
             }
             let answer = match wanted {
-                Wanted::Found(answer) => answer,
-                Wanted::Key(key, read) => self.read_key(slot, &key, &read)?,
-                Wanted::Range(range) => self.read_range(slot, &range)?,
+                Wanted::Found(answer) => Ok(answer),
+                Wanted::Key(key, read) => self.read_key(slot, &key, &read),
+                Wanted::Range(range) => self.read_range(slot, &range),
             };
-            self.done(ticket, Ok(answer));
+            self.done(ticket, outcome(answer)?);
         }
         Ok(())
     }
@@ -141,19 +144,20 @@ impl<S: Store> Keylog<S> {
         Ok(self.store.register(slot, key)?.map(|register| register.ballot))
     }
 
-    pub(crate) fn committed_head(&mut self, slot: SlotId, key: &Key) -> Result<Option<Transaction>, StoreError> {
+    pub(crate) fn committed_head(&mut self, slot: SlotId, key: &Key) -> Result<Option<Transaction>, ReadError> {
         match self.committed_height(slot, key)? {
             0 => Ok(None),
-            height => match self.store.transaction(slot, key, height)? {
+            height => match self.stored(slot, key, height)? {
                 Some(transaction) => Ok(Some(transaction)),
                 None => {
-                    Err(StoreError::Corrupt(format!("transaction {height} of key {key} in slot {slot} is missing")))
+                    self.note_damage(slot, key, height);
+                    Err(ReadError::Damaged)
                 }
             },
         }
     }
 
-    pub(crate) fn read_key(&mut self, slot: SlotId, key: &Key, read: &KeyRead) -> Result<Answer, StoreError> {
+    pub(crate) fn read_key(&mut self, slot: SlotId, key: &Key, read: &KeyRead) -> Result<Answer, ReadError> {
         match read {
             KeyRead::Head | KeyRead::OwnHead => {
                 let head = self.committed_head(slot, key)?.map(|transaction| (transaction.hash(), transaction));
@@ -168,26 +172,30 @@ impl<S: Store> Keylog<S> {
                 }
                 let last = from_height.saturating_add(u64::from(*limit)).saturating_sub(1).min(head_height);
                 let transactions = self.read_chain(slot, key, *from_height, last)?;
+                if self.is_damaged(slot, key, *from_height..=last) {
+                    return Err(ReadError::Damaged);
+                }
                 Ok(Answer::Log { transactions, head_height })
             }
         }
     }
 
     /// The checkpoint with which what is kept of a log begins, if that is above a height.
-    fn base_above(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Checkpoint>, StoreError> {
+    fn base_above(&mut self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Checkpoint>, ReadError> {
         let base = self.store.register(slot, key)?.map_or(1, |register| register.base);
         if base <= height.max(1) {
             return Ok(None);
         }
-        let first = self.store.transaction(slot, key, base)?;
+        let first = self.stored(slot, key, base)?;
         let checkpoint = first.as_ref().and_then(|first| first.checkpoint.map(|state| (first.hash(), state)));
         let Some((hash, state)) = checkpoint else {
-            return Err(StoreError::Corrupt(format!("the log of key {key} begins at {base} without a checkpoint")));
+            self.note_damage(slot, key, base);
+            return Err(ReadError::Damaged);
         };
         Ok(Some(Checkpoint { height: base, hash, state }))
     }
 
-    fn read_range(&mut self, slot: SlotId, range: &RangeRead) -> Result<Answer, StoreError> {
+    fn read_range(&mut self, slot: SlotId, range: &RangeRead) -> Result<Answer, ReadError> {
         let mut heads = Vec::new();
         let mut after = range.after.clone();
         let mut bytes = 0;

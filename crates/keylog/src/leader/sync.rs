@@ -64,21 +64,22 @@ impl<S: Store> Keylog<S> {
     /// Begins a comparison if one is due.
     pub(crate) fn start_sync_if_due(&mut self, slot: SlotId) {
         let now = self.now;
-        let Some(state) = self.slots.get_mut(&slot) else { return };
-        let Phase::Leading(leadership) = &mut state.phase else { return };
+        let Some(state) = self.slots.get(&slot) else { return };
+        let Phase::Leading(leadership) = &state.phase else { return };
         let is_due = leadership.sync_at.is_some_and(|at| at <= now) && leadership.sync.is_none();
         if !is_due {
             return;
         }
+        // A member that is full would accept nothing of what a comparison proposes again; but a new leader needs its word.
+        let is_passed_over = |node: &NodeId| leadership.is_synced && self.is_full(node);
         let configuration = &state.record.configuration;
-        let asked: BTreeSet<_> = configuration
-            .all_members()
-            .into_iter()
-            .filter(|node| *node == self.me || !self.suspects.contains(node))
+        let asked: BTreeSet<_> = (configuration.all_members().into_iter())
+            .filter(|node| *node == self.me || !(self.suspects.contains(node) || is_passed_over(node)))
             .collect();
         if !configuration.is_quorum(&asked) {
             return;
         }
+        let Some(leadership) = self.leadership(slot) else { return };
         leadership.sync_at = None;
         leadership.sync = Some(Sync {
             after: None,

@@ -8,7 +8,7 @@ use super::{Fetching, Phase, Proposing, Stage, append::BATCH_MAX, holders_of};
 use crate::{
     Ballot, KeylogMessage, Register, RegisterSummary, Term, Transaction,
     keylog::Keylog,
-    replica::summary_of,
+    replica::{damage::ReadError, summary_of},
     rule::Rule,
     store::{Store, StoreError},
     verify_chain,
@@ -149,6 +149,7 @@ impl<S: Store> Keylog<S> {
         key: Key,
         transactions: Vec<Transaction>,
     ) -> Result<(), StoreError> {
+        self.repair_damage(slot, &key, &transactions)?;
         let Some(slot_state) = self.slots.get(&slot) else { return Ok(()) };
         let is_from_leader = slot_state.record.promised.node == from;
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(&key));
@@ -234,7 +235,12 @@ impl<S: Store> Keylog<S> {
         let mut next = from_height.max(own.base);
         // A chain too long for one message goes ahead in parts; the proposal follows with the last one.
         loop {
-            let transactions = self.read_chain(slot, &key, next, target.height)?;
+            let transactions = match self.read_chain(slot, &key, next, target.height) {
+                Ok(transactions) => transactions,
+                // It asks again at the next proposal.
+                Err(ReadError::Damaged) => return Ok(()),
+                Err(ReadError::Store(error)) => return Err(error),
+            };
             let Some(last) = transactions.last().map(|last| last.height) else { return Ok(()) };
             if last == target.height {
                 let (height, hash) = (target.height, target.hash);

@@ -3,22 +3,22 @@
 
 use difuse_types::{Key, OperationId, SlotId};
 
-use super::{Proposal, chain::Beginning};
+use super::{Proposal, chain::Beginning, damage::ReadError};
 use crate::{
     Register, Transaction,
     keylog::Keylog,
-    store::{Head, RECENT_OPERATIONS_MAX, Store, StoreError},
+    store::{Head, RECENT_OPERATIONS_MAX, Store},
 };
 
 impl<S: Store> Keylog<S> {
     /// The register after `proposal`, whose chain is stored or in its transactions and begins at `beginning`.
     pub(super) fn register_after(
-        &self,
+        &mut self,
         slot: SlotId,
         existing: Option<&Register>,
         proposal: &Proposal,
         beginning: Beginning,
-    ) -> Result<Register, StoreError> {
+    ) -> Result<Register, ReadError> {
         let Proposal { ballot, key, height, hash, transactions, committed_height } = proposal;
         let head = Head {
             height: *height,
@@ -41,13 +41,13 @@ impl<S: Store> Keylog<S> {
 
     /// The operation ids of a new head, newest first: those of the new transactions, then those below them.
     fn recent_operations(
-        &self,
+        &mut self,
         slot: SlotId,
         key: &Key,
         existing: Option<&Register>,
         height: u64,
         transactions: &[Transaction],
-    ) -> Result<Vec<OperationId>, StoreError> {
+    ) -> Result<Vec<OperationId>, ReadError> {
         let mut recent: Vec<_> =
             transactions.iter().rev().take(RECENT_OPERATIONS_MAX).map(|transaction| transaction.operation_id).collect();
         let mut below = transactions.first().map_or(height, |first| first.height - 1);
@@ -55,7 +55,7 @@ impl<S: Store> Keylog<S> {
             Some(register) if register.head.height == below => recent.extend(&register.head.recent),
             _ => {
                 while below > 0 && recent.len() < RECENT_OPERATIONS_MAX {
-                    let Some(transaction) = self.store.transaction(slot, key, below)? else { break };
+                    let Some(transaction) = self.stored(slot, key, below)? else { break };
                     recent.push(transaction.operation_id);
                     below -= 1;
                 }
@@ -67,13 +67,13 @@ impl<S: Store> Keylog<S> {
 
     /// Height of the newest checkpoint of a new head's chain: among the new transactions, else below them.
     fn newest_checkpoint(
-        &self,
+        &mut self,
         slot: SlotId,
         key: &Key,
         existing: Option<&Register>,
         height: u64,
         transactions: &[Transaction],
-    ) -> Result<u64, StoreError> {
+    ) -> Result<u64, ReadError> {
         if let Some(newest) = transactions.iter().rev().find(|transaction| transaction.checkpoint.is_some()) {
             return Ok(newest.height);
         }
@@ -84,7 +84,7 @@ impl<S: Store> Keylog<S> {
         }
         // The newest one is cut off: look for the one before. What is stored begins with one, or at the first.
         for height in (existing.base..=parent).rev() {
-            let stored = self.store.transaction(slot, key, height)?;
+            let stored = self.stored(slot, key, height)?;
             if stored.is_some_and(|transaction| transaction.checkpoint.is_some()) {
                 return Ok(height);
             }

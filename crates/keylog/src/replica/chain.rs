@@ -2,7 +2,7 @@
 
 use difuse_types::{Hash, Key, NodeId, SlotId};
 
-use super::{MESSAGE_BYTES_MAX, Proposal, chain_holds};
+use super::{MESSAGE_BYTES_MAX, Proposal, chain_holds, damage::ReadError};
 use crate::{
     KeylogMessage, Register, TRANSACTIONS_MAX, Transaction,
     keylog::Keylog,
@@ -69,7 +69,7 @@ impl<S: Store> Keylog<S> {
     }
 
     fn connect_without_transactions(
-        &self,
+        &mut self,
         slot: SlotId,
         existing: Option<&Register>,
         proposal: Proposal,
@@ -83,9 +83,9 @@ impl<S: Store> Keylog<S> {
         Ok(Connection::Lacking { from_height: from_height.max(1) })
     }
 
-    /// Whether the transaction of this height and hash is stored.
+    /// Whether the transaction of this height and hash is stored; one that is damaged is not.
     pub(crate) fn holds(
-        &self,
+        &mut self,
         slot: SlotId,
         key: &Key,
         existing: Option<&Register>,
@@ -97,22 +97,31 @@ impl<S: Store> Keylog<S> {
             Some(register) if register.head.height <= wanted.0 => return Ok(false),
             Some(_) => {}
         }
-        let stored = self.store.transaction(slot, key, wanted.0)?;
-        Ok(stored.is_some_and(|transaction| transaction.hash() == wanted.1))
+        match self.stored(slot, key, wanted.0) {
+            Ok(stored) => Ok(stored.is_some_and(|transaction| transaction.hash() == wanted.1)),
+            Err(ReadError::Damaged) => Ok(false),
+            Err(ReadError::Store(error)) => Err(error),
+        }
     }
 
-    /// Reads a part of a chain from the store: at most [`TRANSACTIONS_MAX`] and half a mebibyte.
+    /// Reads a part of a chain from the store: at most [`TRANSACTIONS_MAX`] and half a mebibyte, up to the first one
+    /// that is damaged.
     pub(crate) fn read_chain(
-        &self,
+        &mut self,
         slot: SlotId,
         key: &Key,
         from_height: u64,
         to_height: u64,
-    ) -> Result<Vec<Transaction>, StoreError> {
+    ) -> Result<Vec<Transaction>, ReadError> {
         let mut transactions = Vec::new();
         let mut bytes = 0;
         for height in from_height.max(1)..=to_height {
-            let Some(transaction) = self.store.transaction(slot, key, height)? else { break };
+            let transaction = match self.stored(slot, key, height) {
+                Ok(Some(transaction)) => transaction,
+                Ok(None) => break,
+                Err(ReadError::Damaged) if !transactions.is_empty() => break,
+                Err(error) => return Err(error),
+            };
             bytes += transaction.approximate_bytes();
             let full =
                 transactions.len() >= TRANSACTIONS_MAX || (bytes > MESSAGE_BYTES_MAX && !transactions.is_empty());
@@ -137,7 +146,12 @@ impl<S: Store> Keylog<S> {
         }
         // Whoever asks for what was forgotten gets the chain from the base on.
         let base = self.store.register(slot, &key)?.map_or(1, |register| register.base);
-        let transactions = self.read_chain(slot, &key, from_height.max(base), to_height)?;
+        let transactions = match self.read_chain(slot, &key, from_height.max(base), to_height) {
+            Ok(transactions) => transactions,
+            // Another member is asked when no answer comes.
+            Err(ReadError::Damaged) => return Ok(()),
+            Err(ReadError::Store(error)) => return Err(error),
+        };
         if !transactions.is_empty() {
             self.send(from, KeylogMessage::Transactions { slot, key, transactions });
         }

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{Hash, Hasher},
     ops::Bound,
 };
@@ -24,6 +24,9 @@ pub struct MemoryStore {
     unflushed: VecDeque<Vec<Undo>>,
     written: WriteSequence,
     fault: Option<Fault>,
+    is_full: bool,
+    /// Transactions that cannot be read: slot, encoded key, height.
+    damaged: BTreeSet<(SlotId, Bytes, u64)>,
 }
 
 /// The registers of one slot.
@@ -115,6 +118,7 @@ impl MemoryStore {
         }
         self.unflushed.clear();
         self.fault = None;
+        self.is_full = false;
     }
 
     /// The next write is refused with `error`. [`StoreError::Full`] passes; after any other error, as on a disk, all
@@ -124,9 +128,14 @@ impl MemoryStore {
         self.fault = Some(Fault { error, stays });
     }
 
-    /// While `full`, every write is refused with [`StoreError::Full`].
+    /// While `full`, there is no room for transactions.
     pub fn set_full(&mut self, full: bool) {
-        self.fault = full.then(|| Fault { error: StoreError::Full("injected".to_string()), stays: true });
+        self.is_full = full;
+    }
+
+    /// From now on the transaction at `height` reads as [`StoreError::Corrupt`], until it is written again.
+    pub fn damage(&mut self, slot: SlotId, key: &Key, height: u64) {
+        self.damaged.insert((slot, key.encoded().clone(), height));
     }
 
     fn check_fault(&mut self) -> Result<(), StoreError> {
@@ -149,9 +158,16 @@ impl MemoryStore {
                 Undo::Record(slot, self.records.insert(slot, record))
             }
             Write::Accept { slot, key, register, transactions } => {
+                if let Some(first) = transactions.first().filter(|_| !self.damaged.is_empty()) {
+                    let (encoded, gone_from) = (key.encoded(), first.height);
+                    self.damaged.retain(|(of, key, height)| (of, key) != (&slot, encoded) || *height < gone_from);
+                }
                 self.contents.entry(slot).or_default().accept(slot, key, register, transactions)
             }
-            Write::ClearSlot(slot) => Undo::Contents(slot, self.contents.remove(&slot)),
+            Write::ClearSlot(slot) => {
+                self.damaged.retain(|(of, ..)| *of != slot);
+                Undo::Contents(slot, self.contents.remove(&slot))
+            }
             Write::Meta(name, value) => {
                 let before = set(&mut self.meta, name.clone(), value);
                 Undo::Meta(name, before)
@@ -246,6 +262,9 @@ impl Store for MemoryStore {
     }
 
     fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError> {
+        if self.damaged.contains(&(slot, key.encoded().clone(), height)) {
+            return Err(StoreError::Corrupt(format!("transaction {height} of {key} in slot {slot} is damaged")));
+        }
         let entry = self.contents.get(&slot).and_then(|contents| contents.entries.get(key.encoded()));
         Ok(entry.and_then(|entry| entry.transactions.get(&height)).cloned())
     }
@@ -279,6 +298,10 @@ impl Store for MemoryStore {
 
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.meta.get(name).cloned())
+    }
+
+    fn check_room(&self) -> Result<(), StoreError> {
+        if self.is_full { Err(StoreError::Full("injected".to_string())) } else { Ok(()) }
     }
 
     fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError> {
@@ -343,8 +366,10 @@ mod tests {
         assert_eq!(store.write(meta(1)), Err(StoreError::Full("f".into())));
         assert!(store.write(meta(1)).is_ok());
         store.set_full(true);
-        assert!(store.write(meta(2)).is_err() && store.write(meta(2)).is_err());
+        assert_eq!(store.check_room(), Err(StoreError::Full("injected".into())));
+        assert!(store.write(meta(1)).is_ok(), "what is no transaction is taken");
         store.set_full(false);
+        assert_eq!(store.check_room(), Ok(()));
         store.fail_next_write(StoreError::Failed("x".into()));
         assert!(store.write(meta(2)).is_err() && store.write(meta(2)).is_err());
         assert_eq!(store.meta("name"), Ok(Some(vec![1])));

@@ -69,6 +69,8 @@ pub(super) enum Answered {
     Record(Option<BlockRecord>),
     Deleted,
     Register(Option<RegisterSummary>),
+    /// Its disk is full.
+    Full,
     /// It did not answer, or could not.
     Nothing,
 }
@@ -298,6 +300,19 @@ impl<S: Store> Peer<S> {
             BlockAnswer::Failed { reason } => {
                 state.answers.insert(from, Answered::Nothing);
                 state.last_failure = reason;
+                if matches!(state.request, Request::ReadBlock { .. }) && state.step == Step::Ask {
+                    // Others may have what the first one asked could not give.
+                    state.step = Step::CheckRead;
+                    self.ask_for_step(request);
+                }
+            }
+            BlockAnswer::Full { reason } => {
+                state.answers.insert(from, Answered::Full);
+                state.last_failure = reason;
+                if self.is_too_full(request) {
+                    self.finish_full(request);
+                    return;
+                }
             }
             BlockAnswer::Superseded { version } => {
                 state.version = version.saturating_add(1);
@@ -315,6 +330,21 @@ impl<S: Store> Peer<S> {
             BlockAnswer::Page { .. } | BlockAnswer::Digest { .. } => {}
         }
         self.decide_block_request(request);
+    }
+
+    /// Whether the members that are not full are too few.
+    fn is_too_full(&self, id: RequestId) -> bool {
+        let Some(state) = self.block_requests.get(&id) else { return false };
+        let Some(configuration) = &state.configuration else { return false };
+        let is_full = |node: &NodeId| matches!(state.answers.get(node), Some(Answered::Full));
+        let others = configuration.all_members().into_iter().filter(|node| !is_full(node)).collect();
+        !configuration.is_quorum(&others)
+    }
+
+    fn finish_full(&mut self, id: RequestId) {
+        let Some(state) = self.block_requests.get(&id) else { return };
+        let reason = state.last_failure.clone();
+        self.finish_block_request(id, Err(RequestError::Full { reason }));
     }
 
     fn handle_content(&mut self, id: RequestId, from: NodeId, record: Option<BlockRecord>, bytes: Option<Bytes>) {

@@ -327,6 +327,11 @@ pub(super) fn outcome_of_failure(slot: SlotId, request: &Request, failure: Failu
             let (is_applied, written) = (applied.is_some(), applied);
             Outcome::Error(RequestError::NotAll { slot, silent, differing, is_applied, written })
         }
+        (Failure::Damaged, _) => {
+            let reason = "a transaction is damaged on the leader, which is fetching it from another member".into();
+            Outcome::Error(RequestError::Unavailable { slot, reason })
+        }
+        (Failure::Full(reason), _) => Outcome::Error(RequestError::Full { reason }),
         (Failure::Busy, _) => Outcome::Error(RequestError::Busy),
     }
 }

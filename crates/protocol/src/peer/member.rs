@@ -1,6 +1,6 @@
 //! A member's part in requests about blocks: it answers for its own disk, under the epoch that it was asked in.
 
-use difuse_blocks::PutDecision;
+use difuse_blocks::{BlockRecord, PutDecision};
 use difuse_keylog::{Configuration, RegisterSummary, Store, StoreError};
 use difuse_types::{Hash, NodeId, SlotId};
 
@@ -105,6 +105,9 @@ impl<S: Store> Peer<S> {
     pub(super) fn handle_block_done(&mut self, ticket: u64, result: BlockResult) -> Result<(), StoreError> {
         match self.commands.remove(&ticket) {
             Some(CommandPurpose::Answer { from, id, slot, epoch }) => {
+                if let BlockResult::Content { record: Some(BlockRecord { lost: true, .. }), .. } = &result {
+                    self.note_loss(slot);
+                }
                 // The group may have moved on meanwhile: then the members-to-be may have listed this slot before the
                 // block was there, and the answer must not count.
                 let mismatch =
@@ -134,15 +137,13 @@ fn answer_of(result: BlockResult) -> BlockAnswer {
         BlockResult::Put(PutDecision::Store) => BlockAnswer::Stored { created: true },
         BlockResult::Put(PutDecision::AlreadyThere) => BlockAnswer::Stored { created: false },
         BlockResult::Put(PutDecision::Superseded { version }) => BlockAnswer::Superseded { version },
-        BlockResult::Content(None) => BlockAnswer::Content { record: None, bytes: None },
-        BlockResult::Content(Some((record, bytes))) => {
-            BlockAnswer::Content { record: Some(record), bytes: Some(bytes) }
-        }
+        BlockResult::Content { record, bytes } => BlockAnswer::Content { record, bytes },
         BlockResult::Record(record) => BlockAnswer::Record { record },
         BlockResult::Done => BlockAnswer::Deleted,
         BlockResult::Superseded { version } => BlockAnswer::Superseded { version },
         BlockResult::Page { records, is_last } => BlockAnswer::Page { records, is_last },
         BlockResult::Digest(digest) => BlockAnswer::Digest { digest },
+        BlockResult::Full(reason) => BlockAnswer::Full { reason },
         BlockResult::Failed(reason) => BlockAnswer::Failed { reason },
     }
 }

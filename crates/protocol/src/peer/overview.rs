@@ -107,6 +107,10 @@ impl<S: Store> Peer<S> {
     fn view(&self, own: NodeStatus, statuses: BTreeMap<NodeId, Option<NodeStatus>>) -> RingView {
         let all_told = statuses.values().all(Option::is_some);
         let mut sum = own;
+        let told = statuses.iter().filter_map(|(node, status)| Some((*node, status.as_ref()?)));
+        let short_of_room = std::iter::once((self.me, &own)).chain(told);
+        let short_of_room: Vec<NodeId> =
+            short_of_room.filter(|(_, status)| status.is_short_of_room).map(|(node, _)| node).collect();
         for status in statuses.into_values().flatten() {
             sum = NodeStatus {
                 slots_led: sum.slots_led + status.slots_led,
@@ -114,6 +118,8 @@ impl<S: Store> Peer<S> {
                 slots_short: sum.slots_short + status.slots_short,
                 slots_behind: sum.slots_behind + status.slots_behind,
                 slots_left_over: sum.slots_left_over + status.slots_left_over,
+                keys_damaged: sum.keys_damaged + status.keys_damaged,
+                is_short_of_room: sum.is_short_of_room || status.is_short_of_room,
                 moving: Moving {
                     slots: sum.moving.slots + status.moving.slots,
                     bytes_done: sum.moving.bytes_done + status.moving.bytes_done,
@@ -135,6 +141,7 @@ impl<S: Store> Peer<S> {
                 && sum.slots_left_over == 0,
             slots_short: sum.slots_short,
             moving: sum.moving,
+            short_of_room,
             hosts,
         }
     }
@@ -149,7 +156,12 @@ impl<S: Store> Peer<S> {
 
     /// How this node's own slots stand.
     pub(super) fn status(&self) -> Result<NodeStatus, StoreError> {
-        let mut status = NodeStatus { slots_behind: self.repair.behind.len() as u64, ..NodeStatus::default() };
+        let mut status = NodeStatus {
+            slots_behind: self.repair.behind.len() as u64,
+            keys_damaged: self.keylog.damaged_keys() as u64,
+            is_short_of_room: self.keylog.word_of_room().is_some(),
+            ..NodeStatus::default()
+        };
         for summary in self.keylog.summaries() {
             if summary.is_led {
                 status.slots_led += 1;

@@ -10,6 +10,9 @@ use difuse_types::{Hash, Instant, NodeId, SlotId};
 use super::{BlockCommand, BlockResult, Peer, blocks::AskedOf, member::CommandPurpose};
 use crate::message::{BlockAnswer, BlockQuestion};
 
+/// How long a node with a full disk waits before it tries to fetch anything again.
+const PAUSE_WHEN_FULL: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// One slot's transfer.
 pub(crate) struct Transfer {
     epoch: u64,
@@ -54,6 +57,8 @@ pub(crate) struct Repair {
     pub(crate) behind: BTreeSet<SlotId>,
     next_slot: SlotId,
     next_at: Instant,
+    /// This node's disk is full: nothing is fetched before this.
+    paused_until: Instant,
 }
 
 impl<S: Store> Peer<S> {
@@ -175,7 +180,10 @@ impl<S: Store> Peer<S> {
                 if let Some((record, _)) = transfer.fetching.remove(&hash) {
                     transfer.bytes_done += u64::from(record.length);
                 }
-                transfer.has_failed |= matches!(result, BlockResult::Failed(_));
+                transfer.has_failed |= matches!(result, BlockResult::Failed(_) | BlockResult::Full(_));
+                if let BlockResult::Full(_) = result {
+                    self.repair.paused_until = now + PAUSE_WHEN_FULL;
+                }
             }
             (None, BlockResult::Digest(digest)) => transfer.own_digest = Some(digest),
             (None, BlockResult::Page { records, is_last }) => {
@@ -249,13 +257,20 @@ impl<S: Store> Peer<S> {
             for (hash, record) in std::mem::take(&mut source.records) {
                 let known = best.entry(hash).or_insert((record, Vec::new()));
                 known.0 = known.0.merge(record);
-                if record.present {
+                if record.has_content() {
                     known.1.push(*node);
                 }
             }
         }
         let own = std::mem::take(&mut transfer.own);
-        best.retain(|hash, (record, _)| own.get(hash).is_none_or(|mine| mine.merge(*record) != *mine));
+        best.retain(|hash, (record, holders)| match own.get(hash) {
+            // Content is the same in every version.
+            Some(mine) if mine.lost && !holders.is_empty() => {
+                *record = mine.merge(*record);
+                true
+            }
+            mine => mine.is_none_or(|mine| mine.merge(*record) != *mine),
+        });
         for (hash, (record, _)) in &mut best {
             // The first reference to a block takes a version of its own: see `decide_put`.
             let is_first = |mine: &&BlockRecord| mine.version == record.version && mine.present && !mine.referenced;
@@ -273,16 +288,24 @@ impl<S: Store> Peer<S> {
     fn fetch_blocks(&mut self, slot: SlotId) {
         let under_way: usize = self.transfers.values().map(|transfer| transfer.fetching.len()).sum();
         let mut room = self.options.fetches_max.saturating_sub(under_way);
+        let is_everybody_heard = self.is_everybody_heard(slot);
         let Some(transfer) = self.transfers.get_mut(&slot) else { return };
         let epoch = transfer.epoch;
         let mut reads = Vec::new();
         let mut tombstones = Vec::new();
+        let mut losses = Vec::new();
         while room > 0
             && let Some((hash, (record, mut holders))) = transfer.wanted.pop_first()
         {
             room -= 1;
             if !record.present {
                 tombstones.push((hash, record));
+                transfer.fetching.insert(hash, (record, holders));
+                continue;
+            }
+            if record.lost && holders.is_empty() && (is_everybody_heard || !transfer.is_newcomer) {
+                // Nobody has it: that must hold up no move, and stay known. Whoever comes back with it repairs it.
+                losses.push((hash, record));
                 transfer.fetching.insert(hash, (record, holders));
                 continue;
             }
@@ -305,9 +328,20 @@ impl<S: Store> Peer<S> {
             let command = BlockCommand::Delete { slot, hash, version: record.version };
             self.command(command, CommandPurpose::Transfer { slot, of: Some(hash) });
         }
+        for (hash, record) in losses {
+            let command = BlockCommand::NoteLost { slot, hash, record };
+            self.command(command, CommandPurpose::Transfer { slot, of: Some(hash) });
+        }
         if is_complete {
             self.finish_transfer(slot);
         }
+    }
+
+    /// Whether every source has told what it holds, but those that will never come back.
+    fn is_everybody_heard(&self, slot: SlotId) -> bool {
+        let Some(transfer) = self.transfers.get(&slot) else { return false };
+        let is_away = |node| self.ring.host(node).is_none_or(|entry| entry.state.is_away());
+        transfer.sources.iter().all(|(node, source)| source.is_listed || is_away(node))
     }
 
     fn handle_fetched(&mut self, slot: SlotId, from: NodeId, record: Option<BlockRecord>, bytes: Option<bytes::Bytes>) {
@@ -339,6 +373,11 @@ impl<S: Store> Peer<S> {
         }
     }
 
+    /// This node has lost a block of the slot: what it lacks is fetched from the others.
+    pub(super) fn note_loss(&mut self, slot: SlotId) {
+        self.repair.behind.insert(slot);
+    }
+
     /// Lost sight of a member: what both hold is compared again.
     pub(super) fn compare_with(&mut self, node: NodeId) {
         let me = self.me;
@@ -362,6 +401,9 @@ impl<S: Store> Peer<S> {
             .collect();
         for slot in stuck {
             self.give_up_sources(slot);
+        }
+        if now < self.repair.paused_until {
+            return;
         }
         for configuration in self.keylog.waiting_for_blocks() {
             if !self.transfers.contains_key(&configuration.slot) {

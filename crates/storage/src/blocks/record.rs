@@ -30,20 +30,13 @@ pub(crate) enum LogRecord {
 
 pub(crate) fn put_record(out: &mut Vec<u8>, record: &BlockRecord) {
     out.put_u64(record.version);
-    out.put_u8(flags(record));
+    out.put_u8(record.flags());
     out.put_u32(record.length);
 }
 
 pub(crate) fn take_record(from: &mut Decoder) -> Result<BlockRecord, Malformed> {
     let (version, flags, length) = (from.take_u64()?, from.take_u8()?, from.take_u32()?);
-    if flags > 3 {
-        return Err(Malformed);
-    }
-    Ok(BlockRecord { version, present: flags & 1 != 0, referenced: flags & 2 != 0, length })
-}
-
-fn flags(record: &BlockRecord) -> u8 {
-    u8::from(record.present) | u8::from(record.referenced) << 1
+    BlockRecord::with_flags(version, length, flags).ok_or(Malformed)
 }
 
 /// The part that a block's record adds to the digest of its slot. The length follows from the hash.
@@ -51,7 +44,7 @@ pub(crate) fn record_digest(hash: &Hash, record: &BlockRecord) -> u128 {
     let mut hasher = DIGEST.hasher();
     hasher.update(hash.as_bytes());
     hasher.update(&record.version.to_le_bytes());
-    hasher.update(&[flags(record)]);
+    hasher.update(&[record.flags()]);
     let mut first = [0; 16];
     first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     u128::from_le_bytes(first)
@@ -136,7 +129,7 @@ mod tests {
     use super::{LogRecord, content_location, decode, encode, encode_with_content};
     use crate::log::{FRAME_HEADER_BYTES, Location, Position};
 
-    const RECORD: BlockRecord = BlockRecord { version: 8, present: true, referenced: true, length: 7 };
+    const RECORD: BlockRecord = BlockRecord { version: 8, present: true, referenced: true, lost: false, length: 7 };
     const AT: Position = Position { segment: 3, offset: 100 };
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Statistics,
     index::{Core, Layers, Pending},
-    log::{Checkpoint, FRAME_HEADER_BYTES},
+    log::{Admission, Checkpoint, FRAME_HEADER_BYTES, Location},
 };
 
 /// How often a read looks again when a block is replaced or deleted under it.
@@ -23,8 +23,9 @@ const READ_ATTEMPTS: usize = 3;
 /// return when they are durable, and those that wait at the same time share a flush. When the last handle is dropped,
 /// everything is written, flushed and indexed.
 ///
-/// Every call fails with [`StoreError::Failed`] after a failed write or flush, writes fail with [`StoreError::Full`]
-/// while the disk is full, and reads of damaged content fail with [`StoreError::Corrupt`].
+/// Every call fails with [`StoreError::Failed`] after a failed write or flush; blocks are refused with
+/// [`StoreError::Full`] while the disk is full. Content that is not what its hash says, or cannot be read, is never returned: its record is
+/// marked as lost, and any put of the block stores it again.
 #[derive(Debug, Clone)]
 pub struct BlockStore {
     shared: Arc<Shared>,
@@ -66,14 +67,16 @@ impl BlockStore {
     ) -> Result<PutDecision, StoreError> {
         let crc = crc32fast::hash(&bytes);
         let core = self.core();
-        let layers = core.lock_with_room()?;
+        let layers = core.lock_with_room(Admission::WithRoom)?;
         let before = find(layers.newest_first(), &core.index, &hash)?;
         let existing = before.as_ref().map(|before| before.record);
         let decision = decide_put(existing, version, referenced);
         let length = bytes.len() as u32;
-        let Some(record) =
-            record_after_put(existing, decision, BlockRecord { version, present: true, referenced, length })
-        else {
+        let Some(record) = record_after_put(
+            existing,
+            decision,
+            BlockRecord { version, present: true, referenced, lost: false, length },
+        ) else {
             drop(layers);
             return self.wait_for(before.map_or(0, |before| before.sequence)).map(|()| decision);
         };
@@ -91,7 +94,7 @@ impl BlockStore {
         Ok(self.find(hash)?.map(|stored| stored.record))
     }
 
-    /// A block's record and content; `None` if the content is not here.
+    /// A block's record and content, checked against its hash; `None` if the content is not here, or is lost.
     pub fn read(&self, hash: &Hash) -> Result<Option<(BlockRecord, Bytes)>, StoreError> {
         let mut found = self.find(hash)?;
         for _ in 0..READ_ATTEMPTS {
@@ -99,23 +102,54 @@ impl BlockStore {
             if let Some(content) = content {
                 return Ok(Some((record, content)));
             }
-            let read = self.core().files.read(location);
-            if read.is_ok() {
-                return read.map(|bytes| Some((record, bytes)));
-            }
+            let damage = match self.core().files.read(location) {
+                Ok(bytes) if Hash::of(&bytes) == *hash => return Ok(Some((record, bytes))),
+                Ok(_) => "its content has another hash".to_string(),
+                Err(StoreError::Corrupt(what)) => what,
+                Err(error) => return Err(error),
+            };
             // It may have been deleted, and its space freed, since it was found.
             found = self.find(hash)?;
             if found.as_ref().and_then(|stored| stored.location) == Some(location) {
-                return read.map(|bytes| Some((record, bytes)));
+                tracing::error!(%hash, damage, "a block is damaged: it is fetched again from another member");
+                self.lose(hash, location)?;
+                return Ok(None);
             }
         }
         Err(StoreError::Failed(format!("block {hash} changes all the time")))
     }
 
+    /// Marks the content at `location` as lost, if the block still lies there. Nobody waits for that to be durable.
+    fn lose(&self, hash: &Hash, location: Location) -> Result<(), StoreError> {
+        let layers = self.core().lock();
+        let found = find(layers.newest_first(), &self.core().index, hash)?;
+        let Some(found) = found.filter(|found| found.location == Some(location)) else { return Ok(()) };
+        let (slot, record) = (found.slot, BlockRecord { lost: true, ..found.record });
+        match self.append(layers, LogRecord::Set { slot, hash: *hash, record, content: None }) {
+            // It is found again, and there is no room for its repair either.
+            Ok(_) | Err(StoreError::Full(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records a block whose content nobody has any more, so that the loss stays known; `record` must be one of a lost
+    /// block. Without effect if more is known of it here.
+    pub fn note_lost(&self, slot: SlotId, hash: Hash, record: BlockRecord) -> Result<(), StoreError> {
+        let core = self.core();
+        let layers = core.lock_with_room(Admission::Always)?;
+        let before = find(layers.newest_first(), &core.index, &hash)?;
+        let merged = before.as_ref().map_or(record, |before| before.record.merge(record));
+        if !merged.lost || before.as_ref().is_some_and(|before| before.record == merged) {
+            return Ok(());
+        }
+        let end = self.append(layers, LogRecord::Set { slot, hash, record: merged, content: None })?;
+        self.wait_for(end)
+    }
+
     /// Marks a block as deleted unless a record stands against it. The space is freed later.
     pub fn delete(&self, slot: SlotId, hash: Hash, version: u64) -> Result<DeleteDecision, StoreError> {
         let core = self.core();
-        let layers = core.lock_with_room()?;
+        let layers = core.lock_with_room(Admission::Always)?;
         let before = find(layers.newest_first(), &core.index, &hash)?;
         let decision = decide_delete(before.as_ref().map(|before| before.record), version);
         if decision != DeleteDecision::Delete {
@@ -123,7 +157,7 @@ impl BlockStore {
             return self.wait_for(before.map_or(0, |before| before.sequence)).map(|()| decision);
         }
         // Without the length, which a member that never had the block does not know: all tombstones are alike.
-        let record = BlockRecord { version, present: false, referenced: false, length: 0 };
+        let record = BlockRecord { version, present: false, referenced: false, lost: false, length: 0 };
         let end = self.append(layers, LogRecord::Set { slot, hash, record, content: None })?;
         self.wait_for(end).map(|()| decision)
     }
@@ -171,9 +205,15 @@ impl BlockStore {
 
     /// Forgets all blocks and records of a slot. Their space is freed later.
     pub fn clear_slot(&self, slot: SlotId) -> Result<(), StoreError> {
-        let layers = self.core().lock_with_room()?;
+        let layers = self.core().lock_with_room(Admission::Always)?;
         let end = self.append(layers, LogRecord::Clear(slot))?;
         self.wait_for(end)
+    }
+
+    /// Takes note of segments that were deleted under this store: what they held is found to be lost from then on, as it
+    /// would be after a restart.
+    pub fn close_deleted(&self) {
+        self.core().files.close_deleted();
     }
 
     /// What there is in all slots.
@@ -222,14 +262,14 @@ impl BlockStore {
     ) -> Result<u64, StoreError> {
         let head = encode_with_content(slot, &hash, &record, crc);
         let head_length = head.len();
-        let appended = self.core().log.append(head, bytes.clone())?;
+        let appended = self.core().log.append(head, bytes.clone(), Admission::WithRoom)?;
         let content = content_location(head_length - FRAME_HEADER_BYTES, appended.at, &bytes, crc);
         let log_record = LogRecord::Set { slot, hash, record, content: Some(content) };
         self.apply(layers, log_record, Some(bytes), appended.end)
     }
 
     fn append(&self, layers: Locked<'_>, log_record: LogRecord) -> Result<u64, StoreError> {
-        let appended = self.core().log.append(encode(&log_record), Bytes::new())?;
+        let appended = self.core().log.append(encode(&log_record), Bytes::new(), Admission::Always)?;
         self.apply(layers, log_record, None, appended.end)
     }
 

@@ -121,7 +121,7 @@ fn a_block_is_stored_once() {
     assert_eq!(store.put(SLOT, hash, bytes.clone(), 7, true), Ok(PutDecision::AlreadyThere));
     assert!(store.statistics().bytes_written < written + 1000, "new records, not the content again");
     assert_eq!(store.totals(), Ok(totals([&bytes].into_iter())));
-    let record = BlockRecord { version: 7, present: true, referenced: true, length: bytes.len() as u32 };
+    let record = BlockRecord { version: 7, present: true, referenced: true, lost: false, length: bytes.len() as u32 };
     assert_eq!(store.stat(&hash), Ok(Some(record)), "it gained a reference");
     store.crash();
     let store = open(directory.path());
@@ -146,7 +146,7 @@ fn a_tombstone_outlives_restarts_and_yields_to_newer_blocks() {
         assert_eq!(store.read(&hash), Ok(None));
         assert_eq!(
             store.stat(&hash),
-            Ok(Some(BlockRecord { version: 5, present: false, referenced: false, length: 0 }))
+            Ok(Some(BlockRecord { version: 5, present: false, referenced: false, lost: false, length: 0 }))
         );
         assert_eq!(store.put(SLOT, hash, bytes.clone(), 4, true), Ok(PutDecision::Superseded { version: 5 }));
         assert!(matches!(store.put(SLOT, hash, bytes.clone(), 8, true), Ok(PutDecision::Store)));
@@ -226,16 +226,55 @@ fn the_space_of_deleted_blocks_is_freed() {
 }
 
 #[test]
-fn damaged_content_is_an_error_not_an_answer() {
+fn damaged_content_is_lost_not_an_answer_until_it_is_stored_again() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    let (hash, _) = put(&store, SLOT, 1);
+    let (hash, bytes) = put(&store, SLOT, 1);
+    let intact = store.digest(SLOT);
     drop(store);
     let file = OpenOptions::new().write(true).open(&segments(directory.path())[0]).unwrap();
     file.write_all_at(b"damage", 20_000).unwrap();
     let store = open(directory.path());
-    assert!(matches!(store.read(&hash), Err(StoreError::Corrupt(_))));
-    assert!(store.stat(&hash).unwrap().is_some());
+    assert_eq!(store.stat(&hash).unwrap().map(|record| record.lost), Some(false), "nobody has looked yet");
+    assert_eq!(store.read(&hash), Ok(None));
+    is_lost_until_stored_again(store, directory.path(), hash, bytes, intact);
+}
+
+/// A segment that is deleted under the store: what it held is lost, and comes back with the next put.
+#[test]
+fn a_deleted_segment_is_lost_not_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let (hash, bytes) = put(&store, SLOT, 1);
+    let intact = store.digest(SLOT);
+    assert!(store.read(&hash).unwrap().is_some());
+    drop(store);
+    let store = open(directory.path());
+    // Another segment is being written by now.
+    (2..40).for_each(|seed| drop(put(&store, OTHER, seed)));
+    assert!(store.read(&hash).unwrap().is_some(), "the file is open");
+    std::fs::remove_file(&segments(directory.path())[0]).unwrap();
+    store.close_deleted();
+    assert_eq!(store.read(&hash), Ok(None));
+    is_lost_until_stored_again(store, directory.path(), hash, bytes, intact);
+}
+
+fn is_lost_until_stored_again(
+    store: BlockStore,
+    directory: &Path,
+    hash: Hash,
+    bytes: Bytes,
+    intact: Result<u128, StoreError>,
+) {
+    let lost = store.stat(&hash).unwrap().unwrap();
+    assert!(lost.present && lost.lost, "{lost:?}");
+    assert_ne!(store.digest(SLOT), intact, "other members must see that something is wrong");
+    drop(store);
+    let store = open(directory);
+    assert_eq!(store.stat(&hash), Ok(Some(lost)));
+    assert_eq!(store.put(SLOT, hash, bytes.clone(), lost.version, lost.referenced), Ok(PutDecision::Store));
+    assert_eq!(store.read(&hash), Ok(Some((BlockRecord { lost: false, ..lost }, bytes))));
+    assert_eq!(store.digest(SLOT), intact);
 }
 
 #[test]

@@ -10,9 +10,11 @@ use difuse_keylog::StoreError;
 use super::{Index, Pending, checkpoint, put_checkpoint, recover};
 use crate::{
     Database, OpenError, Options,
-    log::{Checkpoint, Location, Log, LogOptions, OnDurable, SegmentFiles},
+    log::{Admission, Checkpoint, Location, Log, LogOptions, OnDurable, SegmentFiles},
 };
 
+/// What an update of the index takes on the disk at most, besides twice what it moves there.
+const INDEX_ROOM_BYTES: u64 = 4 << 20;
 /// How often a write that waits for the index looks whether the log failed.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
@@ -101,8 +103,8 @@ impl<I: Index> Core<I> {
     }
 
     /// The layers, once there is room in memory and in the log's queue.
-    pub fn lock_with_room(&self) -> Result<MutexGuard<'_, Layers<I::Pending>>, StoreError> {
-        self.log.wait_for_room()?;
+    pub fn lock_with_room(&self, admission: Admission) -> Result<MutexGuard<'_, Layers<I::Pending>>, StoreError> {
+        self.log.wait_for_room(admission)?;
         let mut layers = self.lock();
         while layers.bytes() > self.options.unindexed_bytes_max {
             self.log.check()?;
@@ -161,6 +163,10 @@ impl<I: Index> Core<I> {
         let _guard = PoisonWhenPanicking(&self.log);
         let mut indexed = self.indexed();
         while let Some(frozen) = self.freeze() {
+            if !self.wait_for_index_room(frozen.bytes()) {
+                // What is not indexed is replayed from the log at the next start.
+                return;
+            }
             if let Err(error) = self.move_to_index(&frozen, indexed) {
                 // What is frozen stays: reads go on.
                 tracing::error!(%error, "the index cannot go on");
@@ -192,6 +198,20 @@ impl<I: Index> Core<I> {
         let frozen = Arc::new(std::mem::replace(&mut layers.active, empty));
         layers.frozen = Some(frozen.clone());
         Some(frozen)
+    }
+
+    /// Waits until the disk has room for an update of the index, which does not survive a lack of it; false if the store
+    /// closes before there is.
+    fn wait_for_index_room(&self, bytes: usize) -> bool {
+        let needed = INDEX_ROOM_BYTES + 2 * bytes as u64;
+        while !self.log.has_free(needed) {
+            let layers = self.lock();
+            if layers.stop {
+                return false;
+            }
+            drop(self.wake.wait_timeout(layers, CHECK_EVERY));
+        }
+        true
     }
 
     /// Indexes what is durable in the log, never more: else a crash could leave the index ahead of the log's end.

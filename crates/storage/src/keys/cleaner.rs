@@ -19,7 +19,7 @@ use super::index::KeyIndex;
 use crate::{
     codec::{Copied, LoggedBody, put_copies, take_bodies},
     index::{Core, Layers, Pending},
-    log::{ClosedSegment, FRAME_HEADER_BYTES, Location, Position},
+    log::{Admission, ClosedSegment, FRAME_HEADER_BYTES, Location, Position},
 };
 
 /// So many files' worth of bytes are never worth cleaning.
@@ -217,8 +217,8 @@ impl Cleaning {
     fn write(&self, copies: Vec<Copied>) -> Result<u64, StoreError> {
         let mut head = vec![0; FRAME_HEADER_BYTES];
         let ranges = put_copies(&mut head, &copies);
-        let mut layers = self.core.lock_with_room()?;
-        let appended = self.core.log.append_to_free(head, Bytes::new())?;
+        let mut layers = self.core.lock_with_room(Admission::Always)?;
+        let appended = self.core.log.append(head, Bytes::new(), Admission::Always)?;
         let Layers { active, .. } = &mut *layers;
         let before = active.bytes();
         active.apply_copies(copies, &ranges, appended.at, appended.end);

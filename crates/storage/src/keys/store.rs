@@ -16,7 +16,7 @@ use crate::{
     Options, Statistics,
     codec::{decode_all, put_batch, take_body},
     index::{Core, Layers, Pending},
-    log::{FRAME_HEADER_BYTES, Location},
+    log::{Admission, FRAME_HEADER_BYTES, Location},
 };
 
 /// The store of one node's keys. Dropping it writes, flushes and indexes everything.
@@ -195,12 +195,20 @@ impl Store for KeyStore {
         known.map_or_else(|| self.core.index.meta(name), Ok)
     }
 
+    fn check_room(&self) -> Result<(), StoreError> {
+        self.core.log.check_room()
+    }
+
+    fn is_short_of_room(&self) -> bool {
+        self.core.log.is_short_of_room()
+    }
+
     fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError> {
         let mut head = vec![0; FRAME_HEADER_BYTES];
         let ranges = put_batch(&mut head, &writes);
         let core = &self.core;
-        let mut layers = core.lock_with_room()?;
-        let appended = core.log.append(head, Bytes::new())?;
+        let mut layers = core.lock_with_room(Admission::Always)?;
+        let appended = core.log.append(head, Bytes::new(), Admission::Always)?;
         let Layers { active, frozen, .. } = &mut *layers;
         let before = active.bytes();
         let heads = Some(&self.heads);

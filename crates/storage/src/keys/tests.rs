@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use difuse_keylog::{Register, Store, StoreError, Transaction, Write, WriteSequence, store::conformance};
 use difuse_types::{Hash, Key, SlotId};
 use tempfile::TempDir;
@@ -338,7 +339,9 @@ fn the_reserve_is_kept_free() {
     let directory = tempfile::tempdir().unwrap();
     let options = Options { reserve_bytes: u64::MAX, ..small() };
     let mut store = Storage::open(directory.path(), &options, Box::new(|_| {})).unwrap().keys;
-    assert!(matches!(store.write(vec![Write::ClearSlot(SLOT)]), Err(StoreError::Full(_))));
+    assert!(matches!(store.check_room(), Err(StoreError::Full(_))));
+    assert!(store.is_short_of_room());
+    assert!(store.write(vec![Write::ClearSlot(SLOT)]).is_ok(), "what is no transaction is taken");
     assert_eq!(store.slots(), Ok(Vec::new()));
 }
 
@@ -550,4 +553,26 @@ fn a_damaged_file_is_left_alone() {
     assert!(by_hand.clean_next());
     assert!(file.exists(), "what cannot be read may still be needed");
     assert_ne!(by_hand.victim().unwrap(), Some(victim));
+}
+
+/// Files can be written to after they were deleted: what is acknowledged then would be gone at the next start.
+#[test]
+fn a_directory_that_vanishes_ends_writing() {
+    for is_blocks in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let (reports, reported) = std::sync::mpsc::channel();
+        let on_durable = Box::new(move |report| drop(reports.send(report)));
+        let mut storage = Storage::open(directory.path(), &small(), on_durable).unwrap();
+        write_chain(&mut storage.keys, 1);
+        let (hash, bytes) = (Hash::of(b"block"), Bytes::from_static(b"block"));
+        storage.blocks.put(SLOT, hash, bytes, 1, false).unwrap();
+        let part = if is_blocks { "blocks" } else { "keys" };
+        std::fs::remove_dir_all(directory.path().join(part)).unwrap();
+        // Nobody writes anything any more.
+        let failure = reported.iter().find_map(Result::err);
+        let Some(StoreError::Failed(reason)) = failure else { panic!("{failure:?}") };
+        assert!(reason.contains(part) && reason.contains("deleted"), "{reason}");
+        let written = storage.keys.write(vec![Write::ClearSlot(SLOT)]);
+        assert!(is_blocks || matches!(written, Err(StoreError::Failed(_))));
+    }
 }

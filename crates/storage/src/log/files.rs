@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -73,13 +73,20 @@ impl SegmentFiles {
             let path = self.path(segment);
             StoreError::Corrupt(format!("{} at offset {}: {what}", path.display(), location.at.offset))
         };
-        let file = self.file(segment).map_err(|error| damaged(&error))?;
+        let failed = |error| Err(StoreError::Failed(format!("{}: {error}", self.path(segment).display())));
+        let file = match self.file(segment) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged(&error)),
+            Err(error) => return failed(error),
+        };
         let mut bytes = vec![0; location.length as usize];
         match file.read_exact_at(&mut bytes, u64::from(location.at.offset)) {
             Ok(()) if crc32fast::hash(&bytes) == location.crc => Ok(bytes.into()),
             Ok(()) => Err(damaged(&"the checksum is wrong")),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged(&"the file ends too early")),
-            Err(error) => Err(StoreError::Failed(format!("{}: {error}", self.path(segment).display()))),
+            // The disk cannot read this place any more.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Err(damaged(&error)),
+            Err(error) => failed(error),
         }
     }
 
@@ -106,6 +113,13 @@ impl SegmentFiles {
         fs::remove_file(self.path(number))?;
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         File::open(&self.directory)?.sync_all()
+    }
+
+    /// Closes files that were deleted though they are open: from then on what they held reads as damaged, as it will
+    /// after a restart.
+    pub fn close_deleted(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, file| file.metadata().is_ok_and(|metadata| metadata.nlink() > 0));
     }
 
     fn file(&self, number: u32) -> io::Result<Arc<File>> {

@@ -31,7 +31,14 @@ impl FreeSpace {
         Err(StoreError::Full(format!("{}: {free} MiB free, {reserve} MiB are kept free", self.directory.display())))
     }
 
-    fn free_bytes(&mut self) -> Result<u64, StoreError> {
+    /// Whether less than twice the reserve is free.
+    pub fn is_short(&mut self) -> bool {
+        let enough = self.reserve_bytes.saturating_mul(2);
+        self.free_bytes().is_ok_and(|free| free < enough)
+    }
+
+    /// What the file system says is free, at most a tenth of a second ago.
+    pub fn free_bytes(&mut self) -> Result<u64, StoreError> {
         if let Some((_, free)) = self.checked.filter(|(when, _)| when.elapsed() < CHECK_EVERY) {
             return Ok(free);
         }
@@ -54,5 +61,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(FreeSpace::new(directory.path(), 0).check(), Ok(()));
         assert!(matches!(FreeSpace::new(directory.path(), u64::MAX).check(), Err(StoreError::Full(_))));
+        assert!(!FreeSpace::new(directory.path(), 0).is_short());
+        assert!(FreeSpace::new(directory.path(), u64::MAX / 2).is_short());
     }
 }

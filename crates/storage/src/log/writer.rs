@@ -3,6 +3,7 @@ use std::{
     fs::File,
     hash::{BuildHasher, RandomState},
     io::{self, IoSlice},
+    os::unix::fs::MetadataExt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -21,6 +22,8 @@ use super::{
     space::FreeSpace,
 };
 
+/// How often an idle log looks whether its files are still there.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before a full disk is tried again.
 const FULL_RETRY_AFTER: Duration = Duration::from_millis(100);
 /// What one write call takes at most, as Linux does.
@@ -39,6 +42,15 @@ pub struct Statistics {
     pub bytes_written: u64,
     /// Records written.
     pub records_written: u64,
+}
+
+/// Which records a log takes while there is little room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// None while the disk is full, or has less free space than is to be kept.
+    WithRoom,
+    /// All that can be queued: they are small, and others depend on them.
+    Always,
 }
 
 /// Bounds of a log.
@@ -161,37 +173,46 @@ impl Log {
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues a record. `head` begins with [`FRAME_HEADER_BYTES`] of room. Fails when the disk is full, after a failure,
-    /// and when the record is too long.
-    pub fn append(&self, head: Vec<u8>, body: Bytes) -> Result<Appended, StoreError> {
-        self.append_with(head, body, false)
-    }
-
-    /// As [`Log::append`], but takes of the room that is kept free: what is written makes more of it than it takes.
-    pub fn append_to_free(&self, head: Vec<u8>, body: Bytes) -> Result<Appended, StoreError> {
-        self.append_with(head, body, true)
-    }
-
-    fn append_with(&self, head: Vec<u8>, body: Bytes, uses_reserve: bool) -> Result<Appended, StoreError> {
+    /// Queues a record. `head` begins with [`FRAME_HEADER_BYTES`] of room. Fails when there is no room for what is
+    /// admitted so, after a failure, and when the record is too long.
+    pub fn append(&self, head: Vec<u8>, body: Bytes, admission: Admission) -> Result<Appended, StoreError> {
         let length = head.len() + body.len();
         if length > PAYLOAD_BYTES_MAX + FRAME_HEADER_BYTES {
             return Err(StoreError::Failed(format!("a record of {length} bytes is too long")));
         }
         let mut state = self.shared.lock();
-        state.check()?;
-        if !uses_reserve {
+        state.check(admission, &self.shared.options)?;
+        if admission == Admission::WithRoom {
             state.space.check()?;
         }
         Ok(self.shared.enqueue(state, head, body))
     }
 
     /// Waits while too much is queued. Fails as [`Log::append`] would.
-    pub fn wait_for_room(&self) -> Result<(), StoreError> {
+    pub fn wait_for_room(&self, admission: Admission) -> Result<(), StoreError> {
         let mut state = self.shared.lock();
         while state.queued_bytes > self.shared.options.queued_bytes_max && state.is_well() {
             state = self.shared.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.check()
+        state.check(admission, &self.shared.options)
+    }
+
+    /// Whether a record that needs room would be taken: fails as [`Log::append`] would.
+    pub fn check_room(&self) -> Result<(), StoreError> {
+        let mut state = self.shared.lock();
+        state.check(Admission::WithRoom, &self.shared.options)?;
+        state.space.check()
+    }
+
+    /// Whether the disk has so many bytes free, as far as it tells.
+    pub fn has_free(&self, bytes: u64) -> bool {
+        self.shared.lock().space.free_bytes().map_or(true, |free| free >= bytes)
+    }
+
+    /// Whether the disk is full, or will be soon.
+    pub fn is_short_of_room(&self) -> bool {
+        let mut state = self.shared.lock();
+        state.full.is_some() || state.space.is_short()
     }
 
     /// Waits until the record `sequence` is durable. Fails when the disk is full (it may become durable later), or
@@ -221,9 +242,9 @@ impl Log {
         Ok(())
     }
 
-    /// Whether records are taken at all: fails as [`Log::append`] would.
+    /// Whether records are being written: fails when the disk is full and after a failure.
     pub fn check(&self) -> Result<(), StoreError> {
-        self.shared.lock().check()
+        self.shared.lock().check(Admission::WithRoom, &self.shared.options)
     }
 
     /// The log's end after the last record.
@@ -279,12 +300,15 @@ impl State {
         self.failure.is_none() && self.full.is_none() && self.stop.is_none()
     }
 
-    fn check(&self) -> Result<(), StoreError> {
-        match (&self.failure, &self.full, self.stop) {
-            (Some(error), _, _) | (None, Some(error), _) => Err(error.clone()),
-            (None, None, Some(_)) => Err(stopped()),
-            (None, None, None) => Ok(()),
+    fn check(&self, admission: Admission, options: &LogOptions) -> Result<(), StoreError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
         }
+        let can_wait = admission == Admission::Always && self.queued_bytes <= options.queued_bytes_max;
+        if let Some(full) = self.full.as_ref().filter(|_| !can_wait) {
+            return Err(full.clone());
+        }
+        if self.stop.is_some() { Err(stopped()) } else { Ok(()) }
     }
 }
 
@@ -346,36 +370,60 @@ impl Drop for Writer {
 
 impl Writer {
     fn run(mut self) {
-        while let Some(group) = self.next_group() {
-            match self.write_until_there_is_room(group) {
-                Ok(Some(sequence)) => (self.on_durable)(Ok(sequence)),
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::error!(%error, "the log cannot be written any more");
-                    self.shared.fail(error.clone());
-                    return (self.on_durable)(Err(error));
-                }
-            }
+        if let Err(error) = self.write_groups() {
+            tracing::error!(%error, "the log cannot be written any more");
+            self.shared.fail(error.clone());
+            (self.on_durable)(Err(error));
         }
     }
 
+    /// Writes until the log is to stop.
+    fn write_groups(&mut self) -> Result<(), StoreError> {
+        while let Some(group) = self.next_group()? {
+            match self.write_until_there_is_room(group)? {
+                Some(sequence) => (self.on_durable)(Ok(sequence)),
+                None => break,
+            }
+        }
+        // It may have been poisoned from elsewhere.
+        self.shared.lock().failure.clone().map_or(Ok(()), Err)
+    }
+
     /// All that is queued for one segment; `None` when the log is to stop.
-    fn next_group(&self) -> Option<Vec<Record>> {
+    fn next_group(&self) -> Result<Option<Vec<Record>>, StoreError> {
         let mut state = self.shared.lock();
         loop {
             if state.failure.is_some() || state.stop == Some(Stop::Now) {
-                return None;
+                return Ok(None);
             }
             if let Some(first) = state.queue.front() {
                 let segment = first.at.segment;
                 let count = state.queue.partition_point(|record| record.at.segment == segment);
-                return Some(state.queue.drain(..count).collect());
+                return Ok(Some(state.queue.drain(..count).collect()));
             }
             if state.stop.is_some() {
-                return None;
+                return Ok(None);
             }
-            state = self.shared.queued.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.shared.queued.wait_timeout(state, WATCH_EVERY);
+            let (locked, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
+                self.check_directory()?;
+            }
+            state = locked;
         }
+    }
+
+    /// Whether what is written can be found again: files can be deleted while they are open, and still be written to.
+    fn check_directory(&self) -> Result<(), StoreError> {
+        let is_there = match &self.current {
+            Some(current) => current.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0),
+            None => self.shared.files.directory().exists(),
+        };
+        if is_there {
+            return Ok(());
+        }
+        let directory = self.shared.files.directory().display();
+        Err(StoreError::Failed(format!("{directory}: its files were deleted while the node was using them")))
     }
 
     /// Writes and flushes a group; waits while the disk is full. Returns its last sequence, or `None` if the log
@@ -384,7 +432,10 @@ impl Writer {
         let bytes: usize = group.iter().map(Record::length).sum();
         loop {
             match self.write_group(&mut group) {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.check_directory()?;
+                    break;
+                }
                 Err(error) if is_full(&error) => {
                     self.roll_back(&group)?;
                     if !self.wait_for_room(&error) {

@@ -4225,10 +4225,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for ValueKind {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_KEYLOG_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_KEYLOG_BODY: u8 = 20;
+pub const ENUM_MAX_KEYLOG_BODY: u8 = 21;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_KEYLOG_BODY: [KeylogBody; 21] = [
+pub const ENUM_VALUES_KEYLOG_BODY: [KeylogBody; 22] = [
   KeylogBody::NONE,
   KeylogBody::Prepare,
   KeylogBody::Promise,
@@ -4250,6 +4250,7 @@ pub const ENUM_VALUES_KEYLOG_BODY: [KeylogBody; 21] = [
   KeylogBody::Install,
   KeylogBody::BlocksReady,
   KeylogBody::Holdings,
+  KeylogBody::NoRoom,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -4278,9 +4279,10 @@ impl KeylogBody {
   pub const Install: Self = Self(18);
   pub const BlocksReady: Self = Self(19);
   pub const Holdings: Self = Self(20);
+  pub const NoRoom: Self = Self(21);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 20;
+  pub const ENUM_MAX: u8 = 21;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Prepare,
@@ -4303,6 +4305,7 @@ impl KeylogBody {
     Self::Install,
     Self::BlocksReady,
     Self::Holdings,
+    Self::NoRoom,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -4328,6 +4331,7 @@ impl KeylogBody {
       Self::Install => Some("Install"),
       Self::BlocksReady => Some("BlocksReady"),
       Self::Holdings => Some("Holdings"),
+      Self::NoRoom => Some("NoRoom"),
       _ => None,
     }
   }
@@ -8476,6 +8480,104 @@ impl ::core::fmt::Debug for Holdings<'_> {
       ds.finish()
   }
 }
+pub enum NoRoomOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The sender takes over no more slots.
+pub struct NoRoom<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NoRoom<'a> {
+  type Inner = NoRoom<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NoRoom<'a> {
+  pub const VT_IS_FULL: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NoRoom { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NoRoomArgs
+  ) -> ::flatbuffers::WIPOffset<NoRoom<'bldr>> {
+    let mut builder = NoRoomBuilder::new(_fbb);
+    builder.add_is_full(args.is_full);
+    builder.finish()
+  }
+
+
+  /// Whether it accepts no transactions either.
+  #[inline]
+  pub fn is_full(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NoRoom::VT_IS_FULL, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NoRoom<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<bool>("is_full", Self::VT_IS_FULL, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NoRoomArgs {
+    pub is_full: bool,
+}
+impl<'a> Default for NoRoomArgs {
+  #[inline]
+  fn default() -> Self {
+    NoRoomArgs {
+      is_full: false,
+    }
+  }
+}
+
+pub struct NoRoomBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NoRoomBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_is_full(&mut self, is_full: bool) {
+    self.fbb_.push_slot::<bool>(NoRoom::VT_IS_FULL, is_full, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NoRoomBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NoRoomBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NoRoom<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NoRoom<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NoRoom");
+      ds.field("is_full", &self.is_full());
+      ds.finish()
+  }
+}
 pub enum KeylogMessageOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -8806,6 +8908,20 @@ impl<'a> KeylogMessage<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_no_room(&self) -> Option<NoRoom<'a>> {
+    if self.body_type() == KeylogBody::NoRoom {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { NoRoom::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for KeylogMessage<'_> {
@@ -8836,6 +8952,7 @@ impl ::flatbuffers::Verifiable for KeylogMessage<'_> {
           KeylogBody::Install => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Install>>("KeylogBody::Install", pos),
           KeylogBody::BlocksReady => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<BlocksReady>>("KeylogBody::BlocksReady", pos),
           KeylogBody::Holdings => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Holdings>>("KeylogBody::Holdings", pos),
+          KeylogBody::NoRoom => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<NoRoom>>("KeylogBody::NoRoom", pos),
           _ => Ok(()),
         }
      })?
@@ -9031,6 +9148,13 @@ impl ::core::fmt::Debug for KeylogMessage<'_> {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
           }
         },
+        KeylogBody::NoRoom => {
+          if let Some(x) = self.body_as_no_room() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
         _ => {
           let x: Option<()> = None;
           ds.field("body", &x)
@@ -9163,10 +9287,10 @@ pub struct QuestionUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ANSWER: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ANSWER: u8 = 12;
+pub const ENUM_MAX_ANSWER: u8 = 13;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ANSWER: [Answer; 13] = [
+pub const ENUM_VALUES_ANSWER: [Answer; 14] = [
   Answer::NONE,
   Answer::Outdated,
   Answer::NotHere,
@@ -9180,6 +9304,7 @@ pub const ENUM_VALUES_ANSWER: [Answer; 13] = [
   Answer::SlotDigest,
   Answer::Register,
   Answer::Failed,
+  Answer::Full,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -9200,9 +9325,10 @@ impl Answer {
   pub const SlotDigest: Self = Self(10);
   pub const Register: Self = Self(11);
   pub const Failed: Self = Self(12);
+  pub const Full: Self = Self(13);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 12;
+  pub const ENUM_MAX: u8 = 13;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Outdated,
@@ -9217,6 +9343,7 @@ impl Answer {
     Self::SlotDigest,
     Self::Register,
     Self::Failed,
+    Self::Full,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -9234,6 +9361,7 @@ impl Answer {
       Self::SlotDigest => Some("SlotDigest"),
       Self::Register => Some("Register"),
       Self::Failed => Some("Failed"),
+      Self::Full => Some("Full"),
       _ => None,
     }
   }
@@ -9307,6 +9435,7 @@ impl ::core::fmt::Debug for BlockRecord {
       .field("length", &self.length())
       .field("present", &self.present())
       .field("referenced", &self.referenced())
+      .field("lost", &self.lost())
       .finish()
   }
 }
@@ -9355,12 +9484,14 @@ impl<'a> BlockRecord {
     length: u32,
     present: bool,
     referenced: bool,
+    lost: bool,
   ) -> Self {
     let mut s = Self([0; 16]);
     s.set_version(version);
     s.set_length(length);
     s.set_present(present);
     s.set_referenced(referenced);
+    s.set_lost(lost);
     s
   }
 
@@ -9479,6 +9610,36 @@ impl<'a> BlockRecord {
       ::core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
         self.0[13..].as_mut_ptr(),
+        ::core::mem::size_of::<<bool as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  /// Whether the block should be there and its content is not.
+  pub fn lost(&self) -> bool {
+    let mut mem = ::core::mem::MaybeUninit::<<bool as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[14..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<bool as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_lost(&mut self, x: bool) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[14..].as_mut_ptr(),
         ::core::mem::size_of::<<bool as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }
@@ -11950,6 +12111,105 @@ impl ::core::fmt::Debug for Failed<'_> {
       ds.finish()
   }
 }
+pub enum FullOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The member's disk is full; nothing was changed.
+pub struct Full<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Full<'a> {
+  type Inner = Full<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Full<'a> {
+  pub const VT_REASON: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Full { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args FullArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Full<'bldr>> {
+    let mut builder = FullBuilder::new(_fbb);
+    if let Some(x) = args.reason { builder.add_reason(x); }
+    builder.finish()
+  }
+
+
+  /// Which disk, for people; at most 1024 bytes.
+  #[inline]
+  pub fn reason(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Full::VT_REASON, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Full<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct FullArgs<'a> {
+    pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for FullArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    FullArgs {
+      reason: None, // required field
+    }
+  }
+}
+
+pub struct FullBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FullBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_reason(&mut self, reason: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Full::VT_REASON, reason);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FullBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    FullBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Full<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Full::VT_REASON,"reason");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Full<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Full");
+      ds.field("reason", &self.reason());
+      ds.finish()
+  }
+}
 pub enum BlockAnswerOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -12178,6 +12438,20 @@ impl<'a> BlockAnswer<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn answer_as_full(&self) -> Option<Full<'a>> {
+    if self.answer_type() == Answer::Full {
+      let u = self.answer();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Full::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for BlockAnswer<'_> {
@@ -12201,6 +12475,7 @@ impl ::flatbuffers::Verifiable for BlockAnswer<'_> {
           Answer::SlotDigest => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<SlotDigest>>("Answer::SlotDigest", pos),
           Answer::Register => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Register>>("Answer::Register", pos),
           Answer::Failed => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Failed>>("Answer::Failed", pos),
+          Answer::Full => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Full>>("Answer::Full", pos),
           _ => Ok(()),
         }
      })?
@@ -12342,6 +12617,13 @@ impl ::core::fmt::Debug for BlockAnswer<'_> {
         },
         Answer::Failed => {
           if let Some(x) = self.answer_as_failed() {
+            ds.field("answer", &x)
+          } else {
+            ds.field("answer", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        Answer::Full => {
+          if let Some(x) = self.answer_as_full() {
             ds.field("answer", &x)
           } else {
             ds.field("answer", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -12754,10 +13036,10 @@ pub struct ReplyBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ERROR_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ERROR_BODY: u8 = 12;
+pub const ENUM_MAX_ERROR_BODY: u8 = 13;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 13] = [
+pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 14] = [
   ErrorBody::NONE,
   ErrorBody::ConflictError,
   ErrorBody::UnavailableError,
@@ -12771,6 +13053,7 @@ pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 13] = [
   ErrorBody::NotServingError,
   ErrorBody::NotAllError,
   ErrorBody::PrunedError,
+  ErrorBody::FullError,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -12791,9 +13074,10 @@ impl ErrorBody {
   pub const NotServingError: Self = Self(10);
   pub const NotAllError: Self = Self(11);
   pub const PrunedError: Self = Self(12);
+  pub const FullError: Self = Self(13);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 12;
+  pub const ENUM_MAX: u8 = 13;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::ConflictError,
@@ -12808,6 +13092,7 @@ impl ErrorBody {
     Self::NotServingError,
     Self::NotAllError,
     Self::PrunedError,
+    Self::FullError,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -12825,6 +13110,7 @@ impl ErrorBody {
       Self::NotServingError => Some("NotServingError"),
       Self::NotAllError => Some("NotAllError"),
       Self::PrunedError => Some("PrunedError"),
+      Self::FullError => Some("FullError"),
       _ => None,
     }
   }
@@ -17921,6 +18207,7 @@ impl<'a> RingReply<'a> {
   pub const VT_SLOTS_SHORT: ::flatbuffers::VOffsetT = 10;
   pub const VT_MOVING: ::flatbuffers::VOffsetT = 12;
   pub const VT_HOSTS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_SHORT_OF_ROOM: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -17933,6 +18220,7 @@ impl<'a> RingReply<'a> {
   ) -> ::flatbuffers::WIPOffset<RingReply<'bldr>> {
     let mut builder = RingReplyBuilder::new(_fbb);
     builder.add_slots_short(args.slots_short);
+    if let Some(x) = args.short_of_room { builder.add_short_of_room(x); }
     if let Some(x) = args.hosts { builder.add_hosts(x); }
     if let Some(x) = args.moving { builder.add_moving(x); }
     if let Some(x) = args.settings { builder.add_settings(x); }
@@ -17988,6 +18276,14 @@ impl<'a> RingReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<HostEntry>>>>(RingReply::VT_HOSTS, None).unwrap()}
   }
+  /// Nodes that take over no more slots, at most 16384.
+  #[inline]
+  pub fn short_of_room(&self) -> Option<::flatbuffers::Vector<'a, super::types::NodeId>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>(RingReply::VT_SHORT_OF_ROOM, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for RingReply<'_> {
@@ -18002,6 +18298,7 @@ impl ::flatbuffers::Verifiable for RingReply<'_> {
      .visit_field::<u64>("slots_short", Self::VT_SLOTS_SHORT, false)?
      .visit_field::<Moving>("moving", Self::VT_MOVING, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<HostEntry>>>>("hosts", Self::VT_HOSTS, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::types::NodeId>>>("short_of_room", Self::VT_SHORT_OF_ROOM, false)?
      .finish();
     Ok(())
   }
@@ -18013,6 +18310,7 @@ pub struct RingReplyArgs<'a> {
     pub slots_short: u64,
     pub moving: Option<&'a Moving>,
     pub hosts: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<HostEntry<'a>>>>>,
+    pub short_of_room: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>,
 }
 impl<'a> Default for RingReplyArgs<'a> {
   #[inline]
@@ -18024,6 +18322,7 @@ impl<'a> Default for RingReplyArgs<'a> {
       slots_short: 0,
       moving: None, // required field
       hosts: None, // required field
+      short_of_room: None,
     }
   }
 }
@@ -18058,6 +18357,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RingReplyBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RingReply::VT_HOSTS, hosts);
   }
   #[inline]
+  pub fn add_short_of_room(&mut self, short_of_room: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , super::types::NodeId>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RingReply::VT_SHORT_OF_ROOM, short_of_room);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RingReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     RingReplyBuilder {
@@ -18085,6 +18388,7 @@ impl ::core::fmt::Debug for RingReply<'_> {
       ds.field("slots_short", &self.slots_short());
       ds.field("moving", &self.moving());
       ds.field("hosts", &self.hosts());
+      ds.field("short_of_room", &self.short_of_room());
       ds.finish()
   }
 }
@@ -18111,6 +18415,8 @@ impl<'a> StatusReply<'a> {
   pub const VT_SLOTS_BEHIND: ::flatbuffers::VOffsetT = 10;
   pub const VT_SLOTS_LEFT_OVER: ::flatbuffers::VOffsetT = 12;
   pub const VT_MOVING: ::flatbuffers::VOffsetT = 14;
+  pub const VT_KEYS_DAMAGED: ::flatbuffers::VOffsetT = 16;
+  pub const VT_IS_SHORT_OF_ROOM: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -18122,12 +18428,14 @@ impl<'a> StatusReply<'a> {
     args: &'args StatusReplyArgs<'args>
   ) -> ::flatbuffers::WIPOffset<StatusReply<'bldr>> {
     let mut builder = StatusReplyBuilder::new(_fbb);
+    builder.add_keys_damaged(args.keys_damaged);
     builder.add_slots_left_over(args.slots_left_over);
     builder.add_slots_behind(args.slots_behind);
     builder.add_slots_short(args.slots_short);
     builder.add_slots_settled(args.slots_settled);
     builder.add_slots_led(args.slots_led);
     if let Some(x) = args.moving { builder.add_moving(x); }
+    builder.add_is_short_of_room(args.is_short_of_room);
     builder.finish()
   }
 
@@ -18180,6 +18488,22 @@ impl<'a> StatusReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Moving>(StatusReply::VT_MOVING, None).unwrap()}
   }
+  /// Keys with transactions that it cannot read.
+  #[inline]
+  pub fn keys_damaged(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(StatusReply::VT_KEYS_DAMAGED, Some(0)).unwrap()}
+  }
+  /// Whether it takes over no more slots.
+  #[inline]
+  pub fn is_short_of_room(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(StatusReply::VT_IS_SHORT_OF_ROOM, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for StatusReply<'_> {
@@ -18194,6 +18518,8 @@ impl ::flatbuffers::Verifiable for StatusReply<'_> {
      .visit_field::<u64>("slots_behind", Self::VT_SLOTS_BEHIND, false)?
      .visit_field::<u64>("slots_left_over", Self::VT_SLOTS_LEFT_OVER, false)?
      .visit_field::<Moving>("moving", Self::VT_MOVING, true)?
+     .visit_field::<u64>("keys_damaged", Self::VT_KEYS_DAMAGED, false)?
+     .visit_field::<bool>("is_short_of_room", Self::VT_IS_SHORT_OF_ROOM, false)?
      .finish();
     Ok(())
   }
@@ -18205,6 +18531,8 @@ pub struct StatusReplyArgs<'a> {
     pub slots_behind: u64,
     pub slots_left_over: u64,
     pub moving: Option<&'a Moving>,
+    pub keys_damaged: u64,
+    pub is_short_of_room: bool,
 }
 impl<'a> Default for StatusReplyArgs<'a> {
   #[inline]
@@ -18216,6 +18544,8 @@ impl<'a> Default for StatusReplyArgs<'a> {
       slots_behind: 0,
       slots_left_over: 0,
       moving: None, // required field
+      keys_damaged: 0,
+      is_short_of_room: false,
     }
   }
 }
@@ -18250,6 +18580,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> StatusReplyBuilder<'a, 'b, A>
     self.fbb_.push_slot_always::<&Moving>(StatusReply::VT_MOVING, moving);
   }
   #[inline]
+  pub fn add_keys_damaged(&mut self, keys_damaged: u64) {
+    self.fbb_.push_slot::<u64>(StatusReply::VT_KEYS_DAMAGED, keys_damaged, 0);
+  }
+  #[inline]
+  pub fn add_is_short_of_room(&mut self, is_short_of_room: bool) {
+    self.fbb_.push_slot::<bool>(StatusReply::VT_IS_SHORT_OF_ROOM, is_short_of_room, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> StatusReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     StatusReplyBuilder {
@@ -18274,6 +18612,8 @@ impl ::core::fmt::Debug for StatusReply<'_> {
       ds.field("slots_behind", &self.slots_behind());
       ds.field("slots_left_over", &self.slots_left_over());
       ds.field("moving", &self.moving());
+      ds.field("keys_damaged", &self.keys_damaged());
+      ds.field("is_short_of_room", &self.is_short_of_room());
       ds.finish()
   }
 }
@@ -20059,7 +20399,7 @@ impl ::core::fmt::Debug for BusyError<'_> {
 pub enum StorageErrorOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
-/// The node's storage cannot go on, or is full.
+/// The node's storage cannot go on.
 pub struct StorageError<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -20150,6 +20490,104 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> StorageErrorBuilder<'a, 'b, A
 impl ::core::fmt::Debug for StorageError<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("StorageError");
+      ds.field("reason", &self.reason());
+      ds.finish()
+  }
+}
+pub enum FullErrorOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A disk that the write needs is full.
+pub struct FullError<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for FullError<'a> {
+  type Inner = FullError<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> FullError<'a> {
+  pub const VT_REASON: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    FullError { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args FullErrorArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<FullError<'bldr>> {
+    let mut builder = FullErrorBuilder::new(_fbb);
+    if let Some(x) = args.reason { builder.add_reason(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn reason(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(FullError::VT_REASON, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for FullError<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct FullErrorArgs<'a> {
+    pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for FullErrorArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    FullErrorArgs {
+      reason: None, // required field
+    }
+  }
+}
+
+pub struct FullErrorBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FullErrorBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_reason(&mut self, reason: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(FullError::VT_REASON, reason);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FullErrorBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    FullErrorBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<FullError<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, FullError::VT_REASON,"reason");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for FullError<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("FullError");
       ds.field("reason", &self.reason());
       ds.finish()
   }
@@ -20777,6 +21215,20 @@ impl<'a> RequestError<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_full_error(&self) -> Option<FullError<'a>> {
+    if self.body_type() == ErrorBody::FullError {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { FullError::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for RequestError<'_> {
@@ -20799,6 +21251,7 @@ impl ::flatbuffers::Verifiable for RequestError<'_> {
           ErrorBody::NotServingError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<NotServingError>>("ErrorBody::NotServingError", pos),
           ErrorBody::NotAllError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<NotAllError>>("ErrorBody::NotAllError", pos),
           ErrorBody::PrunedError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<PrunedError>>("ErrorBody::PrunedError", pos),
+          ErrorBody::FullError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<FullError>>("ErrorBody::FullError", pos),
           _ => Ok(()),
         }
      })?
@@ -20933,6 +21386,13 @@ impl ::core::fmt::Debug for RequestError<'_> {
         },
         ErrorBody::PrunedError => {
           if let Some(x) = self.body_as_pruned_error() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ErrorBody::FullError => {
+          if let Some(x) = self.body_as_full_error() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -35,6 +35,7 @@ pub(crate) fn read(frame: &Frame<'_>, message: fb::KeylogMessage<'_>) -> Result<
         Body::Install => install(present(message.body_as_install(), WHAT)?),
         Body::BlocksReady => blocks_ready(present(message.body_as_blocks_ready(), WHAT)?),
         Body::Holdings => holdings(present(message.body_as_holdings(), WHAT)?),
+        Body::NoRoom => Ok(KeylogMessage::NoRoom { is_full: present(message.body_as_no_room(), WHAT)?.is_full() }),
         _ => Err(WireError::malformed("an unknown key log message")),
     }
 }

@@ -55,6 +55,9 @@ fn write_body(builder: &mut Builder, message: &KeylogMessage) -> (fb::KeylogBody
         KeylogMessage::Install { configuration } => (Body::Install, install(builder, configuration)),
         KeylogMessage::BlocksReady { slot, epoch } => (Body::BlocksReady, blocks_ready(builder, *slot, *epoch)),
         KeylogMessage::Holdings { slots } => (Body::Holdings, holdings(builder, slots)),
+        KeylogMessage::NoRoom { is_full } => {
+            (Body::NoRoom, fb::NoRoom::create(builder, &fb::NoRoomArgs { is_full: *is_full }).as_union_value())
+        }
     }
 }
 

@@ -78,6 +78,7 @@ pub(super) fn write_ring(builder: &mut Builder, view: &RingView) -> UnionOffset 
     let settings = Some(write_settings(builder, &view.settings));
     let hosts = Some(write_hosts(builder, &view.hosts));
     let moving = moving_out(&view.moving);
+    let short_of_room = Some(write_nodes(builder, &view.short_of_room));
     fb::RingReply::create(
         builder,
         &fb::RingReplyArgs {
@@ -86,6 +87,7 @@ pub(super) fn write_ring(builder: &mut Builder, view: &RingView) -> UnionOffset 
             settled: view.settled,
             slots_short: view.slots_short,
             moving: Some(&moving),
+            short_of_room,
             hosts,
         },
     )
@@ -99,6 +101,10 @@ pub(super) fn read_ring(table: fb::RingReply<'_>) -> Result<Reply, WireError> {
         settled: table.settled(),
         slots_short: table.slots_short(),
         moving: moving_in(table.moving()),
+        short_of_room: match table.short_of_room() {
+            Some(nodes) => list(nodes, HOSTS_MAX, "short_of_room", |node| Ok(node_in(node)))?,
+            None => Vec::new(),
+        },
         hosts: read_hosts(table.hosts())?,
     })))
 }
@@ -121,6 +127,8 @@ pub(super) fn write_status(builder: &mut Builder, status: &NodeStatus) -> UnionO
             slots_behind: status.slots_behind,
             slots_left_over: status.slots_left_over,
             moving: Some(&moving_out(&status.moving)),
+            keys_damaged: status.keys_damaged,
+            is_short_of_room: status.is_short_of_room,
         },
     )
     .as_union_value()
@@ -134,6 +142,8 @@ pub(super) fn read_status(table: fb::StatusReply<'_>) -> NodeStatus {
         slots_behind: table.slots_behind(),
         slots_left_over: table.slots_left_over(),
         moving: moving_in(table.moving()),
+        keys_damaged: table.keys_damaged(),
+        is_short_of_room: table.is_short_of_room(),
     }
 }
 

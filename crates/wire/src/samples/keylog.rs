@@ -66,6 +66,8 @@ fn moves() -> Vec<KeylogMessage> {
         KeylogMessage::ProposalAccepted { slot: SLOT, term: term(), epoch: 4 },
         KeylogMessage::Install { configuration: configuration() },
         KeylogMessage::BlocksReady { slot: SLOT, epoch: 4 },
+        KeylogMessage::NoRoom { is_full: true },
+        KeylogMessage::NoRoom { is_full: false },
         KeylogMessage::Holdings { slots: vec![(SlotId(0), 1, SlotDigest(7)), (SLOT, 2, SlotDigest(u128::MAX))] },
     ]
 }

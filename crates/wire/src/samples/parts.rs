@@ -105,7 +105,7 @@ pub(crate) fn transactions() -> Vec<Transaction> {
 }
 
 pub(crate) fn record(version: u64) -> BlockRecord {
-    BlockRecord { version, present: version == 1, referenced: version == 2, length: 40_000 }
+    BlockRecord { version, present: version == 1, referenced: version == 2, lost: version == 1, length: 40_000 }
 }
 
 /// A block that is long enough to be sliced out of its frame.

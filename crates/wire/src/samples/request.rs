@@ -142,10 +142,25 @@ fn block_replies() -> Vec<Reply> {
 fn node_replies() -> Vec<Reply> {
     let hosts: Vec<_> = STATES.into_iter().zip(1..).map(|(state, name)| (host(name), state)).collect();
     let moving = Moving { slots: 1, bytes_done: 2, bytes_total: 3 };
-    let view =
-        RingView { node: node(1), settings: settings(), settled: true, slots_short: 4, moving, hosts: hosts.clone() };
-    let status =
-        NodeStatus { slots_led: 1, slots_settled: 2, slots_short: 3, slots_behind: 4, slots_left_over: 5, moving };
+    let view = RingView {
+        node: node(1),
+        settings: settings(),
+        settled: true,
+        slots_short: 4,
+        moving,
+        short_of_room: vec![node(2), node(3)],
+        hosts: hosts.clone(),
+    };
+    let status = NodeStatus {
+        slots_led: 1,
+        slots_settled: 2,
+        slots_short: 3,
+        slots_behind: 4,
+        slots_left_over: 5,
+        keys_damaged: 6,
+        is_short_of_room: true,
+        moving,
+    };
     let items = vec![
         DumpItem::Key { slot: SLOT, key: key("k"), height: 1, hash: hash(1) },
         DumpItem::Block { slot: SLOT, hash: hash(2), record: record(2) },
@@ -183,5 +198,6 @@ fn errors() -> Vec<RequestError> {
         },
         RequestError::NotAll { slot: SLOT, silent: vec![], differing: vec![node(1)], is_applied: false, written: None },
         RequestError::Pruned(Checkpoint { height: 1024, hash: hash(1), state: hash(2) }),
+        RequestError::Full { reason: reason() },
     ]
 }

@@ -9,7 +9,7 @@ use figment::{
 };
 
 /// Every setting with its default; empty means "none".
-pub(super) const DEFAULTS: [(&str, &str); 17] = [
+pub(super) const DEFAULTS: [(&str, &str); 18] = [
     ("http", "127.0.0.1:9090"),
     ("bind", "127.0.0.1:4624"),
     ("join", ""),
@@ -20,6 +20,7 @@ pub(super) const DEFAULTS: [(&str, &str); 17] = [
     ("host_label", ""),
     ("suspect_after", "1s"),
     ("gone_after", "5m"),
+    ("keep_free", "256MiB"),
     ("secret_file", ""),
     ("open", "false"),
     ("replicas", "3"),

@@ -79,6 +79,7 @@ impl View<'_> {
             secret: self.secret()?,
             suspect_after: self.duration("suspect_after")?,
             gone_after: self.gone_after()?,
+            keep_free: self.bytes("keep_free")?,
             founding: self.founding()?,
         })
     }
@@ -144,6 +145,24 @@ impl View<'_> {
             return Err(self.refuse("gone_after", "must be longer than suspect_after"));
         }
         Ok(gone_after)
+    }
+
+    fn bytes(&self, name: &'static str) -> Result<u64, SettingsError> {
+        let refuse = || self.refuse(name, "expected a size such as 0, 500MB, 256MiB or 4GiB");
+        let text = self.text(name);
+        let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+        let factor: u64 = match text[digits..].trim() {
+            "" | "B" => 1,
+            "kB" => 1000,
+            "KiB" => 1 << 10,
+            "MB" => 1_000_000,
+            "MiB" => 1 << 20,
+            "GB" => 1_000_000_000,
+            "GiB" => 1 << 30,
+            _ => return Err(refuse()),
+        };
+        let count: Option<u64> = text[..digits].parse().ok();
+        count.and_then(|count| count.checked_mul(factor)).ok_or_else(refuse)
     }
 
     fn join(&self) -> Result<Vec<String>, SettingsError> {

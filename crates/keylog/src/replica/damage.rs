@@ -1,0 +1,211 @@
+//! Transactions that should be here and cannot be read: the disk damaged them, or lost the file that they were in. They
+//! are fetched again from another member, checked against the head, and written anew. Until then this node answers
+//! nothing that would need them, and goes on with everything else.
+
+use std::collections::BTreeMap;
+
+use difuse_types::{Hash, Instant, Key, NodeId, SlotId};
+
+use crate::{
+    Failure, KeylogMessage, Register, Transaction,
+    keylog::Keylog,
+    store::{Store, StoreError, Write},
+    verify_chain,
+};
+
+/// The most keys whose repair is remembered at the same time; what does not fit is noted again at its next use.
+const DAMAGES_MAX: usize = 1024;
+/// The longest chain, from the damage up to the head, that is repaired.
+const CHAIN_MAX: usize = 100_000;
+
+/// Why something stored was not given.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// A transaction is damaged; its repair is under way.
+    Damaged,
+    /// The store cannot go on.
+    Store(StoreError),
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What a job is answered with; an error means that the store cannot go on.
+pub(crate) fn outcome<T>(read: Result<T, ReadError>) -> Result<Result<T, Failure>, StoreError> {
+    match read {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(ReadError::Damaged) => Ok(Err(Failure::Damaged)),
+        Err(ReadError::Store(error)) => Err(error),
+    }
+}
+
+/// What is damaged, by slot and key.
+pub(crate) type Damages = BTreeMap<(SlotId, Key), Damage>;
+
+/// A key whose chain cannot be read from a height on.
+#[derive(Debug, Clone, Hash)]
+pub(crate) struct Damage {
+    from_height: u64,
+    /// What others sent, from there on.
+    collected: Vec<Transaction>,
+    /// Counts the members asked.
+    asked: usize,
+    sent_at: Option<Instant>,
+}
+
+impl<S: Store> Keylog<S> {
+    /// A stored transaction; `None` if there is none. If it is damaged, its repair begins.
+    pub(crate) fn stored(&mut self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, ReadError> {
+        match self.store.transaction(slot, key, height) {
+            Ok(transaction) => Ok(transaction),
+            Err(StoreError::Corrupt(_)) => {
+                self.note_damage(slot, key, height);
+                Err(ReadError::Damaged)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a key's chain is known to be damaged within a range of heights.
+    pub(crate) fn is_damaged(&self, slot: SlotId, key: &Key, heights: std::ops::RangeInclusive<u64>) -> bool {
+        self.damages.get(&(slot, key.clone())).is_some_and(|damage| heights.contains(&damage.from_height))
+    }
+
+    /// How many keys have transactions here that cannot be read.
+    pub fn damaged_keys(&self) -> usize {
+        self.damages.len()
+    }
+
+    /// A transaction that should be stored cannot be read.
+    pub(crate) fn note_damage(&mut self, slot: SlotId, key: &Key, height: u64) {
+        let name = (slot, key.clone());
+        if let Some(damage) = self.damages.get_mut(&name) {
+            if height < damage.from_height {
+                (damage.from_height, damage.sent_at) = (height, None);
+                damage.collected.clear();
+            }
+            return;
+        }
+        if self.damages.len() < DAMAGES_MAX {
+            let damage = Damage { from_height: height, collected: Vec::new(), asked: 0, sent_at: None };
+            self.damages.insert(name, damage);
+            self.next_tick = self.next_tick.min(self.now);
+        }
+    }
+
+    /// Asks for what is still missing, another member each time.
+    pub(crate) fn tick_damages(&mut self) -> Result<(), StoreError> {
+        let (now, resend_after) = (self.now, self.options.resend_after);
+        let is_due = |damage: &Damage| damage.sent_at.is_none_or(|at| now.since(at) >= resend_after);
+        let due: Vec<_> =
+            self.damages.iter().filter(|(_, damage)| is_due(damage)).map(|(name, _)| name.clone()).collect();
+        for (slot, key) in due {
+            match self.damaged_register(slot, &key)? {
+                Some(register) => self.ask_for_damaged(slot, &key, register.head.height),
+                None => drop(self.damages.remove(&(slot, key))),
+            }
+        }
+        Ok(())
+    }
+
+    /// The register of a key that is still damaged; `None` if it was repaired, or what was damaged is not needed any
+    /// more.
+    fn damaged_register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
+        let Some(damage) = self.damages.get(&(slot, key.clone())) else { return Ok(None) };
+        let is_needed = |register: &Register| register.head.height >= damage.from_height;
+        let Some(register) = self.store.register(slot, key)?.filter(is_needed) else { return Ok(None) };
+        let is_readable = matches!(self.store.transaction(slot, key, damage.from_height), Ok(Some(_)));
+        Ok((!is_readable).then_some(register))
+    }
+
+    fn ask_for_damaged(&mut self, slot: SlotId, key: &Key, to_height: u64) {
+        let members = self.configuration(slot).map(|configuration| configuration.all_members()).unwrap_or_default();
+        let others: Vec<NodeId> =
+            members.into_iter().filter(|node| *node != self.me && !self.suspects.contains(node)).collect();
+        let now = self.now;
+        let Some(damage) = self.damages.get_mut(&(slot, key.clone())) else { return };
+        damage.sent_at = Some(now);
+        let from_height = damage.collected.last().map_or(damage.from_height, |last| last.height + 1);
+        let Some(member) = others.get(damage.asked % others.len().max(1)).copied() else { return };
+        damage.asked += 1;
+        self.send(member, KeylogMessage::FetchTransactions { slot, key: key.clone(), from_height, to_height });
+    }
+
+    /// A part of a chain came in: it may be what a damaged key waits for.
+    pub(crate) fn repair_damage(&mut self, slot: SlotId, key: &Key, part: &[Transaction]) -> Result<(), StoreError> {
+        let name = (slot, key.clone());
+        let Some(damage) = self.damages.get_mut(&name) else { return Ok(()) };
+        let expected = damage.collected.last().map_or(damage.from_height, |last| last.height + 1);
+        if part.first().is_none_or(|first| first.height != expected) || damage.collected.len() + part.len() > CHAIN_MAX
+        {
+            return Ok(());
+        }
+        damage.collected.extend_from_slice(part);
+        let collected = std::mem::take(&mut damage.collected);
+        let Some(register) = self.damaged_register(slot, key)? else {
+            self.damages.remove(&name);
+            return Ok(());
+        };
+        let (chain, is_complete) = self.join_stored(slot, key, collected, register.head.height);
+        if !is_complete {
+            if let Some(damage) = self.damages.get_mut(&name) {
+                damage.collected = chain;
+                // The same member goes on.
+                damage.asked = damage.asked.wrapping_sub(1);
+            }
+            self.ask_for_damaged(slot, key, register.head.height);
+            return Ok(());
+        }
+        if !ends_in(key, &chain, (register.head.height, register.head.hash)) {
+            // Another chain than the one accepted here: the next member may have it.
+            return Ok(());
+        }
+        if self.why_full()?.is_some() {
+            // Tried again later.
+            return Ok(());
+        }
+        self.write(vec![Write::Accept { slot, key: key.clone(), register, transactions: chain }])?;
+        self.damages.remove(&name);
+        Ok(())
+    }
+
+    /// Joins what others sent and what is stored here above it, up to the head; whether that is all. What is stored comes
+    /// first where it follows: above the damage, this node may hold another branch than they do.
+    fn join_stored(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        fetched: Vec<Transaction>,
+        head_height: u64,
+    ) -> (Vec<Transaction>, bool) {
+        let mut chain: Vec<Transaction> = Vec::new();
+        let mut fetched = fetched.into_iter();
+        while chain.len() < CHAIN_MAX {
+            let end = chain.last().map(|last| (last.height, last.hash()));
+            if end.is_some_and(|(height, _)| height >= head_height) {
+                return (chain, true);
+            }
+            let follows = |next: &Transaction| {
+                end.is_none_or(|(height, hash)| next.height == height + 1 && next.previous == hash)
+            };
+            let stored = end.and_then(|(height, _)| self.store.transaction(slot, key, height + 1).ok().flatten());
+            let next = stored.filter(follows).or_else(|| fetched.find(follows));
+            match next {
+                Some(next) => chain.push(next),
+                None => break,
+            }
+        }
+        (chain, false)
+    }
+}
+
+fn ends_in(key: &Key, chain: &[Transaction], head: (u64, Hash)) -> bool {
+    let Some(first) = chain.first() else { return false };
+    let Some(parent_height) = first.height.checked_sub(1) else { return false };
+    let is_rooted = parent_height > 0 || first.previous.is_zero();
+    let end = verify_chain(key, (parent_height, first.previous), chain);
+    is_rooted && chain.last().is_some_and(|last| last.height == head.0) && end == Ok(head.1)
+}
