@@ -168,6 +168,9 @@ pub trait Store {
     /// A small named value of the node itself.
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// All small named values whose names begin with `prefix`, in the order of names.
+    fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+
     /// Whether there is room for more transactions; fails with [`StoreError::Full`] if not. Whoever is about to accept
     /// one asks. [`Store::write`] itself takes all it can: what keeps slots going (promises, configurations, heads) needs
     /// little, and is gated on being durable anyway.

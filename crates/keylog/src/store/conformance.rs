@@ -301,6 +301,14 @@ fn check_slot_records_and_meta<S: Store>(mut store: S) {
     store.write(vec![meta("a", None), meta("never", None)]).expect("a write");
     assert_eq!((store.meta("a"), store.meta("never")), (Ok(None), Ok(None)));
     assert_eq!(store.write(Vec::new()), Ok(WriteSequence(5)), "an empty batch counts");
+
+    store.write(vec![meta("q/2", Some(b"y")), meta("q/1", Some(b"x")), meta("q/3", Some(b"z"))]).expect("a write");
+    store.write(vec![meta("q", Some(b"")), meta("r", Some(b"")), meta("q/3", None)]).expect("a write");
+    let named = |names: &[(&str, &[u8])]| -> Vec<_> {
+        names.iter().map(|(name, value)| (name.to_string(), value.to_vec())).collect()
+    };
+    assert_eq!(store.metas("q/"), Ok(named(&[("q/1", b"x"), ("q/2", b"y")])), "those that begin with it, in order");
+    assert_eq!(store.metas("s"), Ok(Vec::new()));
 }
 
 fn check_random<S: Store>(mut store: S, seed: u64) {
@@ -404,6 +412,9 @@ impl Snapshot {
             let value = store.meta(name).expect("meta is readable");
             snapshot.meta.extend(value.map(|value| (name.to_string(), value)));
         }
+        let listed = store.metas("").expect("metas are readable").into_iter();
+        let listed: BTreeMap<_, _> = listed.filter(|(name, _)| NAMES.contains(&name.as_str())).collect();
+        assert_eq!(listed, snapshot.meta);
         snapshot
     }
 

@@ -300,6 +300,11 @@ impl Store for MemoryStore {
         Ok(self.meta.get(name).cloned())
     }
 
+    fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let from = self.meta.range(prefix.to_string()..).take_while(|(name, _)| name.starts_with(prefix));
+        Ok(from.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
     fn check_room(&self) -> Result<(), StoreError> {
         if self.is_full { Err(StoreError::Full("injected".to_string())) } else { Ok(()) }
     }

@@ -87,6 +87,17 @@ impl KeyIndex {
         Ok(value.map(|value| value.to_vec()))
     }
 
+    /// All named values whose names begin with `prefix`, in the order of names.
+    pub fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let named = |pair: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (name, value) = pair.map_err(failed)?;
+            let name = String::from_utf8(name[1..].to_vec());
+            let name = name.map_err(|_| StoreError::Corrupt("the name of a small value is not text".into()))?;
+            Ok((name, value.to_vec()))
+        };
+        self.tree.scan_prefix(meta_key(prefix)).map(named).collect()
+    }
+
     pub fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
         Ok(self.head(slot, key)?.map(|(register, _)| register))
     }

@@ -195,6 +195,23 @@ impl Store for KeyStore {
         known.map_or_else(|| self.core.index.meta(name), Ok)
     }
 
+    fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut found: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
+        {
+            let layers = self.core.lock();
+            for overlay in layers.newest_first() {
+                let named = overlay.meta.range(prefix.to_string()..).take_while(|(name, _)| name.starts_with(prefix));
+                for (name, value) in named {
+                    found.entry(name.clone()).or_insert_with(|| value.clone());
+                }
+            }
+        }
+        for (name, value) in self.core.index.metas(prefix)? {
+            found.entry(name).or_insert(Some(value));
+        }
+        Ok(found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+    }
+
     fn check_room(&self) -> Result<(), StoreError> {
         self.core.log.check_room()
     }

@@ -165,6 +165,9 @@ impl Store for Owned {
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.store().meta(name)
     }
+    fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.store().metas(prefix)
+    }
     fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError> {
         self.store.as_mut().unwrap().write(writes)
     }
