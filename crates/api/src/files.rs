@@ -18,8 +18,8 @@ use difuse_types::{BoundedMap, Key, KeyError, Level, OperationId, Slots};
 use futures::{Stream, stream::BoxStream};
 
 use crate::{
-    Datastore,
-    keys::{self, Written, new_operation_id},
+    Consistency, Datastore,
+    keys::{self, Submitted, new_operation_id},
     values::{self, SourceError, Upload, ValueError, inode_of, inode_value},
 };
 
@@ -154,8 +154,8 @@ pub struct RemoveOptions {
 /// A file that was put.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Put {
-    /// Its transaction; `created` if there was no file before.
-    pub written: Written,
+    /// Its transaction; `created` if there was no file before. At level lazy it waits for its place.
+    pub written: Submitted,
     /// What was moved.
     pub upload: Upload,
 }
@@ -176,7 +176,7 @@ pub type ContentStream = BoxStream<'static, Result<Bytes, ValueError>>;
 #[derive(Clone)]
 pub struct Files<D> {
     datastore: D,
-    level: Level,
+    consistency: Consistency,
     shared: Arc<Shared>,
 }
 
@@ -189,12 +189,21 @@ impl<D: Datastore + Clone> Files<D> {
     /// The files in `datastore`, at level quorum.
     pub fn new(datastore: D) -> Self {
         let known = Mutex::new(BoundedMap::new(DIRECTORIES_KNOWN_MAX));
-        Self { datastore, level: Level::Quorum, shared: Arc::new(Shared { slots: OnceLock::new(), known }) }
+        Self {
+            datastore,
+            consistency: Consistency::default(),
+            shared: Arc::new(Shared { slots: OnceLock::new(), known }),
+        }
     }
 
     /// The same files, with `level` behind every answer.
     pub fn with_level(&self, level: Level) -> Self {
-        Self { level, ..self.clone() }
+        self.with_consistency(Consistency::uniform(level))
+    }
+
+    /// The same files, with the level of each operation that `consistency` names.
+    pub fn with_consistency(&self, consistency: Consistency) -> Self {
+        Self { consistency, ..self.clone() }
     }
 
     /// Puts what `source` yields at `path` (`a/b/c`, with or without a slash at either end), and makes the directories
@@ -214,7 +223,7 @@ impl<D: Datastore + Clone> Files<D> {
         let (mode, modified_ms) = (mode.unwrap_or(FILE_MODE), modified_ms.unwrap_or_default());
         // What is wrong with the options is told before anything is uploaded.
         Inode::inline_file(Bytes::new(), mode, modified_ms, media_type.clone())?;
-        let uploaded = values::upload(&self.datastore, source, self.level).await?;
+        let uploaded = values::upload(&self.datastore, source, self.consistency.set_block).await?;
         self.make_parents(path).await?;
         let (upload, hash) = (uploaded.upload, uploaded.hash_of_content);
         let inode = Inode::file(upload.size, uploaded.content, hash, mode, modified_ms, media_type)?;
@@ -224,7 +233,7 @@ impl<D: Datastore + Clone> Files<D> {
     }
 
     /// Puts a symbolic link to `target` (1 to 4096 bytes without NUL) at `path`, and makes the directories above it.
-    pub async fn put_symlink(&self, path: &str, target: Bytes, options: PutOptions) -> Result<Written, FileError> {
+    pub async fn put_symlink(&self, path: &str, target: Bytes, options: PutOptions) -> Result<Submitted, FileError> {
         let path = path.trim_matches('/');
         let key = Key::of_path(path)?;
         let mode = options.mode.unwrap_or(SYMLINK_MODE);
@@ -237,20 +246,21 @@ impl<D: Datastore + Clone> Files<D> {
 
     /// Writes `value` at `key` unless a directory is there: each attempt names the head that it was decided on, so
     /// that a directory made meanwhile is not overwritten either.
-    async fn name(&self, path: &str, key: Key, value: Value, options: &PutOptions) -> Result<Written, FileError> {
+    async fn name(&self, path: &str, key: Key, value: Value, options: &PutOptions) -> Result<Submitted, FileError> {
         let operation_id = options.operation_id.unwrap_or_else(new_operation_id);
         let given = options.condition;
         // A conflict with the caller's own condition is the caller's to handle.
         let is_retried = matches!(given, Condition::None | Condition::Present);
         let mut condition = match given {
             // Most files are new: that takes no look at what is there.
-            Condition::None | Condition::Absent => Condition::Absent,
-            Condition::Present | Condition::Head(_) => self.decide(path, given).await?,
+            Condition::None if self.consistency.set_inode != Level::Lazy => Condition::Absent,
+            Condition::Absent => Condition::Absent,
+            Condition::None | Condition::Present | Condition::Head(_) => self.decide(path, given).await?,
         };
+        let level = self.consistency.set_inode;
         for _ in 0..ATTEMPTS_MAX {
             let operation = Operation::Set(value.clone());
-            let outcome =
-                keys::write(&self.datastore, key.clone(), operation, condition, operation_id, self.level).await;
+            let outcome = keys::submit(&self.datastore, key.clone(), operation, condition, operation_id, level).await;
             match outcome {
                 Err(RequestError::Conflict { .. }) if is_retried => condition = self.decide(path, given).await?,
                 outcome => return Ok(outcome?),
@@ -262,7 +272,7 @@ impl<D: Datastore + Clone> Files<D> {
     /// The condition under which the file at `path` may be overwritten, given what is there now and what the caller
     /// demands of it.
     async fn decide(&self, path: &str, given: Condition) -> Result<Condition, FileError> {
-        let entry = keys::read(&self.datastore, Key::of_path(path)?, self.level).await?;
+        let entry = keys::read(&self.datastore, Key::of_path(path)?, self.consistency.stat).await?;
         let current = entry.as_ref().map(|entry| (entry.height, entry.hash, entry.value.is_some()));
         let Some(entry) = entry.filter(|entry| entry.value.is_some()) else {
             return match given {
@@ -286,7 +296,7 @@ impl<D: Datastore + Clone> Files<D> {
         if path.is_empty() {
             return Ok(root());
         }
-        let entry = keys::read(&self.datastore, Key::of_path(path)?, self.level).await?;
+        let entry = keys::read(&self.datastore, Key::of_path(path)?, self.consistency.stat).await?;
         match entry.filter(|entry| entry.value.is_some()) {
             Some(entry) => file_entry(path, entry),
             None => Err(FileError::NotFound { path: absolute(path) }),
@@ -300,7 +310,7 @@ impl<D: Datastore + Clone> Files<D> {
         match value.filter(|_| found.kind != FileKind::Directory) {
             None => Err(FileError::IsADirectory { path: absolute(path) }),
             Some(value) => {
-                let content = values::stream(self.datastore.clone(), value, range, self.level)?;
+                let content = values::stream(self.datastore.clone(), value, range, self.consistency.get_block)?;
                 Ok((found, content))
             }
         }

@@ -5,8 +5,8 @@ use difuse_keylog::{
     BrokenChain, Checkpoint, MAX_INLINE_BYTES, Operation, Transaction, Value, ValueKind, verify_chain,
 };
 use difuse_protocol::request::{
-    BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, PAGE_MAX, Reading, Reply, Request,
-    RequestError, RingView, Routes,
+    BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, OperationOutcome, PAGE_MAX, Reading,
+    Reply, Request, RequestError, RingView, Routes,
 };
 use difuse_types::{Hash, Key, KeyPrefix, Level, OperationId, SlotId};
 
@@ -21,6 +21,25 @@ pub struct Written {
     pub hash: Hash,
     /// Whether the key had no value before.
     pub created: bool,
+}
+
+/// What a write of any level is answered with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Submitted {
+    /// It is applied.
+    Written(Written),
+    /// At level lazy: a node has it durably and sees to it; [`outcome`] tells what becomes of it.
+    Queued(OperationId),
+}
+
+impl Submitted {
+    /// Where it came to stand, if that is known already.
+    pub fn written(&self) -> Option<&Written> {
+        match self {
+            Self::Written(written) => Some(written),
+            Self::Queued(_) => None,
+        }
+    }
 }
 
 /// A part of a key's history.
@@ -108,14 +127,14 @@ pub async fn read<D: Datastore + ?Sized>(datastore: &D, key: Key, level: Level) 
 
 /// The head of `key`, with how it stands to what else was committed.
 pub async fn reading<D: Datastore + ?Sized>(datastore: &D, key: Key, level: Level) -> Result<Reading, RequestError> {
-    match datastore.call(Request::Read { key, level }).await? {
+    match datastore.call(Request::Read { key, level, seen: None }).await? {
         Reply::Entry(reading) => Ok(reading),
         _ => Err(unexpected_reply()),
     }
 }
 
 /// Appends `operation` to the log of `key` if `condition` holds. Call it again with the same `operation_id` after
-/// [`RequestError::Unknown`]: it is applied once.
+/// [`RequestError::Unknown`]: it is applied once. At level lazy nothing is known yet when it returns: see [`submit`].
 pub async fn write<D: Datastore + ?Sized>(
     datastore: &D,
     key: Key,
@@ -124,8 +143,39 @@ pub async fn write<D: Datastore + ?Sized>(
     operation_id: OperationId,
     level: Level,
 ) -> Result<Written, RequestError> {
+    if level == Level::Lazy {
+        let reason = "a write at level lazy has no place in the log yet: submit it, and ask for its outcome";
+        return Err(RequestError::Invalid(reason.into()));
+    }
+    match submit(datastore, key, operation, condition, operation_id, level).await? {
+        Submitted::Written(written) => Ok(written),
+        Submitted::Queued(_) => Err(unexpected_reply()),
+    }
+}
+
+/// The same at any level: at level lazy, a node has the write durably when this returns.
+pub async fn submit<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: Key,
+    operation: Operation,
+    condition: Condition,
+    operation_id: OperationId,
+    level: Level,
+) -> Result<Submitted, RequestError> {
     match datastore.call(Request::Write { key, operation, condition, operation_id, level }).await? {
-        Reply::Written { height, hash, created, .. } => Ok(Written { height, hash, created }),
+        Reply::Written { height, hash, created, .. } => Ok(Submitted::Written(Written { height, hash, created })),
+        Reply::Queued { operation_id } => Ok(Submitted::Queued(operation_id)),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// What became of a write at level lazy; `None` if no node knows of it: it was never queued, or was decided long ago.
+pub async fn outcome<D: Datastore + ?Sized>(
+    datastore: &D,
+    operation_id: OperationId,
+) -> Result<Option<OperationOutcome>, RequestError> {
+    match datastore.call(Request::Operation { operation_id }).await? {
+        Reply::Operation(outcome) => Ok(outcome),
         _ => Err(unexpected_reply()),
     }
 }

@@ -11,12 +11,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use consistency::Consistency;
 pub use difuse_blocks as blocks;
 pub use difuse_keylog as keylog;
 pub use difuse_protocol::request;
 use difuse_protocol::request::{Reply, Request, RequestError};
 pub use difuse_ring as ring;
 
+mod consistency;
 pub mod files;
 pub mod keys;
 #[cfg(any(test, feature = "testing"))]

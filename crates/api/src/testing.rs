@@ -14,8 +14,8 @@ use bytes::Bytes;
 use difuse_blocks::BlockRecord;
 use difuse_keylog::{Checkpoint, Operation, Transaction};
 use difuse_protocol::request::{
-    BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, PAGE_MAX, Reading,
-    Reply, Request, RequestError, RingView, Routes,
+    BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, OperationOutcome,
+    OperationState, PAGE_MAX, Reading, Reply, Request, RequestError, RingView, Routes,
 };
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, OperationId, RingId, RingSettings, SlotId, WallTime};
@@ -27,8 +27,8 @@ const CHECKPOINT_EVERY: u64 = 100;
 /// The longest block, in bytes.
 const BLOCK_BYTES_MAX: usize = 1 << 20;
 
-/// The datastore in memory. Reads at levels lazy and leader say that they are not linearizable; writes at level lazy
-/// answer [`RequestError::LevelNotSupported`].
+/// The datastore in memory. Reads at levels lazy and leader say that they are not linearizable; writes at level lazy wait
+/// for [`FakeDatastore::apply_queued`].
 pub struct FakeDatastore {
     state: Mutex<State>,
     in_flight: AtomicUsize,
@@ -40,6 +40,8 @@ struct State {
     logs: BTreeMap<Key, Vec<Transaction>>,
     blocks: BTreeMap<Hash, StoredBlock>,
     failures: VecDeque<RequestError>,
+    queued: VecDeque<Request>,
+    outcomes: BTreeMap<OperationId, OperationOutcome>,
     calls: usize,
     clock_ms: u64,
 }
@@ -111,6 +113,14 @@ impl FakeDatastore {
         self.state().blocks.clear();
     }
 
+    /// Applies or refuses the writes that wait, as if the group were back.
+    pub fn apply_queued(&self) {
+        let mut state = self.state();
+        while let Some(request) = state.queued.pop_front() {
+            state.apply(request);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,11 +170,18 @@ impl State {
         if let Some(error) = self.failures.pop_front() {
             return Err(error);
         }
+        let queued = request.clone();
         match request {
-            Request::Read { key, level } => self.read(&key, level),
-            Request::Write { key, operation, condition, operation_id, level } => {
-                self.write(key, operation, condition, operation_id, level)
+            Request::Read { key, level, .. } => self.read(&key, level),
+            Request::Write { key, operation_id, level: Level::Lazy, .. } => {
+                self.outcomes.insert(operation_id, OperationOutcome { key, state: OperationState::Queued });
+                self.queued.push_back(queued);
+                Ok(Reply::Queued { operation_id })
             }
+            Request::Write { key, operation, condition, operation_id, .. } => {
+                self.write(key, operation, condition, operation_id)
+            }
+            Request::Operation { operation_id } => Ok(Reply::Operation(self.outcomes.get(&operation_id).cloned())),
             Request::Log { key, from_height, limit } => self.log(&key, from_height, limit),
             Request::List { prefix, after, limit, slot } => Ok(self.list(&prefix, after.as_ref(), limit, slot)),
             Request::Locate { key } => Ok(self.locate(&key)),
@@ -188,6 +205,18 @@ impl State {
         }
     }
 
+    fn apply(&mut self, request: Request) {
+        let Request::Write { key, operation, condition, operation_id, .. } = request else { return };
+        let state = match self.write(key.clone(), operation, condition, operation_id) {
+            Ok(Reply::Written { height, hash, .. }) => OperationState::Applied { height, hash },
+            Err(error @ RequestError::Conflict { current }) => {
+                OperationState::Refused { reason: error.to_string(), current }
+            }
+            other => OperationState::Refused { reason: format!("{other:?}"), current: None },
+        };
+        self.outcomes.insert(operation_id, OperationOutcome { key, state });
+    }
+
     fn read(&self, key: &Key, level: Level) -> Result<Reply, RequestError> {
         let is_linearizable = matches!(level, Level::Quorum | Level::All);
         Ok(Reply::Entry(Reading { entry: self.head(key).map(entry), is_linearizable, mark: None }))
@@ -199,9 +228,7 @@ impl State {
         operation: Operation,
         condition: Condition,
         operation_id: OperationId,
-        level: Level,
     ) -> Result<Reply, RequestError> {
-        check_level(level)?;
         if !operation.is_well_formed() {
             return Err(RequestError::Invalid("the value is too long".into()));
         }
@@ -351,10 +378,6 @@ fn cursor_order(cursor: &DumpCursor) -> (SlotId, u8, Bytes) {
 
 fn page_length(limit: u32) -> usize {
     limit.min(PAGE_MAX) as usize
-}
-
-fn check_level(level: Level) -> Result<(), RequestError> {
-    if level != Level::Lazy { Ok(()) } else { Err(RequestError::LevelNotSupported { level }) }
 }
 
 fn holds(condition: Condition, current: Option<(u64, Hash, bool)>) -> bool {

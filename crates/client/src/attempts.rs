@@ -162,7 +162,10 @@ mod tests {
     }
 
     fn read() -> Attempts {
-        Attempts::new(&Request::Read { key: Key::new(b"k").unwrap(), level: Level::Quorum }, Some(SlotId(3)))
+        Attempts::new(
+            &Request::Read { key: Key::new(b"k").unwrap(), level: Level::Quorum, seen: None },
+            Some(SlotId(3)),
+        )
     }
 
     fn node(name: u8) -> NodeId {

@@ -6,11 +6,11 @@ use std::{
 
 use async_trait::async_trait;
 use difuse_api::{
-    Datastore,
+    Consistency, Datastore,
     request::{Reply, Request, RequestError},
 };
 use difuse_protocol::message::Outcome;
-use difuse_types::{NodeId, SlotId};
+use difuse_types::{Level, NodeId, SlotId};
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, Semaphore},
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    ClientConfig, ConnectError,
+    ClientConfig, ConnectError, ReadingSession,
     attempts::{Attempts, Verdict},
     exchange::{Exchange, ExchangeError},
     router::Router,
@@ -80,6 +80,26 @@ impl Client {
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { shared: Arc::clone(&self.shared), deadline }
+    }
+
+    /// A session, in which reads at weaker levels never go back.
+    pub fn reading_session(&self) -> ReadingSession {
+        ReadingSession::new(self.clone())
+    }
+
+    /// The slot that a request about one key or block belongs to; `None` if it belongs to none, or if no node tells how
+    /// the ring is sliced.
+    pub(crate) async fn slot_of(&self, request: &Request) -> Option<SlotId> {
+        let known = self.shared.router().slot_of(request);
+        if known.is_none() && !self.shared.router().has_routes() {
+            self.shared.fetch_routes().await;
+            return self.shared.router().slot_of(request);
+        }
+        known
+    }
+
+    pub(crate) fn consistency(&self) -> Consistency {
+        self.shared.config.consistency
     }
 
     /// The node that answered first when connecting.
@@ -153,7 +173,9 @@ impl Shared {
         attempts: &mut Attempts,
         deadline: Instant,
     ) -> Verdict {
-        let Some(node) = self.choose(slot, attempts) else {
+        // At level lazy any node will do.
+        let is_lazy = matches!(request, Request::Read { level: Level::Lazy, .. });
+        let Some(node) = self.choose(slot.filter(|_| !is_lazy), attempts) else {
             attempts.handle_nobody();
             return Verdict::Pause;
         };

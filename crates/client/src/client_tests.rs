@@ -9,8 +9,9 @@ use std::{
 use async_trait::async_trait;
 use difuse_api::{
     Datastore,
-    request::{Reply, Request, RequestError, Routes},
+    request::{Reading, Reply, Request, RequestError, Routes},
 };
+use difuse_keylog::{Ballot, Term};
 use difuse_protocol::message::Outcome;
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, RingId, RingSettings, SlotId};
@@ -30,6 +31,8 @@ enum Behaviour {
     Disconnects,
     Conflict,
     RedirectsTo(u8),
+    /// Answers reads as a replica that has seen the slot up to this sequence.
+    Reads(u64),
 }
 
 /// Nodes 1 to 3 at "1:1" to "3:3"; node 2 leads the only slot.
@@ -92,6 +95,10 @@ impl Exchange for FakeRing {
         }
         let behaviour = self.behaviour.lock().unwrap()[&name];
         match behaviour {
+            Behaviour::Reads(sequence) => {
+                let reading = Reading { entry: None, is_linearizable: false, mark: Some(mark(sequence)) };
+                Ok(Outcome::Reply(Reply::Entry(reading)))
+            }
             Behaviour::Serves => Ok(Outcome::Reply(Reply::Done)),
             Behaviour::Silent => std::future::pending().await,
             Behaviour::Disconnects => Err(ExchangeError::Disconnected),
@@ -108,12 +115,16 @@ fn node(name: u8) -> NodeId {
     NodeId([name; 32])
 }
 
+fn mark(sequence: u64) -> Ballot {
+    Ballot { term: Term::start_of(1), sequence }
+}
+
 fn unavailable() -> RequestError {
     RequestError::Unavailable { slot: SlotId(0), reason: "no majority".into() }
 }
 
 fn read() -> Request {
-    Request::Read { key: Key::new(b"k").unwrap(), level: Level::Quorum }
+    Request::Read { key: Key::new(b"k").unwrap(), level: Level::Quorum, seen: None }
 }
 
 fn write() -> Request {
@@ -254,4 +265,43 @@ async fn requests_under_way_are_bounded() {
     for call in under_way {
         assert!(matches!(call.await.unwrap(), Err(RequestError::Unavailable { .. })));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_tells_what_it_has_seen_and_nothing_else_does() {
+    let ring = FakeRing::new([Behaviour::Reads(7); 3]);
+    let client = connected(&ring).await;
+    let lazily = || Request::Read { key: Key::new(b"k").unwrap(), level: Level::Lazy, seen: None };
+    let last_seen = || match ring.asked.lock().unwrap().last() {
+        Some((_, Request::Read { seen, .. })) => *seen,
+        other => panic!("{other:?}"),
+    };
+    let session = client.reading_session();
+    session.call(lazily()).await.unwrap();
+    assert_eq!(last_seen(), None);
+    session.call(lazily()).await.unwrap();
+    assert_eq!(last_seen(), Some(mark(7)));
+    // A replica that is behind does not make it forget.
+    ring.behaviour.lock().unwrap().extend((1..=3).map(|name| (name, Behaviour::Reads(5))));
+    session.clone().call(lazily()).await.unwrap();
+    session.call(lazily()).await.unwrap();
+    assert_eq!(last_seen(), Some(mark(7)));
+    client.call(lazily()).await.unwrap();
+    assert_eq!(last_seen(), None);
+    let other = client.reading_session();
+    other.resume(&session.token());
+    other.call(lazily()).await.unwrap();
+    assert_eq!(last_seen(), Some(mark(7)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lazy_reads_are_spread_over_the_nodes() {
+    let ring = FakeRing::new([Behaviour::Reads(1); 3]);
+    let client = connected(&ring).await;
+    for _ in 0..9 {
+        let request = Request::Read { key: Key::new(b"k").unwrap(), level: Level::Lazy, seen: None };
+        client.call(request).await.unwrap();
+    }
+    let asked: std::collections::BTreeSet<u8> = ring.asked().into_iter().collect();
+    assert_eq!(asked.len(), 3);
 }

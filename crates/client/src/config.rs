@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use difuse_api::Consistency;
+
 /// How a [`Client`](crate::Client) behaves. The defaults suit interactive use and services alike.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
@@ -15,6 +17,8 @@ pub struct ClientConfig {
     pub routes_refresh: Duration,
     /// The most requests under way at once; more wait for their turn (at least 1).
     pub in_flight_max: usize,
+    /// Which levels stand behind what [`Client`](crate::Client)'s own methods do.
+    pub consistency: Consistency,
     /// Hash of the ring's secret (see [`secret_from_text`](crate::secret_from_text)), if it has one.
     pub secret: Option<[u8; 32]>,
 }
@@ -28,6 +32,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(5),
             routes_refresh: Duration::from_secs(3),
             in_flight_max: 1024,
+            consistency: Consistency::default(),
             secret: None,
         }
     }

@@ -1,4 +1,5 @@
-//! What most programs need of a ring, in one call each. Everything goes at level quorum: linearizable.
+//! What most programs need of a ring, in one call each, at the levels of
+//! [`ClientConfig::consistency`](crate::ClientConfig): quorum, which is linearizable, unless it says otherwise.
 
 use bytes::Bytes;
 use difuse_api::{
@@ -8,7 +9,7 @@ use difuse_api::{
     values,
 };
 use difuse_keylog::{Operation, Transaction};
-use difuse_types::{Key, Level};
+use difuse_types::Key;
 use futures::{TryStreamExt, stream};
 
 use crate::{Client, ClientError};
@@ -18,7 +19,8 @@ impl Client {
     /// [`values::stream`] with [`Client::entry`] for values that do not fit there.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ClientError> {
         let Some(value) = self.entry(key).await?.and_then(|entry| entry.value) else { return Ok(None) };
-        let parts: Vec<_> = values::stream(self.clone(), &value, None, Level::Quorum)?.try_collect().await?;
+        let parts: Vec<_> =
+            values::stream(self.clone(), &value, None, self.consistency().get_block)?.try_collect().await?;
         Ok(Some(match <[Bytes; 1]>::try_from(parts) {
             Ok([whole]) => whole,
             Err(parts) => parts.concat().into(),
@@ -27,7 +29,7 @@ impl Client {
 
     /// The head of a key: height, hash, time, author and value; `None` if it was never written.
     pub async fn entry(&self, key: &[u8]) -> Result<Option<Entry>, ClientError> {
-        Ok(keys::read(self, Key::new(key)?, Level::Quorum).await?)
+        Ok(keys::read(self, Key::new(key)?, self.consistency().stat).await?)
     }
 
     /// Gives a key a value of any size.
@@ -45,15 +47,16 @@ impl Client {
     ) -> Result<Written, ClientError> {
         let key = Key::new(key)?;
         let content = stream::iter([Ok(Bytes::copy_from_slice(value.as_ref()))]);
-        let stored = values::store(self, content, Level::Quorum).await?;
+        let stored = values::store(self, content, self.consistency().set_block).await?;
         let operation = Operation::Set(stored.value);
         let operation_id = keys::new_operation_id();
-        Ok(keys::write(self, key, operation, condition, operation_id, Level::Quorum).await?)
+        let level = self.consistency().set_inode;
+        Ok(keys::write(self, key, operation, condition, operation_id, level).await?)
     }
 
     /// Deletes a key; its history stays. `None` if it had no value.
     pub async fn delete(&self, key: &[u8]) -> Result<Option<Written>, ClientError> {
-        Ok(keys::delete(self, Key::new(key)?, Level::Quorum).await?)
+        Ok(keys::delete(self, Key::new(key)?, self.consistency().delete_inode).await?)
     }
 
     /// At most `limit` transactions of a key from `from_height` (from 1), oldest first. [`RequestError::Pruned`] names the
@@ -66,6 +69,6 @@ impl Client {
 
     /// Files and directories.
     pub fn files(&self) -> Files<Self> {
-        Files::new(self.clone())
+        Files::new(self.clone()).with_consistency(self.consistency())
     }
 }

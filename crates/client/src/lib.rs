@@ -26,6 +26,7 @@ mod config;
 mod convenience;
 mod error;
 mod exchange;
+mod reading;
 mod router;
 mod secret;
 mod session;
@@ -33,10 +34,11 @@ mod session;
 pub use client::{AtNode, Client};
 pub use config::ClientConfig;
 pub use difuse_api::{
-    Datastore, files, keys,
+    Consistency, Datastore, files, keys,
     request::{self, Condition, Entry, RequestError},
     values,
 };
 pub use difuse_types::{Hash, Key, KeyError, Level, NodeId, OperationId};
 pub use error::{ClientError, ConnectError};
+pub use reading::{ReadingSession, SessionToken};
 pub use secret::secret_from_text;

@@ -25,6 +25,11 @@ impl Router {
         self.routes = Some(routes);
     }
 
+    /// Whether it is known how the ring is sliced.
+    pub(crate) fn has_routes(&self) -> bool {
+        self.routes.is_some()
+    }
+
     /// The slot that a request belongs to, if it belongs to one and the routes are known.
     pub(crate) fn slot_of(&self, request: &Request) -> Option<SlotId> {
         let slots = self.routes.as_ref()?.settings.slots;
@@ -41,6 +46,7 @@ impl Router {
             Request::List { slot, .. } => *slot,
             // About a node, or about all slots.
             Request::ListLed { .. }
+            | Request::Operation { .. }
             | Request::Ring
             | Request::Status
             | Request::Routes
@@ -199,7 +205,7 @@ mod tests {
         let router = router(HostState::Up);
         let slots = router.routes.as_ref().unwrap().settings.slots;
         let key = Key::new(b"k").unwrap();
-        let read = Request::Read { key: key.clone(), level: Level::Quorum };
+        let read = Request::Read { key: key.clone(), level: Level::Quorum, seen: None };
         assert_eq!(router.slot_of(&read), Some(slots.of_key(&key)));
         let hash = Hash::of(b"x");
         assert_eq!(router.slot_of(&Request::StatBlock { hash }), Some(slots.of_block(&hash)));

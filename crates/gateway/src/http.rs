@@ -15,7 +15,7 @@ use axum::{
     middleware,
     routing::{any, get, post},
 };
-use difuse_api::{Datastore, files::Files};
+use difuse_api::{Consistency, Datastore, files::Files};
 use difuse_types::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -30,6 +30,7 @@ mod keys;
 mod log;
 mod metrics;
 mod observe;
+mod operations;
 mod parameters;
 mod probes;
 mod problem;
@@ -68,6 +69,7 @@ pub struct Gateway(Arc<Shared>);
 struct Shared {
     datastore: SharedDatastore,
     files: Files<SharedDatastore>,
+    consistency: Consistency,
     node_header: HeaderValue,
     health: Arc<dyn Health>,
     metrics: metrics::Metrics,
@@ -75,10 +77,21 @@ struct Shared {
 }
 
 impl Gateway {
-    /// A gateway to `datastore`, whose answers name `node`.
+    /// A gateway to `datastore`, whose answers name `node`. Requests that name no level are served at quorum.
     pub fn new(datastore: Arc<dyn Datastore>, node: NodeId, health: Arc<dyn Health>) -> Self {
+        Self::with_consistency(datastore, node, health, Consistency::default())
+    }
+
+    /// The same, with other levels for requests that name none.
+    pub fn with_consistency(
+        datastore: Arc<dyn Datastore>,
+        node: NodeId,
+        health: Arc<dyn Health>,
+        consistency: Consistency,
+    ) -> Self {
         Self(Arc::new(Shared {
-            files: Files::new(datastore.clone()),
+            files: Files::new(datastore.clone()).with_consistency(consistency),
+            consistency,
             datastore,
             node_header: headers::value(node.to_string()),
             health,
@@ -93,6 +106,10 @@ impl Gateway {
 
     fn shared_datastore(&self) -> SharedDatastore {
         self.0.datastore.clone()
+    }
+
+    fn consistency(&self) -> &Consistency {
+        &self.0.consistency
     }
 
     fn files(&self) -> &Files<SharedDatastore> {
@@ -142,6 +159,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/files", get(files::read).head(files::read))
         .route("/v1/files/", get(files::read).head(files::read).put(files::write).delete(files::delete))
         .route("/v1/files/{*path}", get(files::read).head(files::read).put(files::write).delete(files::delete))
+        .route("/v1/operations/{id}", get(operations::outcome))
         .route("/v1/ring", get(cluster::ring))
         .route("/v1/leave", post(cluster::leave))
         .route("/v1/dump", get(cluster::dump))

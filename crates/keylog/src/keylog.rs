@@ -10,7 +10,7 @@ use difuse_types::{Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, Sl
 use crate::{
     Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
     leader::{Phase, Round, WaitingRead},
-    replica::{Assembly, Proposal, damage::Damages},
+    replica::{Assembly, Committed, Proposal, damage::Damages},
     store::{SlotRecord, Store, StoreError},
 };
 
@@ -34,6 +34,9 @@ pub struct KeylogOptions {
     pub holdings_every: Duration,
     /// After how long a candidate's insistence is stronger than the belief that a preferred leader is alive.
     pub insist_after: Duration,
+    /// For how long a member that grants a lease promises the slot to nobody else, by its own clock. The leader counts on
+    /// it for one part in [`LEASE_DRIFT_BOUND`] less: clocks that run apart by no more are allowed for.
+    pub lease: Duration,
     /// For how long an operation at level all waits for the last members.
     pub all_patience: Duration,
     /// How many slots a leader moves at the same time.
@@ -57,6 +60,7 @@ impl KeylogOptions {
             damping: Duration::from_millis(200),
             holdings_every: Duration::from_secs(3),
             insist_after: Duration::from_secs(3),
+            lease: Duration::from_millis(150),
             all_patience: Duration::from_secs(1),
             moves_max: 128,
             jobs_max: 65_536,
@@ -67,6 +71,9 @@ impl KeylogOptions {
     }
 }
 
+/// Leases hold while the monotonic clocks of two nodes run apart by less than one part in this many: 1 %.
+pub const LEASE_DRIFT_BOUND: u32 = 100;
+
 /// Names a submitted job; the caller chooses it.
 pub type Ticket = u64;
 
@@ -74,7 +81,12 @@ pub type Ticket = u64;
 #[derive(Debug, Clone, Hash)]
 pub enum Job {
     /// The committed head. Level lazy is served like leader by whoever leads.
-    Read(Level),
+    Read {
+        /// Who stands behind it.
+        level: Level,
+        /// At weaker levels: the answer is not older than one that had this mark.
+        seen: Option<Ballot>,
+    },
     /// A part of the committed log.
     Log {
         /// First height.
@@ -245,6 +257,10 @@ pub(crate) struct SlotState {
     pub(crate) retry_at: Option<Instant>,
     /// This node, a newcomer, has all blocks of the slot in this epoch.
     pub(crate) blocks_fetched: Option<u64>,
+    /// Whom this node has promised, and until when, to promise the slot to nobody else.
+    pub(crate) lease: Option<(NodeId, Instant)>,
+    /// What this node, as a member, knows to be committed.
+    pub(crate) committed: Committed,
 }
 
 impl SlotState {
@@ -257,6 +273,8 @@ impl SlotState {
             refused_since: None,
             retry_at: None,
             blocks_fetched: None,
+            lease: None,
+            committed: Committed::default(),
         }
     }
 }
@@ -304,6 +322,9 @@ pub struct Keylog<S> {
     pub(crate) waiting_reads: Vec<WaitingRead>,
     pub(crate) rounds: BTreeMap<u64, Round>,
     pub(crate) last_round: u64,
+    /// Slots that were read at level leader lately, and those of them whose lease is to be asked for now.
+    pub(crate) leased: BTreeSet<SlotId>,
+    pub(crate) lease_due: BTreeSet<SlotId>,
     pub(crate) jobs: usize,
     pub(crate) next_holdings: Instant,
     pub(crate) next_tick: Instant,
@@ -313,10 +334,17 @@ impl<S: Store> Keylog<S> {
     /// Takes up what the store holds. `seed` decides every random choice.
     pub fn new(me: NodeId, options: KeylogOptions, store: S, now: Instant, seed: u64) -> Result<Self, StoreError> {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let slots = store.slots()?.into_iter().map(|record| (record.configuration.slot, SlotState::new(record)));
+        let take_up = |record: SlotRecord| {
+            // A lease that was granted before the restart is not remembered, and must have run out before it is broken.
+            let promised = record.promised;
+            let may_be_leased = promised.number > 0 && record.configuration.all_members() != [me];
+            let lease = may_be_leased.then_some((promised.node, now + options.lease));
+            (record.configuration.slot, SlotState { lease, ..SlotState::new(record) })
+        };
+        let slots: BTreeMap<SlotId, SlotState> = store.slots()?.into_iter().map(take_up).collect();
         Ok(Self {
             me,
-            slots: slots.collect(),
+            slots,
             options,
             store,
             now,
@@ -334,6 +362,8 @@ impl<S: Store> Keylog<S> {
             damages: Damages::new(),
             waiting_reads: Vec::new(),
             rounds: BTreeMap::new(),
+            leased: BTreeSet::new(),
+            lease_due: BTreeSet::new(),
             jobs: 0,
             next_holdings: now,
             next_tick: now,
@@ -381,9 +411,19 @@ impl<S: Store> Keylog<S> {
         &mut self.store
     }
 
-    /// Writes something that is not about keys.
-    pub fn remember(&mut self, write: Write) -> Result<(), StoreError> {
-        self.write(vec![write])
+    /// Writes something that is not about keys, in one batch.
+    pub fn remember(&mut self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.write(writes)
+    }
+
+    /// The last batch written.
+    pub fn last_write(&self) -> WriteSequence {
+        self.last_write
+    }
+
+    /// The last batch that is known to be durable.
+    pub fn durable(&self) -> WriteSequence {
+        self.durable
     }
 
     /// Takes the store back, as for a restart.
@@ -448,8 +488,18 @@ impl<S: Store> Keylog<S> {
 
 pub(crate) fn proposal_of(message: KeylogMessage) -> Option<(SlotId, Proposal)> {
     match message {
-        KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height } => {
-            Some((slot, Proposal { ballot, key, height, hash, transactions, committed_height }))
+        KeylogMessage::Accept {
+            slot,
+            ballot,
+            key,
+            height,
+            hash,
+            transactions,
+            committed_height,
+            committed_through,
+        } => {
+            let proposal = Proposal { ballot, key, height, hash, transactions, committed_height, committed_through };
+            Some((slot, proposal))
         }
         _ => None,
     }

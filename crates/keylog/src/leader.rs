@@ -5,6 +5,7 @@
 //! - [`touch`] reads a key from a majority at its first use in a term and adopts what it finds;
 //! - [`append`] builds transactions and proposes them, in one round trip;
 //! - [`read`] confirms leadership once for all reads that wait, then answers from the committed heads;
+//! - [`lease`] asks for the promise that nobody else leads for a while, for reads without a round;
 //! - [`every`] waits for every member, for what is asked for at level all;
 //! - [`sync`] compares all registers with those of the members and repairs what differs;
 //! - [`change`] moves the slot to other members.
@@ -23,6 +24,7 @@ pub(crate) mod change;
 mod election;
 pub(crate) mod every;
 mod jobs;
+mod lease;
 mod read;
 pub(crate) mod sync;
 mod tick;
@@ -78,6 +80,15 @@ pub(crate) struct Leadership {
     pub(crate) last_append: Instant,
     /// Range reads that wait until the slot is synced.
     pub(crate) ranges: Vec<(Ticket, RangeRead)>,
+    /// Until then nobody else leads: a majority has promised.
+    pub(crate) lease_until: Instant,
+    pub(crate) lease_asked_at: Option<Instant>,
+    /// When a head was last read at level leader.
+    pub(crate) lease_read_at: Instant,
+    /// The proposals that wait for their majority.
+    pub(crate) in_flight: BTreeSet<u64>,
+    /// Up to which sequence members were last told that the slot is committed and at rest.
+    pub(crate) told: Option<u64>,
     /// Committed appends whose level is all and that some member has not accepted yet.
     pub(crate) awaited: Vec<every::Awaited>,
 }
@@ -89,9 +100,9 @@ pub(crate) struct KeyState {
     pub(crate) reads: Vec<(Ticket, KeyRead)>,
     /// Reads at level all that wait for a comparison.
     pub(crate) comparisons: Vec<Ticket>,
-    /// Height of the checkpoint from which a member handed on the chain of the head that is being adopted: it is committed,
-    /// or that member would not have forgotten what is below. 0 if there is none.
-    pub(crate) handed_base: u64,
+    /// Up to where the chain of the head that is being adopted is committed, if a member handed it on from a checkpoint
+    /// on: else that member would not have forgotten what is below. 0 if nothing says so.
+    pub(crate) handed_height: u64,
 }
 
 #[derive(Default, Clone, Debug, Hash)]
@@ -184,7 +195,10 @@ pub(crate) enum Wanted {
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Round {
     pub(crate) slots: BTreeMap<SlotId, RoundSlot>,
+    /// When it began: a lease counts from here.
+    pub(crate) began_at: Instant,
     pub(crate) sent_at: Instant,
+    pub(crate) is_lease: bool,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -210,6 +224,11 @@ impl Leadership {
             in_sync: BTreeSet::new(),
             last_append: now,
             ranges: Vec::new(),
+            lease_until: Instant::default(),
+            lease_asked_at: None,
+            lease_read_at: now,
+            in_flight: BTreeSet::new(),
+            told: None,
             awaited: Vec::new(),
         }
     }
@@ -221,7 +240,13 @@ impl Leadership {
 
     pub(crate) fn next_ballot(&mut self) -> Ballot {
         self.sequence += 1;
+        self.in_flight.insert(self.sequence);
         Ballot { term: self.term, sequence: self.sequence }
+    }
+
+    /// All proposals of the term up to this sequence are committed.
+    pub(crate) fn committed_through(&self) -> u64 {
+        self.in_flight.first().map_or(self.sequence, |first| first - 1)
     }
 }
 

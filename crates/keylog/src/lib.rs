@@ -30,8 +30,8 @@ mod transaction;
 pub use ballot::{Ballot, Term};
 pub use configuration::Configuration;
 pub use keylog::{
-    Answer, Checkpoint, CommittedHead, Condition, Failure, Job, Keylog, KeylogOptions, Output, SlotSummary, Submission,
-    Ticket,
+    Answer, Checkpoint, CommittedHead, Condition, Failure, Job, Keylog, KeylogOptions, LEASE_DRIFT_BOUND, Output,
+    SlotSummary, Submission, Ticket,
 };
 pub use message::{KeylogMessage, RegisterSummary, SCAN_PAGE_MAX, TRANSACTIONS_MAX};
 #[cfg(feature = "controls")]

@@ -94,6 +94,8 @@ pub enum KeylogMessage {
         /// The chain up to this height is committed, as far as the leader knows; 0: nothing is known to be. What is below
         /// a committed checkpoint may be forgotten.
         committed_height: u64,
+        /// All proposals of the term up to this sequence are committed.
+        committed_through: u64,
     },
     /// Accepted, durably.
     Accepted {
@@ -121,6 +123,8 @@ pub enum KeylogMessage {
         round: u64,
         /// The slots and the terms in which the sender leads them.
         leaderships: Vec<(SlotId, Term)>,
+        /// Whether a lease is asked for: whoever confirms promises these slots to nobody else for a while.
+        is_lease: bool,
     },
     /// For these slots, no higher term had been promised when the question came.
     Confirmed {
@@ -205,6 +209,17 @@ pub enum KeylogMessage {
     NoRoom {
         /// Whether it is full.
         is_full: bool,
+    },
+    /// From the leader: nothing is under way in these slots; all proposals of the ballot's term up to it are committed, and
+    /// whoever holds registers of this digest holds nothing that is not.
+    Committed {
+        /// Slot, ballot and digest.
+        slots: Vec<(SlotId, Ballot, SlotDigest)>,
+    },
+    /// To the leader: the sender cannot tell which of its registers are committed.
+    AskCommitted {
+        /// The slots.
+        slots: Vec<SlotId>,
     },
     /// From time to time, to the leader that the sender believes in: what it holds. A leader that holds something else
     /// repairs; a receiver in a later epoch answers with its configuration.

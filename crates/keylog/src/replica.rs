@@ -16,10 +16,13 @@ use crate::{
 mod accepted;
 mod assembly;
 mod chain;
+mod committed;
 mod configure;
 pub(crate) mod damage;
 
+pub(crate) use accepted::committed_above;
 pub(crate) use assembly::Assembly;
+pub(crate) use committed::Committed;
 use damage::ReadError;
 
 /// About how many bytes of keys or transactions travel in one message at most.
@@ -108,7 +111,10 @@ impl<S: Store> Keylog<S> {
         }
         self.enter_if_newer(configuration)?;
         let Some(record) = self.check_epoch(from, slot, term.epoch) else { return Ok(()) };
-        if term < record.promised || self.prefers_present_leader(&record, from) {
+        let is_refused = term < record.promised
+            || self.is_leased_to_another(slot, from)
+            || self.prefers_present_leader(&record, from);
+        if is_refused {
             self.send(from, KeylogMessage::Refuse { slot, term, promised: record.promised });
             return Ok(());
         }
@@ -186,8 +192,12 @@ impl<S: Store> Keylog<S> {
         if self.is_ended_by_proposal(slot, proposal.ballot.term)? {
             return Ok(());
         }
-        let (ballot, key) = (proposal.ballot, proposal.key.clone());
+        let (ballot, key, committed_height) = (proposal.ballot, proposal.key.clone(), proposal.committed_height);
+        let committed_through = proposal.committed_through;
         let existing = self.store.register(slot, &key)?;
+        if let Some(state) = self.slots.get_mut(&slot) {
+            state.committed.note_watermark(Ballot { term: ballot.term, sequence: committed_through });
+        }
         match &existing {
             Some(register) if register.ballot > ballot => return Ok(()),
             Some(register) if register.ballot == ballot => {
@@ -215,6 +225,9 @@ impl<S: Store> Keylog<S> {
                 };
                 let transactions = proposal.transactions;
                 self.write(vec![Write::Accept { slot, key: key.clone(), register, transactions }])?;
+                if let Some(state) = self.slots.get_mut(&slot) {
+                    state.committed.note_accepted(&key, ballot, existing.as_ref(), committed_height);
+                }
                 self.send_durably(from, KeylogMessage::Accepted { slot, ballot, key });
             }
         }
@@ -242,10 +255,14 @@ impl<S: Store> Keylog<S> {
         from: NodeId,
         round: u64,
         leaderships: Vec<(SlotId, Term)>,
+        is_lease: bool,
     ) -> Result<(), StoreError> {
         let mut slots = Vec::new();
         for (slot, term) in leaderships {
             if let Standing::Current = self.check_term(from, slot, term)? {
+                if is_lease {
+                    self.grant_lease(slot, from);
+                }
                 slots.push(slot);
             }
         }
@@ -265,6 +282,7 @@ pub(crate) struct Proposal {
     pub(crate) hash: Hash,
     pub(crate) transactions: Vec<Transaction>,
     pub(crate) committed_height: u64,
+    pub(crate) committed_through: u64,
 }
 
 /// A register as it is shown to a leader.

@@ -213,7 +213,7 @@ impl Group {
     }
 
     fn head(&mut self, via: u8, key: &Key) -> Option<(Hash, Transaction)> {
-        match self.ask(via, key, Job::Read(Level::Quorum)).unwrap() {
+        match self.ask(via, key, Job::Read { level: Level::Quorum, seen: None }).unwrap() {
             Answer::Head(read) => read.head,
             other => panic!("{other:?}"),
         }
@@ -561,6 +561,7 @@ fn nothing_is_forgotten_below_what_is_not_committed() {
             hash,
             transactions,
             committed_height,
+            committed_through: 0,
         };
         replica.handle_message(term.node, accept).unwrap();
         let register = replica.store().register(SLOT, &key).unwrap().unwrap();

@@ -73,7 +73,7 @@ fn set(key: &Key, value: &str, id: u8) -> Request {
 }
 
 async fn read(node: &Node, key: &Key) -> Option<String> {
-    match node.call(Request::Read { key: key.clone(), level: Level::Quorum }).await.unwrap() {
+    match node.call(Request::Read { key: key.clone(), level: Level::Quorum, seen: None }).await.unwrap() {
         Reply::Entry(reading) => reading.entry?.value.map(|value| String::from_utf8(value.bytes.to_vec()).unwrap()),
         other => panic!("{other:?}"),
     }

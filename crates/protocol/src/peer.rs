@@ -22,6 +22,7 @@ mod list;
 mod locate;
 mod member;
 mod overview;
+mod queue;
 mod route;
 mod serve;
 mod transfer;
@@ -291,7 +292,7 @@ pub struct Peer<S> {
     /// life of this node is taken for one to this life.
     last_id: u64,
     /// Requests about keys that this node coordinates.
-    pub(crate) keys: BTreeMap<RequestId, keys::Pending>,
+    pub(crate) keys: BTreeMap<keys::Asker, keys::Pending>,
     /// Which request an attempt at another node belongs to.
     pub(crate) attempts: BTreeMap<u64, keys::Attempted>,
     /// What a job of the key logs, or a command to the disk, is for.
@@ -302,6 +303,9 @@ pub struct Peer<S> {
     /// Which block request, transfer or comparison a question belongs to.
     pub(crate) questions: BTreeMap<u64, blocks::Asked>,
     pub(crate) overviews: BTreeMap<RequestId, overview::Overview>,
+    /// Writes at level lazy, and what became of them.
+    pub(crate) queue: queue::Queue,
+    pub(crate) searches: BTreeMap<RequestId, queue::Search>,
     pub(crate) leaves: Vec<RequestId>,
     pub(crate) leave: Option<overview::Leave>,
     pub(crate) transfers: BTreeMap<SlotId, transfer::Transfer>,
@@ -362,6 +366,8 @@ impl<S: Store> Peer<S> {
             block_requests: BTreeMap::new(),
             questions: BTreeMap::new(),
             overviews: BTreeMap::new(),
+            queue: queue::Queue::default(),
+            searches: BTreeMap::new(),
             leaves: Vec::new(),
             leave: None,
             transfers: BTreeMap::new(),
@@ -372,6 +378,7 @@ impl<S: Store> Peer<S> {
             next_sweep: now,
             next_word_of_room: now,
         };
+        peer.load_queue()?;
         peer.begin()?;
         Ok(peer)
     }
@@ -434,7 +441,11 @@ impl<S: Store> Peer<S> {
                 self.ring.handle_disconnected(self.now, node, &mut self.ring_outputs);
                 self.retry_attempts_at(node)
             }
-            Input::Durable(sequence) => self.keylog.handle_durable(sequence),
+            Input::Durable(sequence) => {
+                self.keylog.handle_durable(sequence)?;
+                self.acknowledge_queued();
+                Ok(())
+            }
             Input::Request { id, request } => self.handle_request(id, request),
             Input::BlockDone { ticket, result } => self.handle_block_done(ticket, result),
             Input::Tick => Ok(()),
@@ -570,6 +581,8 @@ impl<S: Store> Peer<S> {
         if self.next_sweep <= self.now {
             self.next_sweep = self.now + Duration::from_millis(10);
             self.sweep_keys()?;
+            self.sweep_queue()?;
+            self.sweep_searches();
             self.sweep_blocks();
             self.sweep_overviews();
             self.sweep_transfers();
@@ -612,6 +625,10 @@ impl<S: Store> Peer<S> {
         self.outputs.push(Output::Reply { id, result });
     }
 
+    pub(crate) fn is_joined(&self) -> bool {
+        self.is_joined
+    }
+
     pub(crate) fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
@@ -633,6 +650,10 @@ impl<S: Store> Peer<S> {
             | Request::LocateBlock { .. }
             | Request::Locate { .. } => {
                 self.coordinate_block(id, request);
+                Ok(())
+            }
+            Request::Operation { operation_id } => {
+                self.find_outcome(id, operation_id);
                 Ok(())
             }
             Request::Ring => {
@@ -697,7 +718,7 @@ impl<S: Store> Peer<S> {
 
     /// Remembers a small named value.
     pub fn remember(&mut self, name: &str, value: Vec<u8>) -> Result<(), StoreError> {
-        self.keylog.remember(Write::Meta(name.to_string(), Some(value)))
+        self.keylog.remember(vec![Write::Meta(name.to_string(), Some(value))])
     }
 
     /// Gives the store back, as for a restart.

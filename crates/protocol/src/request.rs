@@ -21,8 +21,10 @@ pub enum Request {
         key: Key,
         /// Who stands behind the answer.
         level: Level,
+        /// At weaker levels: the mark of an earlier answer about the key's slot; the answer is not older than that one.
+        seen: Option<Ballot>,
     },
-    /// Appends to a key's log. Answer: [`Reply::Written`]; [`RequestError::Conflict`] if the condition fails.
+    /// Appends to a key's log. Answer: [`Reply::Written`], or [`Reply::Queued`] at level lazy; [`RequestError::Conflict`] if the condition fails.
     Write {
         /// The key.
         key: Key,
@@ -34,6 +36,11 @@ pub enum Request {
         operation_id: OperationId,
         /// Who stands behind the answer.
         level: Level,
+    },
+    /// What became of a write at level lazy. Answer: [`Reply::Operation`].
+    Operation {
+        /// The write's.
+        operation_id: OperationId,
     },
     /// A part of a key's history, oldest first. Answer: [`Reply::Log`]; [`RequestError::Pruned`] if it is not kept from
     /// that height on.
@@ -155,6 +162,36 @@ pub struct Reading {
     pub is_linearizable: bool,
     /// Up to where whoever sees this has seen the key's slot; `None` if the key was never written.
     pub mark: Option<Ballot>,
+}
+
+/// What became of a write at level lazy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OperationOutcome {
+    /// The key.
+    pub key: Key,
+    /// How far it has come.
+    pub state: OperationState,
+}
+
+/// How far a write at level lazy has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OperationState {
+    /// It waits for its place in the key's log.
+    Queued,
+    /// It is committed.
+    Applied {
+        /// Its height.
+        height: u64,
+        /// Its hash.
+        hash: Hash,
+    },
+    /// It is not applied, and will not be.
+    Refused {
+        /// Why, for people.
+        reason: String,
+        /// If its condition does not hold: the key's head then, with its height, hash, and whether it has a value.
+        current: Option<(u64, Hash, bool)>,
+    },
 }
 
 /// One key of a listing.
@@ -308,6 +345,13 @@ pub enum Reply {
         /// Up to where whoever sees this has seen the key's slot.
         mark: Option<Ballot>,
     },
+    /// To [`Request::Write`] at level lazy: the node has it durably, and sees to it that it is applied or refused.
+    Queued {
+        /// Asks for the outcome.
+        operation_id: OperationId,
+    },
+    /// To [`Request::Operation`]; `None` if no node knows of it (any more).
+    Operation(Option<OperationOutcome>),
     /// To [`Request::Log`].
     Log {
         /// They follow each other.

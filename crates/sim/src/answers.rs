@@ -72,11 +72,12 @@ impl Simulation {
         reply: Reply,
     ) -> Result<(), Violation> {
         match (aim, reply) {
-            // It may be lost with the leader, and is not committed yet.
-            (Aim::Write { history, call, level: Level::Leader, .. }, Reply::Written { .. }) => {
+            // It is not committed yet: it may be lost with the leader, or refused later.
+            (Aim::Write { history, call, level: Level::Leader, .. }, Reply::Written { .. })
+            | (Aim::Write { history, call, level: Level::Lazy, .. }, Reply::Queued { .. }) => {
                 self.clients.record(client, history, call, Answer::Unknown, invoked_at);
             }
-            (Aim::Write { history, operation, call, .. }, Reply::Written { height, hash, .. }) => {
+            (Aim::Write { history, operation, call, .. }, Reply::Written { height, hash, mark, .. }) => {
                 let key = self.clients.histories[history].key.clone();
                 let shown = self.show(&key, height, hash)?;
                 if shown != operation {
@@ -84,13 +85,21 @@ impl Simulation {
                     return Err(Violation::WrongAnswer(reason));
                 }
                 self.clients.saw(client, history, hash);
+                self.clients.saw_in_session(client, history, height, mark);
                 self.clients.record(client, history, call, Answer::Written, invoked_at);
             }
-            (Aim::Read { history }, Reply::Entry(Reading { entry, is_linearizable, .. })) => {
+            (Aim::Read { history, least_height }, Reply::Entry(Reading { entry, is_linearizable, mark })) => {
                 let key = self.clients.histories[history].key.clone();
                 let last = self.show_entry(&key, entry.as_ref())?;
+                let height = entry.as_ref().map_or(0, |entry| entry.height);
+                if height < least_height {
+                    let reason =
+                        format!("a session that has seen height {least_height} of {key} reads height {height}");
+                    return Err(Violation::WrongAnswer(reason));
+                }
                 if let Some(entry) = entry {
                     self.clients.saw(client, history, entry.hash);
+                    self.clients.saw_in_session(client, history, height, mark);
                 }
                 if is_linearizable {
                     self.clients.record(client, history, Call::Read, Answer::Last(last), invoked_at);

@@ -7,12 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use difuse_keylog::{Operation as KeyOperation, Value, ValueKind};
+use difuse_keylog::{Ballot, Operation as KeyOperation, Value, ValueKind};
 use difuse_protocol::{
     Input, RequestId,
     request::{Condition, Request},
 };
-use difuse_types::{Hash, Key, Level, NodeId, OperationId};
+use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId, Slots};
 
 use crate::{
     Plan, Violation,
@@ -35,11 +35,28 @@ pub(crate) fn operation_number(id: OperationId) -> u64 {
 /// What a client is about.
 #[derive(Clone, Debug)]
 pub(crate) enum Aim {
-    Write { history: usize, operation: u64, call: Call, level: Level },
-    Read { history: usize },
-    List { histories: Vec<usize> },
-    PutBlock { hash: Hash, is_safe: bool },
-    ReadBlock { hash: Hash, must_be_there: bool },
+    Write {
+        history: usize,
+        operation: u64,
+        call: Call,
+        level: Level,
+    },
+    /// `least_height`: that of what the client's session has seen.
+    Read {
+        history: usize,
+        least_height: u64,
+    },
+    List {
+        histories: Vec<usize>,
+    },
+    PutBlock {
+        hash: Hash,
+        is_safe: bool,
+    },
+    ReadBlock {
+        hash: Hash,
+        must_be_there: bool,
+    },
 }
 
 /// A request of a client, until the client has done with it.
@@ -66,6 +83,9 @@ struct Client {
     under_way: Option<UnderWay>,
     /// The last head of each key that it saw.
     seen: BTreeMap<usize, Hash>,
+    /// Its session: the latest mark of each slot, and the greatest height of each key, that it saw.
+    marks: BTreeMap<SlotId, Ballot>,
+    heights: BTreeMap<usize, u64>,
 }
 
 /// One key and what clients did with it.
@@ -96,6 +116,7 @@ pub(crate) struct Clients {
     pub(crate) last_reads: Vec<usize>,
     /// Counts the beginnings and ends of operations.
     clock: u64,
+    slots: Slots,
 }
 
 impl Clients {
@@ -110,6 +131,7 @@ impl Clients {
             refused: BTreeSet::new(),
             last_reads: Vec::new(),
             clock: 0,
+            slots: plan.settings.slots,
         };
         for _ in 0..plan.keys {
             let history = clients.new_history();
@@ -174,6 +196,18 @@ impl Clients {
         self.clients[client].seen.insert(history, hash);
     }
 
+    /// A client's session saw this height of a key, in an answer with this mark.
+    pub(crate) fn saw_in_session(&mut self, client: usize, history: usize, height: u64, mark: Option<Ballot>) {
+        let slot = self.slots.of_key(&self.histories[history].key);
+        let client = &mut self.clients[client];
+        if let Some(mark) = mark {
+            let known = client.marks.entry(slot).or_insert(mark);
+            *known = (*known).max(mark);
+            let known = client.heights.entry(history).or_default();
+            *known = (*known).max(height);
+        }
+    }
+
     /// The client is done; what it was told goes into the key's history, if there is anything to tell.
     pub(crate) fn record(&mut self, client: usize, history: usize, call: Call, answer: Answer, invoked_at: u64) {
         let completed_at = if answer == Answer::Unknown { u64::MAX } else { self.tick() };
@@ -193,11 +227,15 @@ impl Clients {
         let (aim, request) = match rng.u32(..100) {
             0..50 => self.invent_write(client, history, rng),
             50..82 => {
-                let level = match level(rng) {
-                    Level::Lazy => Level::Leader,
-                    level => level,
+                let level = level(rng);
+                let seen = self.clients[client].marks.get(&self.slots.of_key(&self.histories[history].key)).copied();
+                let is_session = matches!(level, Level::Lazy | Level::Leader) && rng.bool();
+                let seen = seen.filter(|_| is_session);
+                let least_height = match seen {
+                    Some(_) => self.clients[client].heights.get(&history).copied().unwrap_or_default(),
+                    None => 0,
                 };
-                (Aim::Read { history }, self.read_request(history, level))
+                (Aim::Read { history, least_height }, self.read_request(history, level, seen))
             }
             82..86 => self.invent_list(),
             86..93 => {
@@ -225,8 +263,8 @@ impl Clients {
             Some(UnderWay { aim, request, invoked_at, retries: 0, is_open: false, is_asked: false });
     }
 
-    fn read_request(&self, history: usize, level: Level) -> Request {
-        Request::Read { key: self.histories[history].key.clone(), level }
+    fn read_request(&self, history: usize, level: Level, seen: Option<Ballot>) -> Request {
+        Request::Read { key: self.histories[history].key.clone(), level, seen }
     }
 
     fn invent_list(&mut self) -> (Aim, Request) {
@@ -244,10 +282,7 @@ impl Clients {
             (5, _) => Condition::Present,
             (_, Some(hash)) => Condition::Head(hash),
         };
-        let level = match level(rng) {
-            Level::Lazy => Level::Leader,
-            level => level,
-        };
+        let level = level(rng);
         let key = self.histories[history].key.clone();
         let value = has_value.then(|| Bytes::from(format!("{key} {operation}")));
         self.writes.insert(operation, Written { key: key.clone(), value: value.clone() });
@@ -290,8 +325,8 @@ impl Simulation {
                 Phase::Faults => self.clients.invent(client, &mut self.blocks, &mut self.rng),
                 Phase::LastReads => {
                     if let Some(history) = self.clients.last_reads.pop() {
-                        let request = self.clients.read_request(history, Level::Quorum);
-                        self.clients.begin(client, Aim::Read { history }, request);
+                        let request = self.clients.read_request(history, Level::Quorum, None);
+                        self.clients.begin(client, Aim::Read { history, least_height: 0 }, request);
                     }
                 }
                 _ => return Ok(()),

@@ -183,7 +183,8 @@ impl Simulation {
             return Err(Violation::WrongAnswer(format!("node {id:?} has left as a member of {record:?}")));
         }
         node.has_left = true;
-        self.queue.push(self.now + Duration::from_millis(1500), Event::Stop { node: id });
+        let life = node.life;
+        self.queue.push(self.now + Duration::from_millis(1500), Event::Stop { node: id, life });
         Ok(())
     }
 

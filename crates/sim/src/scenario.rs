@@ -43,6 +43,7 @@ impl Scenario {
             plan.clients = 0;
             plan.bursts = 0;
             plan.do_disks_lie = false;
+            plan.drift_ppm_max = 0;
         });
         let mut scenario = Self { simulation };
         scenario.simulation.begin().unwrap_or_else(|violation| panic!("{violation}"));
@@ -114,6 +115,11 @@ impl Scenario {
     /// Cuts directions of links: nothing passes from the first to the second of each pair.
     pub fn cut(&mut self, directions: BTreeSet<(NodeId, NodeId)>) {
         self.simulation.network.cut(directions);
+    }
+
+    /// Breaks the connection of two nodes, which both learn of soon.
+    pub fn disconnect(&mut self, one: NodeId, other: NodeId) {
+        self.simulation.disconnect(one, other, Duration::from_micros(100));
     }
 
     /// Nothing is cut any more.

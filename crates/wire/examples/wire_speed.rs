@@ -32,6 +32,7 @@ fn accept() -> Result<Message, KeyError> {
         hash: transaction.hash(),
         transactions: vec![transaction],
         committed_height: 6,
+        committed_through: 76,
     }))
 }
 

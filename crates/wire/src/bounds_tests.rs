@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use difuse_keylog::{
-    Configuration, KeylogMessage, MAX_INLINE_BYTES, MAX_VALUE_BYTES, Operation, SCAN_PAGE_MAX, TRANSACTIONS_MAX,
-    Transaction, Value, ValueKind,
+    Configuration, KeylogMessage, MAX_INLINE_BYTES, MAX_VALUE_BYTES, Operation, SCAN_PAGE_MAX, SlotDigest,
+    TRANSACTIONS_MAX, Transaction, Value, ValueKind,
 };
 use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
@@ -18,7 +18,7 @@ use crate::{
     WireError, decode, encode,
     limits::{BLOCK_BYTES_MAX, HOST_TEXT_BYTES_MAX, HOSTS_MAX, KEY_PREFIX_BYTES_MAX, REASON_BYTES_MAX},
     samples::parts::{
-        OPERATION_ID, SLOT, configuration, hash, host, key, node, record, register, ring_id, settings, term,
+        OPERATION_ID, SLOT, ballot, configuration, hash, host, key, node, record, register, ring_id, settings, term,
         transaction,
     },
 };
@@ -96,11 +96,14 @@ fn lists_of_slots_and_registers() {
     let confirmed = |count| keylog(KeylogMessage::Confirmed { round: 1, slots: vec![SLOT; count] });
     taken(scanned(SCAN_PAGE_MAX));
     taken(confirmed(65_536));
+    let ask = |count| keylog(KeylogMessage::AskCommitted { slots: vec![SLOT; count] });
+    let committed = |slot| keylog(KeylogMessage::Committed { slots: vec![(slot, ballot(), SlotDigest(1))] });
+    refused([("slots", ask(65_537)), ("slot", committed(BEYOND))]);
     refused([
         ("registers", scanned(SCAN_PAGE_MAX + 1)),
         ("slots", confirmed(65_537)),
         ("slot", keylog(KeylogMessage::Confirmed { round: 1, slots: vec![BEYOND] })),
-        ("slot", keylog(KeylogMessage::Confirm { round: 1, leaderships: vec![(BEYOND, term())] })),
+        ("slot", keylog(KeylogMessage::Confirm { round: 1, leaderships: vec![(BEYOND, term())], is_lease: false })),
         ("slot", keylog(KeylogMessage::BlocksReady { slot: BEYOND, epoch: 1 })),
     ]);
 }

@@ -63,6 +63,8 @@ fn of_keylog(message: &KeylogMessage) -> usize {
         KeylogMessage::Confirm { leaderships, .. } => leaderships.len() * 56,
         KeylogMessage::Confirmed { slots, .. } => slots.len() * 4,
         KeylogMessage::Holdings { slots } => slots.len() * 32,
+        KeylogMessage::Committed { slots } => slots.len() * 96,
+        KeylogMessage::AskCommitted { slots } => slots.len() * 4,
         _ => 0,
     }
 }

@@ -3,7 +3,7 @@
 use difuse_blocks::Inode;
 use difuse_keylog::Operation;
 use difuse_protocol::request::{Condition, RequestError};
-use difuse_types::Key;
+use difuse_types::{Key, Level};
 
 use super::{DIRECTORY_MODE, FileError, FileKind, Files, absolute};
 use crate::{
@@ -50,7 +50,8 @@ impl<D: Datastore + Clone> Files<D> {
     /// another node, so that a file is never without a listing that shows it.
     pub(super) async fn keep_parent(&self, path: &str) -> Result<(), FileError> {
         let directory = parent(path);
-        if directory.is_empty() || self.is_directory(directory).await? {
+        // At level lazy it may be on its way.
+        if directory.is_empty() || self.consistency.set_inode == Level::Lazy || self.is_directory(directory).await? {
             return Ok(());
         }
         self.forget_directories();
@@ -71,7 +72,7 @@ impl<D: Datastore + Clone> Files<D> {
         let (key, operation) =
             (Key::of_path(path)?, Operation::Set(inode_value(&Inode::directory(DIRECTORY_MODE, 0)?)?));
         let id = new_operation_id();
-        match keys::write(&self.datastore, key, operation, Condition::Absent, id, self.level).await {
+        match keys::submit(&self.datastore, key, operation, Condition::Absent, id, self.consistency.set_inode).await {
             Ok(_) => Ok(true),
             // Somebody else made it, or a file came there.
             Err(RequestError::Conflict { .. }) => self.is_directory(path).await.map(|_| false),

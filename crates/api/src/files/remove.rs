@@ -2,7 +2,7 @@
 
 use difuse_keylog::Operation;
 use difuse_protocol::request::{Condition, RequestError};
-use difuse_types::{Key, OperationId};
+use difuse_types::{Key, Level, OperationId};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{FileError, FileKind, FilePage, Files, RemoveOptions, absolute, join};
@@ -34,7 +34,13 @@ impl<D: Datastore + Clone> Files<D> {
                 return Err(FileError::NotEmpty { path: absolute(path) });
             }
             if has_entries {
-                removed += self.remove_entries(path).await?;
+                // A directory must be seen to be empty before it goes.
+                let files = if self.consistency.delete_inode == Level::Lazy {
+                    self.with_level(Level::Quorum)
+                } else {
+                    self.clone()
+                };
+                removed += files.remove_entries(path).await?;
             }
         }
         if !path.is_empty() {
@@ -97,7 +103,7 @@ impl<D: Datastore + Clone> Files<D> {
 
     async fn delete(&self, path: &str, condition: Condition, id: OperationId) -> Result<(), FileError> {
         let key = Key::of_path(path)?;
-        keys::write(&self.datastore, key, Operation::Delete, condition, id, self.level).await?;
+        keys::submit(&self.datastore, key, Operation::Delete, condition, id, self.consistency.delete_inode).await?;
         Ok(())
     }
 }

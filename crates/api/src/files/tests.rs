@@ -113,13 +113,17 @@ fn conditions_of_puts_hold() {
         };
         conflicts(put_if(&files, "f", Condition::Present).await);
         conflicts(put_if(&files, "f", Condition::Head(Hash::ZERO)).await);
-        let first = put_if(&files, "f", Condition::Absent).await.unwrap().written;
+        let first = put_if(&files, "f", Condition::Absent).await.unwrap().written.written().copied().unwrap();
         assert!(first.created);
         conflicts(put_if(&files, "f", Condition::Absent).await);
-        let second = put_if(&files, "f", Condition::Head(first.hash)).await.unwrap().written;
+        let second =
+            put_if(&files, "f", Condition::Head(first.hash)).await.unwrap().written.written().copied().unwrap();
         conflicts(put_if(&files, "f", Condition::Head(first.hash)).await);
-        assert!(!put_if(&files, "f", Condition::None).await.unwrap().written.created);
-        assert_eq!(put_if(&files, "f", Condition::Present).await.unwrap().written.height, second.height + 2);
+        assert!(!put_if(&files, "f", Condition::None).await.unwrap().written.written().unwrap().created);
+        assert_eq!(
+            put_if(&files, "f", Condition::Present).await.unwrap().written.written().unwrap().height,
+            second.height + 2
+        );
     });
 }
 
@@ -201,11 +205,19 @@ fn a_directory_removed_through_another_node_is_made_again_by_the_next_put() {
 }
 
 #[test]
-fn other_levels_are_passed_on() {
+fn at_level_lazy_a_file_waits_for_its_place_and_gets_it() {
     block_on(async {
-        let (_, files) = files();
-        let refused = put(&files.with_level(Level::Lazy), "f", b"x").await;
-        assert!(matches!(refused, Err(FileError::Request(RequestError::LevelNotSupported { .. }))), "{refused:?}");
+        let (datastore, files) = files();
+        let lazy = files.with_level(Level::Lazy);
+        let queued = put(&lazy, "a/f", b"x").await.unwrap().written;
+        assert!(matches!(queued, crate::keys::Submitted::Queued(_)), "{queued:?}");
+        assert!(matches!(files.stat("a/f").await, Err(FileError::NotFound { .. })));
+        datastore.apply_queued();
+        assert_eq!(files.stat("a/f").await.unwrap().size, 1);
+        assert_eq!(names(&files, "/").await, ["a"]);
+        assert_eq!(lazy.remove("a/f", RemoveOptions::default()).await.unwrap(), 1);
+        datastore.apply_queued();
+        assert!(files.stat("a/f").await.is_err());
     });
 }
 

@@ -61,8 +61,15 @@ pub struct Connection {
     /// A file with the ring's secret, if it has one.
     #[arg(long, global = true, env = "DIFUSE_SECRET_FILE", value_name = "FILE", hide_env_values = true)]
     pub secret_file: Option<PathBuf>,
-    /// Who stands behind an answer: lazy, leader, quorum or all.
-    #[arg(long, global = true, default_value_t, value_name = "LEVEL")]
+    /// Who stands behind an answer: lazy, leader, quorum or all (docs/consistency.md says what each promises).
+    #[arg(
+        long,
+        global = true,
+        env = "DIFUSE_CONSISTENCY",
+        default_value_t,
+        value_name = "LEVEL",
+        hide_env_values = true
+    )]
     pub consistency: difuse_types::Level,
     /// Print JSON for programs instead of tables for people.
     #[arg(long, global = true)]

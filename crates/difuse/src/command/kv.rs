@@ -4,6 +4,7 @@ mod cas;
 mod get;
 mod list;
 mod log;
+mod outcome;
 mod remove;
 mod set;
 mod verify;
@@ -19,6 +20,7 @@ Examples:
   difuse kv get greeting
   difuse kv cas greeting absent hello          only if the key has no value
   difuse kv cas greeting 3f0c…e1 hello         only if the last transaction has this hash
+  difuse kv set greeting hello --consistency lazy  answered when one node has it
   difuse kv list user: --limit 20";
 
 /// What to do with keys.
@@ -33,6 +35,8 @@ pub enum KvCommand {
     Cas(cas::CasArguments),
     /// Delete a key; its history stays.
     Rm(remove::RemoveArguments),
+    /// Tell what became of a write at level lazy.
+    Outcome(outcome::OutcomeArguments),
     /// Show a key's transactions.
     Log(log::LogArguments),
     /// Fetch a key's history, as far as it is kept, and recompute every hash.
@@ -48,6 +52,7 @@ pub async fn run(session: &Session, command: KvCommand) -> Result<(), Failure> {
         KvCommand::Set(arguments) => set::run(session, arguments).await,
         KvCommand::Cas(arguments) => cas::run(session, arguments).await,
         KvCommand::Rm(arguments) => remove::run(session, arguments).await,
+        KvCommand::Outcome(arguments) => outcome::run(session, arguments).await,
         KvCommand::Log(arguments) => log::run(session, arguments).await,
         KvCommand::Verify(arguments) => verify::run(session, arguments).await,
         KvCommand::List(arguments) => list::run(session, arguments).await,

@@ -118,6 +118,31 @@ pub struct Flags {
     /// Virtual nodes per node; fixed when founding (1–256) [default: 8].
     #[arg(long, global = true, value_name = "N")]
     pub vnodes: Option<String>,
+    /// Who stands behind what is read over HTTP when a request names no level: lazy, leader, quorum or all
+    /// [default: quorum].
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub consistency_read: Option<String>,
+    /// The same for what is written [default: quorum].
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub consistency_write: Option<String>,
+    /// The same for reading keys, files and directories alone [default: as for reads].
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub consistency_stat: Option<String>,
+    /// The same for writing keys, files and directories alone [default: as for writes].
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub consistency_set_inode: Option<String>,
+    /// The same for deleting keys, files and directories alone [default: as for writes].
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub consistency_delete_inode: Option<String>,
+    /// The same for reading blocks alone [default: as for reads].
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub consistency_get_block: Option<String>,
+    /// The same for storing blocks alone [default: as for writes].
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub consistency_set_block: Option<String>,
+    /// The same for deleting blocks alone [default: as for writes].
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub consistency_delete_block: Option<String>,
     /// What is logged: a level (error, warn, info, debug, trace) or filters such as info,difuse_node=debug
     /// [default: info,libp2p=warn].
     #[arg(long, global = true, value_name = "FILTER")]
@@ -151,6 +176,14 @@ impl Flags {
             ("replicas", &self.replicas),
             ("slots", &self.slots),
             ("vnodes", &self.vnodes),
+            ("consistency_read", &self.consistency_read),
+            ("consistency_write", &self.consistency_write),
+            ("consistency_stat", &self.consistency_stat),
+            ("consistency_set_inode", &self.consistency_set_inode),
+            ("consistency_delete_inode", &self.consistency_delete_inode),
+            ("consistency_get_block", &self.consistency_get_block),
+            ("consistency_set_block", &self.consistency_set_block),
+            ("consistency_delete_block", &self.consistency_delete_block),
             ("log", &self.log),
             ("log_format", &self.log_format),
         ];

@@ -39,7 +39,7 @@ pub async fn run(config: DaemonConfig, stop_with_stdin: bool) -> Result<(), Fail
     };
     let front = Arc::new(Front { node: OnceLock::new(), progress: open.progress() });
     let (stop_http, http_stopped) = oneshot::channel::<()>();
-    let gateway = Gateway::new(front.clone(), open.id(), front.clone());
+    let gateway = Gateway::with_consistency(front.clone(), open.id(), front.clone(), config.consistency);
     let serving = tokio::spawn(http::serve(listener, gateway, async {
         let _ = http_stopped.await;
     }));

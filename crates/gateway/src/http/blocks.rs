@@ -41,7 +41,7 @@ pub(super) async fn post(
     uri: Uri,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let level = Parameters::of(&uri).level()?;
+    let level = Parameters::of(&uri).level(gateway.consistency().set_block)?;
     let (parts, body) = request.into_parts();
     let bytes = collect(&parts.headers, body, BLOCK_BYTES_MAX).await?;
     store(&gateway, Hash::of(&bytes), bytes, level).await
@@ -49,7 +49,7 @@ pub(super) async fn post(
 
 /// PUT of the block with the hash in the path.
 pub(super) async fn put(State(gateway): State<Gateway>, uri: Uri, request: Request<Body>) -> Result<Response, Problem> {
-    let (hash, level) = (hash(&uri, ROUTE)?, Parameters::of(&uri).level()?);
+    let (hash, level) = (hash(&uri, ROUTE)?, Parameters::of(&uri).level(gateway.consistency().set_block)?);
     let (parts, body) = request.into_parts();
     let bytes = collect(&parts.headers, body, BLOCK_BYTES_MAX).await?;
     let actual = Hash::of(&bytes);
@@ -80,7 +80,7 @@ pub(super) async fn read(
     uri: Uri,
     request_headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (hash, level) = (hash(&uri, ROUTE)?, Parameters::of(&uri).level()?);
+    let (hash, level) = (hash(&uri, ROUTE)?, Parameters::of(&uri).level(gateway.consistency().get_block)?);
     let condition = ReadCondition::of(&request_headers)?;
     let (length, body) = if method == Method::HEAD {
         (length_of(&gateway, hash).await?, Body::empty())
@@ -120,7 +120,7 @@ async fn length_of(gateway: &Gateway, hash: Hash) -> Result<u64, Problem> {
 
 /// DELETE of a block that no file refers to.
 pub(super) async fn delete(State(gateway): State<Gateway>, uri: Uri) -> Result<StatusCode, Problem> {
-    let (hash, level) = (hash(&uri, ROUTE)?, Parameters::of(&uri).level()?);
+    let (hash, level) = (hash(&uri, ROUTE)?, Parameters::of(&uri).level(gateway.consistency().delete_block)?);
     match gateway.datastore().call(Ask::DeleteBlock { hash, level }).await? {
         Reply::BlockDeleted { existed: true } if level == Level::Lazy => Ok(StatusCode::ACCEPTED),
         Reply::BlockDeleted { existed: true } => Ok(StatusCode::NO_CONTENT),

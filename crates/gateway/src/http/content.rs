@@ -11,7 +11,7 @@ use difuse_api::{
     keylog::{Value, ValueKind},
     values,
 };
-use difuse_types::{Hash, Level};
+use difuse_types::Hash;
 use futures::StreamExt;
 
 use super::{
@@ -113,7 +113,8 @@ fn body(gateway: &Gateway, value: &Value, range: std::ops::Range<u64>) -> Result
         return Ok(Body::from(value.bytes.slice(start..end)));
     }
     let transfer = gateway.begin_transfer()?;
-    let blocks = values::stream(gateway.shared_datastore(), value, Some(range), Level::Quorum)?;
+    let level = gateway.consistency().get_block;
+    let blocks = values::stream(gateway.shared_datastore(), value, Some(range), level)?;
     Ok(Body::from_stream(blocks.inspect(move |part| {
         // The permit lives as long as the stream.
         let _transfer = &transfer;

@@ -7,8 +7,12 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use difuse_api::files::{FileEntry, FileKind, Files, PutOptions, RemoveOptions};
-use difuse_types::Hash;
+use difuse_api::{
+    files::{FileEntry, FileKind, Files, PutOptions, RemoveOptions},
+    keys::{Submitted, Written},
+    values::Upload,
+};
+use difuse_types::{Hash, Level};
 use serde::Serialize;
 
 use super::{
@@ -16,6 +20,7 @@ use super::{
     body::{content_length, stream_of},
     content::{Content, respond_with_content},
     headers::{self, ReadCondition},
+    operations::accepted,
     parameters::{Parameters, cursor, encoded, path},
     problem::Problem,
 };
@@ -90,7 +95,8 @@ pub(super) async fn read(
 }
 
 fn files(gateway: &Gateway, uri: &Uri) -> Result<Files<SharedDatastore>, Problem> {
-    Ok(gateway.files().with_level(Parameters::of(uri).level()?))
+    let level = Parameters::of(uri).given_level()?;
+    Ok(level.map_or_else(|| gateway.files().clone(), |level| gateway.files().with_level(level)))
 }
 
 async fn list(files: &Files<SharedDatastore>, path: &str, uri: &Uri) -> Result<Response, Problem> {
@@ -147,26 +153,30 @@ pub(super) async fn write(
     let transfer = gateway.begin_transfer_unless_small(content_length(request.headers()))?;
     let put = files.put(&path, stream_of(request.into_body()), options).await?;
     drop(transfer);
-    let status = if put.written.created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = (status, Json(put_body(&path, &put))).into_response();
+    let written = match &put.written {
+        Submitted::Written(written) => written,
+        Submitted::Queued(operation_id) => return Ok(accepted(*operation_id)),
+    };
+    let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = (status, Json(put_body(&path, written, &put.upload))).into_response();
     let response_headers = response.headers_mut();
-    response_headers.insert(header::ETAG, headers::etag(&put.written.hash));
-    response_headers.insert(headers::HEIGHT, put.written.height.into());
+    response_headers.insert(header::ETAG, headers::etag(&written.hash));
+    response_headers.insert(headers::HEIGHT, written.height.into());
     if let Some(operation_id) = operation_id {
         response_headers.insert(headers::OPERATION_ID, headers::value(operation_id.to_string()));
     }
     Ok(response)
 }
 
-fn put_body(path: &str, put: &difuse_api::files::Put) -> PutBody {
+fn put_body(path: &str, written: &Written, upload: &Upload) -> PutBody {
     PutBody {
         path: absolute(path),
-        height: put.written.height,
-        hash: put.written.hash,
-        size: put.upload.size,
-        blocks_total: put.upload.blocks_total,
-        blocks_new: put.upload.blocks_new,
-        bytes_new: put.upload.bytes_new,
+        height: written.height,
+        hash: written.hash,
+        size: upload.size,
+        blocks_total: upload.blocks_total,
+        blocks_new: upload.blocks_new,
+        bytes_new: upload.bytes_new,
     }
 }
 
@@ -204,6 +214,10 @@ pub(super) async fn delete(
         operation_id: Some(headers::operation_id(&request_headers)?),
     };
     let removed = files.remove(&path, options).await?;
+    let level = Parameters::of(&uri).level(gateway.consistency().delete_inode)?;
+    if let (Level::Lazy, Some(operation_id)) = (level, options.operation_id) {
+        return Ok(accepted(operation_id));
+    }
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().insert("difuse-removed", HeaderValue::from(removed));
     Ok(response)

@@ -21,6 +21,7 @@ use super::{
     body::{content_length, stream_of},
     content::{Content, respond_with_content},
     headers::{self, ReadCondition},
+    operations::accepted,
     parameters::{Parameters, cursor, display, encoded, flat_key, key_after, name_of},
     problem::Problem,
 };
@@ -59,7 +60,7 @@ pub(super) async fn read(
 
 /// The head of `key`, which must have a value, and whether it is the last one for certain.
 pub(super) async fn present(gateway: &Gateway, key: Key, uri: &Uri) -> Result<(Entry, bool), Problem> {
-    let level = Parameters::of(uri).level()?;
+    let level = Parameters::of(uri).level(gateway.consistency().stat)?;
     let reading = keys::reading(gateway.datastore(), key, level).await?;
     let entry = reading.entry.filter(|entry| entry.value.is_some());
     let described =
@@ -79,14 +80,16 @@ pub(super) async fn write(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let key = flat_key(&uri, ROUTE)?;
-    let level = Parameters::of(&uri).level()?;
+    let level = Parameters::of(&uri).level(gateway.consistency().set_inode)?;
     let condition = headers::write_condition(request.headers())?;
     let operation_id = headers::operation_id(request.headers())?;
     let transfer = gateway.begin_transfer_unless_small(content_length(request.headers()))?;
-    let stored = values::store(gateway.datastore(), stream_of(request.into_body()), level).await?;
+    let block_level = Parameters::of(&uri).level(gateway.consistency().set_block)?;
+    let stored = values::store(gateway.datastore(), stream_of(request.into_body()), block_level).await?;
     drop(transfer);
     let operation = Operation::Set(stored.value);
-    let written = keys::write(gateway.datastore(), key, operation, condition, operation_id, level).await?;
+    let submitted = keys::submit(gateway.datastore(), key, operation, condition, operation_id, level).await?;
+    let Some(written) = submitted.written() else { return Ok(accepted(operation_id)) };
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
     let written_headers = [
         (header::ETAG, headers::etag(&written.hash)),
@@ -104,18 +107,19 @@ pub(super) async fn delete(
     request_headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = flat_key(&uri, ROUTE)?;
-    let level = Parameters::of(&uri).level()?;
+    let level = Parameters::of(&uri).level(gateway.consistency().delete_inode)?;
     let operation_id = headers::operation_id(&request_headers)?;
     let asked = headers::write_condition(&request_headers)?;
     // A tombstone on nothing would be a transaction for nothing.
     let condition = if asked == Condition::None { Condition::Present } else { asked };
-    let outcome = keys::write(gateway.datastore(), key, Operation::Delete, condition, operation_id, level).await;
-    let written = match outcome {
+    let outcome = keys::submit(gateway.datastore(), key, Operation::Delete, condition, operation_id, level).await;
+    let submitted = match outcome {
         Err(RequestError::Conflict { current }) if asked == Condition::None || is_absent(current) => {
             return Err(no_such_key());
         }
         outcome => outcome?,
     };
+    let Some(written) = submitted.written() else { return Ok(accepted(operation_id)) };
     let written_headers =
         [(headers::HEIGHT, written.height.into()), (headers::OPERATION_ID, headers::value(operation_id.to_string()))];
     Ok((StatusCode::NO_CONTENT, written_headers).into_response())

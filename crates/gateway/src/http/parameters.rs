@@ -62,14 +62,18 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `consistency`: quorum unless it names another level.
-    pub(super) fn level(&self) -> Result<Level, Problem> {
-        match self.text("consistency")? {
-            None => Ok(Level::default()),
-            Some(word) => word
-                .parse()
-                .map_err(|error: difuse_types::UnknownLevel| Problem::bad_request("bad_parameter", error.to_string())),
-        }
+    /// `consistency`: the level that it names, else `default`.
+    pub(super) fn level(&self, default: Level) -> Result<Level, Problem> {
+        Ok(self.given_level()?.unwrap_or(default))
+    }
+
+    /// `consistency`, if it is there.
+    pub(super) fn given_level(&self) -> Result<Option<Level>, Problem> {
+        let parse = |word: String| {
+            word.parse()
+                .map_err(|error: difuse_types::UnknownLevel| Problem::bad_request("bad_parameter", error.to_string()))
+        };
+        self.text("consistency")?.map(parse).transpose()
     }
 
     /// `namespace`: the default one unless it names another.
@@ -229,7 +233,7 @@ mod tests {
         assert!(parameters.flag("from").is_err());
         assert_eq!(parameters.limit().unwrap(), 7);
         assert!(parameters.number("from", 1).is_err());
-        assert!(parameters.level().is_err());
+        assert!(parameters.level(difuse_types::Level::Quorum).is_err());
         for limit in ["0", "1001", "-1", "ten"] {
             assert!(Parameters::of(&uri(&format!("/?limit={limit}"))).limit().is_err(), "{limit}");
         }

@@ -296,6 +296,41 @@ async fn reads_say_whether_they_are_linearizable() {
 }
 
 #[tokio::test]
+async fn a_lazy_write_is_accepted_and_its_outcome_can_be_asked_for() {
+    let server = Server::start().await;
+    let accepted = server.put("/v1/keys/k?consistency=lazy", "x").await.expect(202);
+    let id = accepted.header("difuse-operation-id").to_owned();
+    assert_eq!((&accepted.json()["state"], &accepted.json()["operation_id"]), (&"queued".into(), &id.clone().into()));
+    let route = accepted.header("location").to_owned();
+    assert_eq!(route, format!("/v1/operations/{id}"));
+    assert_eq!(server.call("GET", &route).await.expect(200).json()["state"], "queued");
+    server.call("GET", "/v1/keys/k").await.expect(404);
+    server.datastore.apply_queued();
+    let outcome = server.call("GET", &route).await.expect(200).json();
+    assert_eq!((&outcome["state"], &outcome["height"], &outcome["key"]), (&"applied".into(), &1.into(), &"k".into()));
+    assert_eq!(server.call("GET", "/v1/keys/k").await.expect(200).text(), "x");
+    // A condition may be refused later.
+    let create = server.request("PUT", "/v1/keys/k?consistency=lazy").header("if-none-match", "*").body("y");
+    let route = Answer::of(create).await.expect(202).header("location").to_owned();
+    server.datastore.apply_queued();
+    let outcome = server.call("GET", &route).await.expect(200).json();
+    assert_eq!((&outcome["state"], &outcome["height"]), (&"refused".into(), &1.into()));
+    assert!(outcome["detail"].as_str().unwrap().contains("condition"));
+    let accepted = server.call("DELETE", "/v1/keys/k?consistency=lazy").await.expect(202);
+    server.call("GET", "/v1/keys/k").await.expect(200);
+    server.datastore.apply_queued();
+    server.call("GET", "/v1/keys/k").await.expect(404);
+    assert_eq!(server.call("GET", accepted.header("location")).await.expect(200).json()["state"], "applied");
+    let unknown = format!("/v1/operations/{}", "0".repeat(32));
+    server.call("GET", &unknown).await.expect_problem(404, "no_such_operation", "lazy");
+    server.call("GET", "/v1/operations/x").await.expect_problem(400, "bad_operation_id", "32 hex digits");
+    let file = server.put("/v1/files/a/f?consistency=lazy", "content").await.expect(202);
+    server.datastore.apply_queued();
+    assert_eq!(server.call("GET", file.header("location")).await.expect(200).json()["state"], "applied");
+    assert_eq!(server.call("GET", "/v1/files/a/f").await.expect(200).text(), "content");
+}
+
+#[tokio::test]
 async fn an_error_at_level_all_names_the_members_and_says_what_became_of_the_write() {
     let server = Server::start().await;
     let (one, other) = (NodeId([1; 32]), NodeId([2; 32]));

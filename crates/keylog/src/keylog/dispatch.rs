@@ -101,6 +101,8 @@ impl<S: Store> Keylog<S> {
         self.tick_slots()?;
         self.tick_damages()?;
         self.resend_rounds();
+        self.tick_leases();
+        self.tell_committed()?;
         if self.now >= self.next_holdings {
             self.next_holdings = self.now + self.options.holdings_every;
             self.tell_holdings()?;
@@ -144,7 +146,9 @@ impl<S: Store> Keylog<S> {
             KeylogMessage::Lacking { slot, ballot, key, from_height } => {
                 self.handle_lacking(from, slot, ballot, key, from_height)
             }
-            KeylogMessage::Confirm { round, leaderships } => self.handle_confirm(from, round, leaderships),
+            KeylogMessage::Confirm { round, leaderships, is_lease } => {
+                self.handle_confirm(from, round, leaderships, is_lease)
+            }
             KeylogMessage::Confirmed { round, slots } => self.handle_confirmed(from, round, slots),
             KeylogMessage::Scan { slot, term, after } => self.handle_scan(from, slot, term, after),
             KeylogMessage::Scanned { slot, term, after, registers, is_last } => {
@@ -166,6 +170,11 @@ impl<S: Store> Keylog<S> {
             }
             KeylogMessage::NoRoom { is_full } => {
                 self.handle_no_room(from, is_full);
+                Ok(())
+            }
+            KeylogMessage::Committed { slots } => self.handle_committed(from, slots),
+            KeylogMessage::AskCommitted { slots } => {
+                self.handle_ask_committed(from, &slots);
                 Ok(())
             }
             KeylogMessage::Holdings { slots } => self.handle_holdings(from, slots),

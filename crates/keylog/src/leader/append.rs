@@ -232,6 +232,9 @@ impl<S: Store> Keylog<S> {
             return Ok(());
         };
         let Stage::Proposing(mut proposing) = std::mem::take(&mut state.stage) else { return Ok(()) };
+        if let Some(leadership) = self.leadership(slot) {
+            leadership.in_flight.remove(&proposing.ballot.sequence);
+        }
         for mut decided in std::mem::take(&mut proposing.results) {
             decided.mark(proposing.ballot);
             match decided.level {

@@ -225,7 +225,8 @@ impl<S: Store> Keylog<S> {
         for (member, leaderships) in leaderships {
             for part in leaderships.chunks(SLOTS_MAX) {
                 // Round 0 is nobody's.
-                self.send(member, KeylogMessage::Confirm { round: 0, leaderships: part.to_vec() });
+                let (round, leaderships) = (0, part.to_vec());
+                self.send(member, KeylogMessage::Confirm { round, leaderships, is_lease: false });
             }
         }
     }
@@ -235,12 +236,16 @@ impl<S: Store> Keylog<S> {
         /// The most slots in one message.
         const SLOTS_MAX: usize = 1024;
         let mut holdings: BTreeMap<NodeId, Vec<_>> = BTreeMap::new();
+        let mut unsure: BTreeMap<NodeId, Vec<SlotId>> = BTreeMap::new();
         for (slot, state) in &self.slots {
             let configuration = &state.record.configuration;
             if !configuration.contains(&self.me) {
                 continue;
             }
             let mut receivers: BTreeSet<NodeId> = self.leader(*slot).into_iter().collect();
+            if !state.committed.is_known() {
+                receivers.iter().for_each(|leader| unsure.entry(*leader).or_default().push(*slot));
+            }
             if !can_decide(configuration, self.me, &self.suspects) {
                 // The group may have moved on without this node, to members that it has never heard of.
                 receivers.extend(state.desired.iter().flat_map(|(members, _)| members));
@@ -254,6 +259,11 @@ impl<S: Store> Keylog<S> {
         for (leader, slots) in holdings {
             for part in slots.chunks(SLOTS_MAX) {
                 self.send(leader, KeylogMessage::Holdings { slots: part.to_vec() });
+            }
+        }
+        for (leader, slots) in unsure {
+            for part in slots.chunks(SLOTS_MAX) {
+                self.send(leader, KeylogMessage::AskCommitted { slots: part.to_vec() });
             }
         }
         Ok(())

@@ -228,6 +228,9 @@ impl<S: Store> Keylog<S> {
             // It may be behind, and may not even know who leads.
             leadership.sync_at.get_or_insert(back_at);
         }
+        if let Some(leadership) = self.leadership(slot).filter(|_| !is_suspect) {
+            leadership.told = None;
+        }
         self.consider_campaign(slot);
         Ok(())
     }

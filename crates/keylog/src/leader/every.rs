@@ -121,7 +121,7 @@ impl<S: Store> Keylog<S> {
             awaited.sent_at = now;
             late.entry(awaited.key.clone()).or_default().extend(&awaited.missing);
         }
-        let term = leadership.term;
+        let (term, committed_through) = (leadership.term, leadership.committed_through());
         for (ticket, failure) in failed {
             self.done(ticket, Err(failure));
         }
@@ -132,10 +132,17 @@ impl<S: Store> Keylog<S> {
             let (ballot, height, hash) = (register.ballot, register.head.height, register.head.hash);
             for member in missing {
                 // Who lacks the transactions asks for them.
-                let (key, transactions) = (key.clone(), Vec::new());
-                let committed_height = 0;
-                let accept = KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height };
-                self.send(member, accept);
+                let message = KeylogMessage::Accept {
+                    slot,
+                    ballot,
+                    key: key.clone(),
+                    height,
+                    hash,
+                    transactions: Vec::new(),
+                    committed_height: 0,
+                    committed_through,
+                };
+                self.send(member, message);
             }
         }
         Ok(())
@@ -238,12 +245,8 @@ impl<S: Store> Keylog<S> {
             leadership.sync_at.get_or_insert(now);
         }
         if silent.is_empty() && differing.is_empty() {
-            let head = outcome(self.committed_head(slot, key))?;
-            let mark = self.mark(slot, key)?;
-            let answer = head.map(|head| {
-                let head = head.map(|transaction| (transaction.hash(), transaction));
-                Answer::Head(Box::new(CommittedHead { head, is_linearizable: true, mark }))
-            });
+            let head = outcome(self.own_head(slot, key))?;
+            let answer = head.map(|head| Answer::Head(Box::new(CommittedHead { is_linearizable: true, ..head })));
             for ticket in comparing.tickets {
                 self.done(ticket, answer.clone());
             }

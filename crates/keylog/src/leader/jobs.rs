@@ -4,7 +4,7 @@ use difuse_types::{Key, Level, SlotId};
 
 use super::{KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
 use crate::{
-    Failure, Job,
+    Ballot, Failure, Job,
     keylog::{Keylog, ParkedJob, Work},
     replica::damage::outcome,
     store::{Store, StoreError},
@@ -17,12 +17,19 @@ impl<S: Store> Keylog<S> {
     /// Starts a job if this node leads the slot and is not about to move it; parks it while that is being settled; else
     /// redirects it.
     pub(crate) fn start_or_park(&mut self, slot: SlotId, job: ParkedJob) -> Result<(), StoreError> {
-        if let Work::Key(key, Job::Read(Level::Lazy | Level::Leader)) = &job.work
-            && self.knows_committed_head(slot, key)?
-        {
-            let answer = outcome(self.read_key(slot, key, &KeyRead::OwnHead))?;
-            self.done(job.ticket, answer);
-            return Ok(());
+        if let Work::Key(key, Job::Read { level: Level::Lazy | Level::Leader, seen }) = &job.work {
+            if self.has_been_succeeded(slot, *seen) {
+                self.done(job.ticket, Err(Failure::Redirect { leader: None, was_proposed: false }));
+                return Ok(());
+            }
+            if let Work::Key(_, Job::Read { level: Level::Leader, .. }) = &job.work {
+                self.note_leader_read(slot);
+            }
+            if self.knows_committed_head(slot, key)? {
+                let answer = outcome(self.read_key(slot, key, &KeyRead::OwnHead))?;
+                self.done(job.ticket, answer);
+                return Ok(());
+            }
         }
         let Some(state) = self.slots.get_mut(&slot) else {
             self.done(job.ticket, Err(Failure::Redirect { leader: None, was_proposed: false }));
@@ -59,11 +66,11 @@ impl<S: Store> Keylog<S> {
                 }
                 Ok(())
             }
-            Work::Key(key, Job::Read(Level::Lazy | Level::Leader)) => {
+            Work::Key(key, Job::Read { level: Level::Lazy | Level::Leader, .. }) => {
                 self.start_read(slot, ticket, key, KeyRead::OwnHead)
             }
-            Work::Key(key, Job::Read(Level::Quorum)) => self.start_read(slot, ticket, key, KeyRead::Head),
-            Work::Key(key, Job::Read(Level::All)) => {
+            Work::Key(key, Job::Read { level: Level::Quorum, .. }) => self.start_read(slot, ticket, key, KeyRead::Head),
+            Work::Key(key, Job::Read { level: Level::All, .. }) => {
                 leadership.keys.entry(key.clone()).or_default().comparisons.push(ticket);
                 self.advance(slot, &key)
             }
@@ -129,8 +136,14 @@ impl<S: Store> Keylog<S> {
         Ok(self.store.register(slot, key)?.is_some_and(|register| register.ballot.term == term))
     }
 
+    /// Whether somebody has seen a later term than the one that this node leads in.
+    pub(crate) fn has_been_succeeded(&mut self, slot: SlotId, seen: Option<Ballot>) -> bool {
+        let term = self.leadership(slot).map(|leadership| leadership.term);
+        term.is_some_and(|term| seen.is_some_and(|seen| seen.term > term))
+    }
+
     /// Whether this node leads the slot and can tell the committed head of a key as it knows it.
-    fn knows_committed_head(&mut self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
+    pub(crate) fn knows_committed_head(&mut self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
         let Some(leadership) = self.leadership(slot) else { return Ok(false) };
         match leadership.keys.get(key).map(|state| &state.stage) {
             Some(Stage::Proposing(proposing)) => Ok(proposing.committed_height.is_some()),

@@ -22,6 +22,9 @@ const ROUND_PATIENCE: Duration = Duration::from_millis(5);
 impl<S: Store> Keylog<S> {
     /// Begins a round for the reads that wait, unless the one before is still on its way.
     pub(crate) fn start_round(&mut self) -> Result<(), StoreError> {
+        if !self.lease_due.is_empty() {
+            self.start_lease_round();
+        }
         if self.next_round_at().is_none_or(|at| at > self.now) {
             return Ok(());
         }
@@ -36,7 +39,7 @@ impl<S: Store> Keylog<S> {
             slot.reads.push(read);
         }
         self.last_round += 1;
-        let round = Round { slots, sent_at: self.now };
+        let round = Round { slots, began_at: self.now, sent_at: self.now, is_lease: false };
         self.ask_round(self.last_round, &round);
         self.rounds.insert(self.last_round, round);
         Ok(())
@@ -44,13 +47,13 @@ impl<S: Store> Keylog<S> {
 
     /// When the reads that wait are asked for at the latest; `None` if there are none.
     pub(crate) fn next_round_at(&self) -> Option<Instant> {
-        let last = self.rounds.get(&self.last_round);
+        let last = self.rounds.get(&self.last_round).filter(|round| !round.is_lease);
         let at = last.map_or(self.now, |round| round.sent_at + ROUND_PATIENCE);
         (!self.waiting_reads.is_empty()).then_some(at)
     }
 
     /// Asks the members that have not answered, each once for all its slots.
-    fn ask_round(&mut self, number: u64, round: &Round) {
+    pub(crate) fn ask_round(&mut self, number: u64, round: &Round) {
         let mut leaderships: BTreeMap<NodeId, Vec<(SlotId, Term)>> = BTreeMap::new();
         for (slot, asked) in &round.slots {
             let Some(configuration) = self.configuration(*slot) else { continue };
@@ -61,17 +64,19 @@ impl<S: Store> Keylog<S> {
             }
         }
         for (member, leaderships) in leaderships {
-            self.send(member, KeylogMessage::Confirm { round: number, leaderships });
+            let is_lease = round.is_lease;
+            self.send(member, KeylogMessage::Confirm { round: number, leaderships, is_lease });
         }
     }
 
     pub(crate) fn resend_rounds(&mut self) {
+        self.forget_late_leases();
         let due = self.now;
         let resend_after = self.options.resend_after;
         let late: Vec<u64> = self
             .rounds
             .iter()
-            .filter(|(_, round)| due.since(round.sent_at) >= resend_after)
+            .filter(|(_, round)| !round.is_lease && due.since(round.sent_at) >= resend_after)
             .map(|(number, _)| *number)
             .collect();
         for number in late {
@@ -92,14 +97,18 @@ impl<S: Store> Keylog<S> {
                 asked.voters.insert(from);
             }
             if configuration.is_quorum(&asked.voters) {
-                confirmed.extend(round.slots.remove(&slot));
+                confirmed.extend(round.slots.remove_entry(&slot));
             }
         }
+        let (is_lease, began_at) = (round.is_lease, round.began_at);
         if round.slots.is_empty() {
             self.rounds.remove(&number);
         }
-        for slot in confirmed {
-            self.answer_reads(slot)?;
+        for (slot, confirmed) in confirmed {
+            if is_lease {
+                self.take_lease(slot, confirmed.term, began_at);
+            }
+            self.answer_reads(confirmed)?;
         }
         Ok(())
     }
@@ -134,7 +143,7 @@ impl<S: Store> Keylog<S> {
     }
 
     /// Up to where whoever sees the committed head of a key has seen its slot.
-    pub(crate) fn mark(&mut self, slot: SlotId, key: &Key) -> Result<Option<Ballot>, StoreError> {
+    fn mark(&mut self, slot: SlotId, key: &Key) -> Result<Option<Ballot>, StoreError> {
         let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
         if let Some(Stage::Proposing(proposing)) = stage {
             // The committed head was accepted at a ballot below the proposal's.
@@ -144,7 +153,13 @@ impl<S: Store> Keylog<S> {
         Ok(self.store.register(slot, key)?.map(|register| register.ballot))
     }
 
-    pub(crate) fn committed_head(&mut self, slot: SlotId, key: &Key) -> Result<Option<Transaction>, ReadError> {
+    /// The committed head of a key as this leader knows it.
+    pub(crate) fn own_head(&mut self, slot: SlotId, key: &Key) -> Result<CommittedHead, ReadError> {
+        let head = self.committed_head(slot, key)?.map(|transaction| (transaction.hash(), transaction));
+        Ok(CommittedHead { head, is_linearizable: false, mark: self.mark(slot, key)? })
+    }
+
+    fn committed_head(&mut self, slot: SlotId, key: &Key) -> Result<Option<Transaction>, ReadError> {
         match self.committed_height(slot, key)? {
             0 => Ok(None),
             height => match self.stored(slot, key, height)? {
@@ -160,9 +175,8 @@ impl<S: Store> Keylog<S> {
     pub(crate) fn read_key(&mut self, slot: SlotId, key: &Key, read: &KeyRead) -> Result<Answer, ReadError> {
         match read {
             KeyRead::Head | KeyRead::OwnHead => {
-                let head = self.committed_head(slot, key)?.map(|transaction| (transaction.hash(), transaction));
-                let is_linearizable = matches!(read, KeyRead::Head);
-                let read = CommittedHead { head, is_linearizable, mark: self.mark(slot, key)? };
+                let is_linearizable = matches!(read, KeyRead::Head) || self.has_lease(slot);
+                let read = CommittedHead { is_linearizable, ..self.own_head(slot, key)? };
                 Ok(Answer::Head(Box::new(read)))
             }
             KeyRead::Log { from_height, limit } => {

@@ -101,7 +101,7 @@ impl<S: Store> Keylog<S> {
         let now = self.now;
         let Some(members) = self.configuration(slot).map(crate::Configuration::all_members) else { return Ok(()) };
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
-        let term = leadership.term;
+        let (term, committed_through) = (leadership.term, leadership.committed_through());
         let Some(state) = leadership.keys.get_mut(key) else { return Ok(()) };
         match &mut state.stage {
             Stage::Idle => {}
@@ -123,10 +123,17 @@ impl<S: Store> Keylog<S> {
                 let transactions = proposing.transactions.clone();
                 let missing: Vec<_> = members.into_iter().filter(|node| !proposing.voters.contains(node)).collect();
                 for member in missing {
-                    let (key, transactions) = (key.clone(), transactions.clone());
-                    let accept =
-                        KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height };
-                    self.send(member, accept);
+                    let message = KeylogMessage::Accept {
+                        slot,
+                        ballot,
+                        key: key.clone(),
+                        height,
+                        hash,
+                        transactions: transactions.clone(),
+                        committed_height,
+                        committed_through,
+                    };
+                    self.send(member, message);
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::{Fetching, Phase, Proposing, Stage, append::BATCH_MAX, holders_of};
 use crate::{
     Ballot, KeylogMessage, Register, RegisterSummary, Term, Transaction,
     keylog::Keylog,
-    replica::{damage::ReadError, summary_of},
+    replica::{committed_above, damage::ReadError, summary_of},
     rule::Rule,
     store::{Store, StoreError},
     verify_chain,
@@ -201,9 +201,9 @@ impl<S: Store> Keylog<S> {
         let own = self.store.register(slot, key)?;
         let connects = parent.0 == 0 || fetching.begins_at_base || self.holds(slot, key, own.as_ref(), parent)?;
         if is_chain && connects {
-            let handed_base = if fetching.begins_at_base { first.height } else { 0 };
+            let handed_height = if fetching.begins_at_base { committed_above(first.height) } else { 0 };
             if let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key)) {
-                state.handed_base = handed_base;
+                state.handed_height = handed_height;
             }
             return self.propose(slot, key, target, fetching.collected, None, Vec::new());
         }
@@ -225,9 +225,10 @@ impl<S: Store> Keylog<S> {
         key: Key,
         from_height: u64,
     ) -> Result<(), StoreError> {
-        if self.leadership(slot).is_none_or(|leadership| leadership.term != ballot.term) {
+        let Some(leadership) = self.leadership(slot).filter(|leadership| leadership.term == ballot.term) else {
             return Ok(());
-        }
+        };
+        let committed_through = leadership.committed_through();
         let Some(own) = self.store.register(slot, &key)?.filter(|own| own.ballot == ballot) else { return Ok(()) };
         let target = summary_of(&own);
         let committed_height = self.told_height(slot, &key, &own);
@@ -244,8 +245,17 @@ impl<S: Store> Keylog<S> {
             let Some(last) = transactions.last().map(|last| last.height) else { return Ok(()) };
             if last == target.height {
                 let (height, hash) = (target.height, target.hash);
-                let accept = KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height };
-                self.send(from, accept);
+                let message = KeylogMessage::Accept {
+                    slot,
+                    ballot,
+                    key,
+                    height,
+                    hash,
+                    transactions,
+                    committed_height,
+                    committed_through,
+                };
+                self.send(from, message);
                 return Ok(());
             }
             self.send(from, KeylogMessage::Transactions { slot, key: key.clone(), transactions });
@@ -255,7 +265,7 @@ impl<S: Store> Keylog<S> {
 
     /// Up to where a member may rely on the chain of a head that it lacks.
     fn told_height(&mut self, slot: SlotId, key: &Key, own: &Register) -> u64 {
-        let base = if own.base > 1 { own.base } else { 0 };
+        let base = committed_above(own.base);
         let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
         match stage {
             Some(Stage::Proposing(proposing)) if proposing.ballot == own.ballot => proposing.told_height.max(base),
@@ -278,10 +288,11 @@ impl<S: Store> Keylog<S> {
         let members = configuration.all_members();
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let ballot = leadership.next_ballot();
+        let committed_through = leadership.committed_through();
         leadership.last_append = now;
         let voters = Default::default();
         let state = leadership.keys.entry(key.clone()).or_default();
-        let told_height = committed_height.unwrap_or(0).max(std::mem::take(&mut state.handed_base));
+        let told_height = committed_height.unwrap_or(0).max(std::mem::take(&mut state.handed_height));
         let proposing = Proposing {
             ballot,
             height,
@@ -298,9 +309,17 @@ impl<S: Store> Keylog<S> {
         let for_others = if transactions.len() > BATCH_MAX { Vec::new() } else { transactions.clone() };
         for member in members {
             let transactions = if member == self.me { transactions.clone() } else { for_others.clone() };
-            let (key, committed_height) = (key.clone(), told_height);
-            let accept = KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height };
-            self.send(member, accept);
+            let message = KeylogMessage::Accept {
+                slot,
+                ballot,
+                key: key.clone(),
+                height,
+                hash,
+                transactions,
+                committed_height: told_height,
+                committed_through,
+            };
+            self.send(member, message);
         }
         Ok(())
     }

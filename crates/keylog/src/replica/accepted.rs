@@ -19,7 +19,7 @@ impl<S: Store> Keylog<S> {
         proposal: &Proposal,
         beginning: Beginning,
     ) -> Result<Register, ReadError> {
-        let Proposal { ballot, key, height, hash, transactions, committed_height } = proposal;
+        let Proposal { ballot, key, height, hash, transactions, committed_height, .. } = proposal;
         let head = Head {
             height: *height,
             hash: *hash,
@@ -95,8 +95,14 @@ impl<S: Store> Keylog<S> {
 
 /// Whether what lies below a checkpoint may be forgotten: the checkpoint must be committed, and so far below what is that
 /// every head to come still finds the transactions of the operation ids that it remembers.
-fn may_forget_below(checkpoint: u64, committed_height: u64) -> bool {
-    checkpoint > 0 && checkpoint + RECENT_OPERATIONS_MAX as u64 <= committed_height
+pub(super) fn may_forget_below(checkpoint: u64, committed_height: u64) -> bool {
+    checkpoint > 0 && checkpoint.saturating_add(RECENT_OPERATIONS_MAX as u64) <= committed_height
+}
+
+/// Up to where a chain is committed that begins at `base` because somebody was right to forget what is below; 0 if nothing
+/// says so.
+pub(crate) fn committed_above(base: u64) -> u64 {
+    if base > 1 { base.saturating_add(RECENT_OPERATIONS_MAX as u64) } else { 0 }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use difuse_types::{Hash, Key, NodeId, SlotId};
 
-use super::{MESSAGE_BYTES_MAX, Proposal, chain_holds, damage::ReadError};
+use super::{MESSAGE_BYTES_MAX, Proposal, accepted::may_forget_below, chain_holds, damage::ReadError};
 use crate::{
     KeylogMessage, Register, TRANSACTIONS_MAX, Transaction,
     keylog::Keylog,
@@ -53,8 +53,9 @@ impl<S: Store> Keylog<S> {
         if self.holds(slot, key, existing, parent)? {
             return Ok(Connection::Connected { proposal, beginning: Beginning::Held });
         }
-        // The leader has forgotten what is below, as everybody may of a committed checkpoint.
-        if first.checkpoint.is_some() && first.height <= proposal.committed_height {
+        // The leader has forgotten what is below, as everybody may of a checkpoint that is far enough below what is
+        // committed. A part of a longer chain that begins at a later checkpoint is no such beginning.
+        if first.checkpoint.is_some() && may_forget_below(first.height, proposal.committed_height) {
             let beginning = Beginning::At(first.height);
             return Ok(Connection::Connected { proposal, beginning });
         }

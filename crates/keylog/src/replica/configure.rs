@@ -59,6 +59,8 @@ impl<S: Store> Keylog<S> {
         state.record = record.clone();
         state.refused_since = None;
         state.retry_at = None;
+        // Promises die with their epoch; the leader who decided its end has given up its lease before anyone else knew.
+        state.lease = None;
         self.write(vec![Write::Slot(record.clone())])?;
         if !is_member {
             self.bounce_parked(slot);
@@ -73,6 +75,9 @@ impl<S: Store> Keylog<S> {
     pub fn clear(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let is_member = self.slots.get(&slot).is_some_and(|state| state.record.configuration.contains(&self.me));
         if !is_member {
+            if let Some(state) = self.slots.get_mut(&slot) {
+                state.committed = Default::default();
+            }
             self.write(vec![Write::ClearSlot(slot)])?;
         }
         Ok(())

@@ -23,7 +23,14 @@ pub(crate) struct Pending {
     last_failure: String,
 }
 
+/// How many members are asked one after the other for a read at level lazy, before a pause.
+const LAZY_TRIES_MAX: u32 = 4;
+
 impl Pending {
+    fn is_lazy_read(&self) -> bool {
+        matches!(self.request, Request::Read { level: Level::Lazy, .. })
+    }
+
     /// What an error means, given that an earlier attempt may still be on its way.
     fn settle(&self, error: RequestError) -> RequestError {
         match &self.request {
@@ -33,6 +40,15 @@ impl Pending {
             _ => error,
         }
     }
+}
+
+/// For whom a request about a key is coordinated.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Asker {
+    /// A client of this node.
+    Client(RequestId),
+    /// A write that waits in this node's queue.
+    Queue(u64),
 }
 
 enum Progress {
@@ -50,7 +66,9 @@ pub(crate) struct Attempted {
 
 pub(crate) enum AttemptOf {
     /// A request about a key.
-    Key(RequestId),
+    Key(Asker),
+    /// What became of a write at level lazy.
+    Outcome(RequestId),
     /// A part of a listing.
     ListPart(RequestId),
     /// A node's status.
@@ -65,19 +83,24 @@ impl<S: Store> Peer<S> {
             self.reply(id, Err(error));
             return Ok(());
         }
+        if let Request::Write { level: Level::Lazy, .. } = request {
+            return self.queue_write(id, request);
+        }
+        if let Request::List { slot: None, prefix, after, limit } = &request {
+            let (prefix, after, limit) = (prefix.clone(), after.clone(), *limit);
+            return self.start_list(id, prefix, after, limit);
+        }
+        self.coordinate_for(Asker::Client(id), request, false)
+    }
+
+    /// Begins a request about one slot's keys. `is_open`: an earlier attempt may still be on its way.
+    pub(super) fn coordinate_for(&mut self, id: Asker, request: Request, is_open: bool) -> Result<(), StoreError> {
         let slot = match &request {
             Request::Read { key, .. } | Request::Write { key, .. } | Request::Log { key, .. } => {
                 self.settings.slots.of_key(key)
             }
             Request::List { slot: Some(slot), .. } if slot.0 < self.settings.slots.count() => *slot,
-            Request::List { slot: None, prefix, after, limit } => {
-                let (prefix, after, limit) = (prefix.clone(), after.clone(), *limit);
-                return self.start_list(id, prefix, after, limit);
-            }
-            _ => {
-                self.reply(id, Err(RequestError::Invalid("there is no such slot".into())));
-                return Ok(());
-            }
+            _ => return self.finish(id, Err(RequestError::Invalid("there is no such slot".into()))),
         };
         let pending = Pending {
             request,
@@ -85,7 +108,7 @@ impl<S: Store> Peer<S> {
             deadline: self.now + self.options.request_timeout,
             tries: 0,
             state: Progress::Pausing { until: self.now },
-            is_open: false,
+            is_open,
             last_failure: "no member answered".into(),
         };
         self.keys.insert(id, pending);
@@ -93,11 +116,12 @@ impl<S: Store> Peer<S> {
     }
 
     /// Asks the node that most likely leads the slot.
-    fn attempt(&mut self, id: RequestId) -> Result<(), StoreError> {
+    fn attempt(&mut self, id: Asker) -> Result<(), StoreError> {
         let Some(pending) = self.keys.get(&id) else { return Ok(()) };
-        let (slot, tries) = (pending.slot, pending.tries);
+        let (slot, tries, is_lazy_read) = (pending.slot, pending.tries, pending.is_lazy_read());
         self.look_up_when_lost(slot, tries);
-        let target = self.target(slot, tries);
+        let nearest = if is_lazy_read { self.nearest_members(slot) } else { Vec::new() };
+        let target = nearest.get(tries as usize).copied().unwrap_or_else(|| self.target(slot, tries));
         let attempt = self.next_id();
         let now = self.now;
         let Some(pending) = self.keys.get_mut(&id) else { return Ok(()) };
@@ -111,6 +135,23 @@ impl<S: Store> Peer<S> {
         self.attempts.insert(attempt, Attempted { node: target, of: AttemptOf::Key(id) });
         self.send(target, Message::Request { id: attempt, direct: true, request });
         Ok(())
+    }
+
+    /// The members in reach of a slot, nearest first: this node, those of its zone, the others.
+    fn nearest_members(&self, slot: SlotId) -> Vec<NodeId> {
+        let zone_of = |node: &NodeId| self.ring.host(node).map(|entry| entry.host.zone.as_str());
+        let own_zone = zone_of(&self.me);
+        let members = match self.keylog.configuration(slot).filter(|known| known.contains(&self.me)) {
+            Some(configuration) => configuration.all_members(),
+            None => match self.known_configurations.get(&slot) {
+                Some(configuration) => configuration.all_members(),
+                None => self.ring.successors(slot),
+            },
+        };
+        let mut nearest: Vec<NodeId> =
+            members.into_iter().filter(|node| *node == self.me || !self.ring.is_suspect(node)).collect();
+        nearest.sort_by_key(|node| (*node != self.me, zone_of(node) != own_zone));
+        nearest
     }
 
     /// Who most likely leads a slot; with every try that failed, one who may know better.
@@ -130,7 +171,7 @@ impl<S: Store> Peer<S> {
     pub(super) fn resume_keys(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let is_pausing = |pending: &Pending| matches!(pending.state, Progress::Pausing { .. });
         let waiting = self.keys.iter().filter(|(_, pending)| pending.slot == slot && is_pausing(pending));
-        let waiting: Vec<RequestId> = waiting.map(|(id, _)| *id).collect();
+        let waiting: Vec<Asker> = waiting.map(|(id, _)| *id).collect();
         for id in waiting {
             self.attempt(id)?;
         }
@@ -148,6 +189,10 @@ impl<S: Store> Peer<S> {
                 self.handle_list_part(request, from, outcome);
                 Ok(())
             }
+            AttemptOf::Outcome(request) => {
+                self.handle_outcome_told(request, from, Some(outcome));
+                Ok(())
+            }
             AttemptOf::Status(request) => {
                 self.handle_node_status(request, from, outcome);
                 Ok(())
@@ -162,7 +207,7 @@ impl<S: Store> Peer<S> {
     /// How one attempt went.
     pub(super) fn handle_outcome(
         &mut self,
-        id: RequestId,
+        id: Asker,
         attempt: u64,
         from: NodeId,
         outcome: Outcome,
@@ -173,7 +218,7 @@ impl<S: Store> Peer<S> {
             return Ok(());
         }
         match outcome {
-            Outcome::Reply(reply) => self.finish(id, Ok(reply)),
+            Outcome::Reply(reply) => self.finish(id, Ok(reply))?,
             Outcome::Error(error) if error.is_transient() => {
                 pending.is_open |= matches!(error, RequestError::Unknown { .. });
                 pending.last_failure = describe(&error);
@@ -181,11 +226,13 @@ impl<S: Store> Peer<S> {
             }
             Outcome::Error(error) => {
                 let error = pending.settle(error);
-                self.finish(id, Err(error));
+                self.finish(id, Err(error))?;
             }
             Outcome::Redirect { slot, leader, .. } => {
                 pending.last_failure = "no member leads the slot".into();
-                let is_news = leader.is_some_and(|leader| leader != from) && pending.tries < 4;
+                // A member that cannot tell what is committed sends a lazy read on to the next one.
+                let is_to_next = pending.is_lazy_read() && pending.tries <= LAZY_TRIES_MAX;
+                let is_news = is_to_next || (leader.is_some_and(|leader| leader != from) && pending.tries < 4);
                 if is_news {
                     pending.state = Progress::Pausing { until: now };
                 }
@@ -202,7 +249,7 @@ impl<S: Store> Peer<S> {
         Ok(())
     }
 
-    fn pause(&mut self, id: RequestId) {
+    fn pause(&mut self, id: Asker) {
         let jitter = self.rng.u32(500..1000);
         let Some(pending) = self.keys.get_mut(&id) else { return };
         let pause = super::retry_pause(pending.tries, jitter);
@@ -220,12 +267,13 @@ impl<S: Store> Peer<S> {
                 AttemptOf::ListPart(request) => self.retry_list(request),
                 AttemptOf::Status(request) => self.lose_status(request),
                 AttemptOf::Leave => {}
+                AttemptOf::Outcome(request) => self.handle_outcome_told(request, node, None),
             }
         }
         self.retry_block_questions(node)
     }
 
-    fn lose_attempt(&mut self, id: RequestId, attempt: u64) {
+    fn lose_attempt(&mut self, id: Asker, attempt: u64) {
         self.attempts.remove(&attempt);
         self.jobs.remove(&attempt);
         let Some(pending) = self.keys.get_mut(&id) else { return };
@@ -241,10 +289,10 @@ impl<S: Store> Peer<S> {
     pub(super) fn sweep_keys(&mut self) -> Result<(), StoreError> {
         let now = self.now;
         let patience = self.options.attempt_timeout;
-        let overdue: Vec<RequestId> =
+        let overdue: Vec<Asker> =
             self.keys.iter().filter(|(_, pending)| pending.deadline <= now).map(|(id, _)| *id).collect();
         for id in overdue {
-            self.give_up(id);
+            self.give_up(id)?;
         }
         let mut lost = Vec::new();
         let mut due = Vec::new();
@@ -265,8 +313,8 @@ impl<S: Store> Peer<S> {
     }
 
     /// The deadline has passed: say what is known of the outcome.
-    fn give_up(&mut self, id: RequestId) {
-        let Some(pending) = self.keys.get(&id) else { return };
+    fn give_up(&mut self, id: Asker) -> Result<(), StoreError> {
+        let Some(pending) = self.keys.get(&id) else { return Ok(()) };
         let was_asked = matches!(pending.state, Progress::Asked { .. });
         let error = match &pending.request {
             Request::Write { operation_id, .. } if pending.is_open || was_asked => {
@@ -274,26 +322,29 @@ impl<S: Store> Peer<S> {
             }
             _ => RequestError::Unavailable { slot: pending.slot, reason: pending.last_failure.clone() },
         };
-        self.finish(id, Err(error));
+        self.finish(id, Err(error))
     }
 
-    fn finish(&mut self, id: RequestId, result: Result<Reply, RequestError>) {
+    fn finish(&mut self, id: Asker, result: Result<Reply, RequestError>) -> Result<(), StoreError> {
         if let Some(pending) = self.keys.remove(&id)
             && let Progress::Asked { attempt, .. } = pending.state
         {
             self.attempts.remove(&attempt);
             self.jobs.remove(&attempt);
         }
-        self.reply(id, result);
+        match id {
+            Asker::Client(id) => {
+                self.reply(id, result);
+                Ok(())
+            }
+            Asker::Queue(sequence) => self.handle_queued_result(sequence, result),
+        }
     }
 }
 
 /// What can be refused without asking anyone.
 fn check(request: &Request) -> Result<(), RequestError> {
     match request {
-        Request::Read { level, .. } | Request::Write { level, .. } if *level == Level::Lazy => {
-            Err(RequestError::LevelNotSupported { level: *level })
-        }
         Request::Write { operation, .. } if !operation.is_well_formed() => {
             Err(RequestError::Invalid("the value is too large for a transaction: store it as blocks".into()))
         }

@@ -290,7 +290,9 @@ impl<S: Store> Peer<S> {
 
     /// Whether no slot needs this node any more: then it has left.
     fn leave_if_not_needed(&mut self) {
-        if self.keylog.summaries().any(|summary| summary.is_member) {
+        // A queued write is on this node alone.
+        let is_needed = !self.queue.is_empty() || self.keylog.summaries().any(|summary| summary.is_member);
+        if is_needed {
             return;
         }
         // Everybody in reach must know of it, and have had the time to finish what was begun without knowing: else a slot

@@ -1,9 +1,12 @@
 //! Serving requests as the leader of a slot: for clients of this node, and for nodes that coordinate for theirs.
 
 use difuse_keylog::{Answer, CommittedHead, Failure, Job, Store, StoreError, Submission, Ticket, Transaction};
-use difuse_types::{Hash, NodeId, SlotId};
+use difuse_types::{Hash, Level, NodeId, SlotId};
 
-use super::{Peer, RequestId, keys::outcome_of_failure};
+use super::{
+    Peer,
+    keys::{Asker, outcome_of_failure},
+};
 use crate::{
     message::{Message, Outcome},
     request::{Entry, ListEntry, Reading, Reply, Request, RequestError},
@@ -15,7 +18,7 @@ const SERVED_MAX: usize = 65_536;
 /// Whom a job of the key logs is for.
 pub(crate) enum Purpose {
     /// A request that this node coordinates.
-    Local(RequestId),
+    Local(Asker),
     /// A request that another node coordinates, or a client that came straight to the leader.
     Remote { from: NodeId, id: u64, slot: SlotId, request: Request },
     /// One slot of a listing of all slots that this node leads.
@@ -37,6 +40,11 @@ impl<S: Store> Peer<S> {
             }
             Request::Routes => {
                 let outcome = Outcome::Reply(Reply::Routes(Box::new(self.routes())));
+                self.send(from, Message::Response { id, outcome });
+                Ok(())
+            }
+            Request::Operation { operation_id } => {
+                let outcome = Outcome::Reply(Reply::Operation(self.own_outcome(&operation_id)));
                 self.send(from, Message::Response { id, outcome });
                 Ok(())
             }
@@ -69,7 +77,14 @@ impl<S: Store> Peer<S> {
     /// Hands a request about a slot to the key logs.
     pub(super) fn submit(&mut self, ticket: Ticket, slot: SlotId, request: Request) -> Result<(), StoreError> {
         match request {
-            Request::Read { key, level } => self.keylog.submit(ticket, slot, key, Job::Read(level)),
+            Request::Read { key, level, seen } => {
+                if level == Level::Lazy
+                    && let Some(head) = self.keylog.read_lazily(slot, &key, seen)?
+                {
+                    return self.handle_job_done(ticket, Ok(Answer::Head(Box::new(head))));
+                }
+                self.keylog.submit(ticket, slot, key, Job::Read { level, seen })
+            }
             Request::Log { key, from_height, limit } => {
                 self.keylog.submit(ticket, slot, key, Job::Log { from_height, limit })
             }

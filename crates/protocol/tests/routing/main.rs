@@ -51,7 +51,7 @@ fn a_node_that_knows_one_host_serves_keys_that_this_host_does_not_hold() {
     let key = key_in(slot);
     let reply = network.request(4, write(key.clone()));
     assert!(matches!(reply, Ok(Reply::Written { height: 1, .. })), "{reply:?}");
-    let reply = network.request(4, Request::Read { key, level: Level::Quorum });
+    let reply = network.request(4, Request::Read { key, level: Level::Quorum, seen: None });
     let Ok(Reply::Entry(reading)) = reply else { panic!("{reply:?}") };
     assert_eq!(reading.entry.map(|entry| entry.height), Some(1));
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use difuse_protocol::request::{Reply, Request};
 use difuse_types::Level;
 
 use crate::support::{
@@ -15,6 +16,72 @@ fn value_after(change: Change) -> Option<String> {
         Change::Set(text) => Some(text.into()),
         Change::Delete => None,
     }
+}
+
+#[test]
+fn stat_at_lazy_shows_an_older_committed_head_on_the_side_that_is_cut_off() {
+    let (mut ring, [leader, second, third]) = ring_with_a_key(40);
+    ring.cut_off(&[third]);
+    assert_eq!(height_written(ring.ask(leader, write(Change::Set("second"), Level::Quorum, 2))), 2);
+    ring.run_until_suspect(third, leader, true);
+    ring.run_until_suspect(third, second, true);
+    let result = ring.ask(third, read(Level::Lazy));
+    assert!(!reading(result.clone()).is_linearizable);
+    assert_eq!(seen(result), (1, Some("first".into())));
+    assert_unavailable(ring.ask(third, read(Level::Leader)));
+    assert_unavailable(ring.ask(third, read(Level::Quorum)));
+    assert_eq!(seen(ring.ask(second, read(Level::Lazy))), (2, Some("second".into())));
+}
+
+#[test]
+fn stat_at_lazy_never_shows_what_is_not_committed() {
+    let (mut ring, [leader, second, third]) = ring_with_a_key(41);
+    // The second member accepts the proposal, but its answer does not come back: it is not committed.
+    ring.cut([(leader, third), (third, leader), (second, leader)].into());
+    let proposed = ring.submit(leader, write(Change::Set("second"), Level::Quorum, 2));
+    ring.run_for(Duration::from_millis(20));
+    assert_eq!(ring.accepted(second, &key()).unwrap().head.height, 2);
+    assert_eq!(ring.answer(proposed), None);
+    for member in [leader, second, third] {
+        assert_eq!(seen(ring.ask(member, read(Level::Lazy))), (1, Some("first".into())));
+    }
+}
+
+#[test]
+fn stat_at_lazy_asks_another_member_where_the_own_one_cannot_tell() {
+    let (mut ring, [leader, second, third]) = ring_with_a_key(42);
+    // After a restart it cannot tell what is committed of what it holds.
+    ring.kill(third);
+    ring.cut([(leader, third)].into());
+    ring.restart(third);
+    ring.run_until_suspect(second, third, false);
+    assert_eq!(seen(ring.ask(third, read(Level::Lazy))), (1, Some("first".into())));
+    // And with nobody to ask it says so.
+    ring.kill(leader);
+    ring.kill(second);
+    ring.run_until_suspect(third, leader, true);
+    ring.run_until_suspect(third, second, true);
+    assert_unavailable(ring.ask(third, read(Level::Lazy)));
+}
+
+#[test]
+fn stat_at_lazy_is_never_older_than_what_was_seen() {
+    let (mut ring, [leader, second, third]) = ring_with_a_key(43);
+    ring.cut_off(&[third]);
+    let second_write = ring.ask(second, write(Change::Set("second"), Level::Quorum, 2));
+    let Ok(Reply::Written { mark: mark @ Some(_), .. }) = second_write else { panic!("{second_write:?}") };
+    ring.run_until_suspect(third, leader, true);
+    ring.run_until_suspect(third, second, true);
+    assert_eq!(seen(ring.ask(third, read(Level::Lazy))), (1, Some("first".into())));
+    let read_on = |seen| Request::Read { key: key(), level: Level::Lazy, seen };
+    assert_unavailable(ring.ask(third, read_on(mark)));
+    assert_eq!(seen(ring.ask(second, read_on(mark))), (2, Some("second".into())));
+    // What was read has a mark as well.
+    let mark = reading(ring.ask(leader, read(Level::Leader))).mark;
+    assert_unavailable(ring.ask(third, read_on(mark)));
+    ring.mend();
+    ring.run_until_suspect(third, leader, false);
+    assert_eq!(seen(ring.ask(third, read_on(mark))), (2, Some("second".into())));
 }
 
 #[test]
@@ -34,6 +101,49 @@ fn stat_at_leader_asks_nobody_and_never_shows_what_is_not_committed() {
     ring.run_until_suspect(leader, third, true);
     assert_eq!(seen(ring.ask(leader, read(Level::Leader))), (1, Some("first".into())));
     assert_unavailable(ring.ask(leader, read(Level::Quorum)));
+}
+
+#[test]
+fn stat_at_leader_is_linearizable_while_a_lease_holds() {
+    let (mut ring, [leader, second, _]) = ring_with_a_key(60);
+    assert!(!reading(ring.ask(leader, read(Level::Leader))).is_linearizable, "the first one asks for a lease");
+    for _ in 0..20 {
+        ring.run_for(Duration::from_millis(50));
+        assert!(reading(ring.ask(leader, read(Level::Leader))).is_linearizable, "it is renewed while it is used");
+    }
+    ring.cut_off(&[leader]);
+    assert!(reading(ring.ask(leader, read(Level::Leader))).is_linearizable, "it holds for a while");
+    ring.run_for(Duration::from_millis(160));
+    assert!(!reading(ring.ask(leader, read(Level::Leader))).is_linearizable, "and then no more");
+    // Nobody has led meanwhile, and somebody does soon.
+    ring.run_until_suspect(second, leader, true);
+    ring.run_for(Duration::from_millis(250));
+    assert!(ring.is_leading(second));
+}
+
+#[test]
+fn a_lease_keeps_others_from_leading_until_it_has_run_out() {
+    for seed in 61..81 {
+        let (mut ring, [leader, second, third]) = ring_with_a_key(seed);
+        ring.ask(leader, read(Level::Leader)).unwrap();
+        ring.run_for(Duration::from_millis(100));
+        assert!(reading(ring.ask(leader, read(Level::Leader))).is_linearizable);
+        // The others learn at once that the leader is out of reach, and lead as soon as they may.
+        ring.cut_off(&[leader]);
+        ring.disconnect(leader, second);
+        ring.disconnect(leader, third);
+        let written = ring.submit(second, write(Change::Set("second"), Level::Quorum, 2));
+        let cut_at = ring.now();
+        while ring.answer(written).is_none() {
+            assert!(ring.now().since(cut_at) < Duration::from_millis(250), "a lease delays the next leader but little");
+            let asked_at_old = ring.submit(leader, read(Level::Leader));
+            ring.run_for(Duration::from_millis(1));
+            let read_at_old = reading(ring.answer(asked_at_old).unwrap());
+            assert_eq!(read_at_old.entry.unwrap().height, 1);
+        }
+        assert_eq!(height_written(ring.answer(written).unwrap()), 2);
+        assert!(!reading(ring.ask(leader, read(Level::Leader))).is_linearizable, "seed {seed}");
+    }
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use difuse_keylog::{Operation, Value, ValueKind};
 use difuse_protocol::request::{Condition, Reading, Reply, Request, RequestError};
 use difuse_sim::scenario::Scenario;
@@ -24,7 +26,7 @@ pub fn write(change: Change, level: Level, id: u8) -> Request {
 }
 
 pub fn read(level: Level) -> Request {
-    Request::Read { key: key(), level }
+    Request::Read { key: key(), level, seen: None }
 }
 
 /// A ring of three whose key has height 1 and the value "first", and its members, the leader first.
@@ -33,6 +35,8 @@ pub fn ring_with_a_key(seed: u64) -> (Scenario, [NodeId; 3]) {
     let members: [NodeId; 3] = ring.members().try_into().unwrap();
     let [leader, ..] = members;
     assert_eq!(height_written(ring.ask(leader, write(Change::Set("first"), Level::All, 1))), 1);
+    // The members learn that it is committed.
+    ring.run_for(Duration::from_millis(200));
     (ring, members)
 }
 

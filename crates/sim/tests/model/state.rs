@@ -271,7 +271,7 @@ impl State {
             }
             Action::Read(id) => {
                 self.left.reads -= 1;
-                self.ask(setup, id, 100 + u64::from(self.left.reads), Job::Read(Level::Quorum));
+                self.ask(setup, id, 100 + u64::from(self.left.reads), Job::Read { level: Level::Quorum, seen: None });
             }
             Action::Place => {
                 self.left.placements -= 1;

@@ -4225,10 +4225,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for ValueKind {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_KEYLOG_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_KEYLOG_BODY: u8 = 21;
+pub const ENUM_MAX_KEYLOG_BODY: u8 = 23;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_KEYLOG_BODY: [KeylogBody; 22] = [
+pub const ENUM_VALUES_KEYLOG_BODY: [KeylogBody; 24] = [
   KeylogBody::NONE,
   KeylogBody::Prepare,
   KeylogBody::Promise,
@@ -4251,6 +4251,8 @@ pub const ENUM_VALUES_KEYLOG_BODY: [KeylogBody; 22] = [
   KeylogBody::BlocksReady,
   KeylogBody::Holdings,
   KeylogBody::NoRoom,
+  KeylogBody::Committed,
+  KeylogBody::AskCommitted,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -4280,9 +4282,11 @@ impl KeylogBody {
   pub const BlocksReady: Self = Self(19);
   pub const Holdings: Self = Self(20);
   pub const NoRoom: Self = Self(21);
+  pub const Committed: Self = Self(22);
+  pub const AskCommitted: Self = Self(23);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 21;
+  pub const ENUM_MAX: u8 = 23;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Prepare,
@@ -4306,6 +4310,8 @@ impl KeylogBody {
     Self::BlocksReady,
     Self::Holdings,
     Self::NoRoom,
+    Self::Committed,
+    Self::AskCommitted,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -4332,6 +4338,8 @@ impl KeylogBody {
       Self::BlocksReady => Some("BlocksReady"),
       Self::Holdings => Some("Holdings"),
       Self::NoRoom => Some("NoRoom"),
+      Self::Committed => Some("Committed"),
+      Self::AskCommitted => Some("AskCommitted"),
       _ => None,
     }
   }
@@ -5028,6 +5036,134 @@ impl<'a> SlotHolding {
   #[allow(clippy::identity_op)]
   pub fn set_digest(&mut self, x: &super::types::Digest) {
     self.0[16..16 + 16].copy_from_slice(&x.0)
+  }
+
+}
+
+/// A slot in which nothing is under way.
+// struct SlotCommitted, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct SlotCommitted(pub [u8; 80]);
+impl Default for SlotCommitted { 
+  fn default() -> Self { 
+    Self([0; 80])
+  }
+}
+impl ::core::fmt::Debug for SlotCommitted {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("SlotCommitted")
+      .field("slot", &self.slot())
+      .field("through", &self.through())
+      .field("digest", &self.digest())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for SlotCommitted {}
+impl<'a> ::flatbuffers::Follow<'a> for SlotCommitted {
+  type Inner = &'a SlotCommitted;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a SlotCommitted>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a SlotCommitted {
+  type Inner = &'a SlotCommitted;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<SlotCommitted>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for SlotCommitted {
+    type Output = SlotCommitted;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const SlotCommitted as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for SlotCommitted {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> SlotCommitted {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    slot: u32,
+    through: &Ballot,
+    digest: &super::types::Digest,
+  ) -> Self {
+    let mut s = Self([0; 80]);
+    s.set_slot(slot);
+    s.set_through(through);
+    s.set_digest(digest);
+    s
+  }
+
+  pub fn slot(&self) -> u32 {
+    let mut mem = ::core::mem::MaybeUninit::<<u32 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_slot(&mut self, x: u32) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        ::core::mem::size_of::<<u32 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  /// All proposals of the ballot's term up to it are committed.
+  pub fn through(&self) -> &Ballot {
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid struct in this slot
+    unsafe { &*(self.0[8..].as_ptr() as *const Ballot) }
+  }
+
+  #[allow(clippy::identity_op)]
+  pub fn set_through(&mut self, x: &Ballot) {
+    self.0[8..8 + 56].copy_from_slice(&x.0)
+  }
+
+  /// Digest of the registers, all of which are committed.
+  pub fn digest(&self) -> &super::types::Digest {
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid struct in this slot
+    unsafe { &*(self.0[64..].as_ptr() as *const super::types::Digest) }
+  }
+
+  #[allow(clippy::identity_op)]
+  pub fn set_digest(&mut self, x: &super::types::Digest) {
+    self.0[64..64 + 16].copy_from_slice(&x.0)
   }
 
 }
@@ -6503,6 +6639,7 @@ impl<'a> Accept<'a> {
   pub const VT_HASH: ::flatbuffers::VOffsetT = 12;
   pub const VT_TRANSACTIONS: ::flatbuffers::VOffsetT = 14;
   pub const VT_COMMITTED_HEIGHT: ::flatbuffers::VOffsetT = 16;
+  pub const VT_COMMITTED_THROUGH: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6514,6 +6651,7 @@ impl<'a> Accept<'a> {
     args: &'args AcceptArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Accept<'bldr>> {
     let mut builder = AcceptBuilder::new(_fbb);
+    builder.add_committed_through(args.committed_through);
     builder.add_committed_height(args.committed_height);
     builder.add_height(args.height);
     if let Some(x) = args.transactions { builder.add_transactions(x); }
@@ -6579,6 +6717,14 @@ impl<'a> Accept<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Accept::VT_COMMITTED_HEIGHT, Some(0)).unwrap()}
   }
+  /// All proposals of the term up to this sequence are committed.
+  #[inline]
+  pub fn committed_through(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Accept::VT_COMMITTED_THROUGH, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Accept<'_> {
@@ -6594,6 +6740,7 @@ impl ::flatbuffers::Verifiable for Accept<'_> {
      .visit_field::<super::types::Hash>("hash", Self::VT_HASH, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Transaction>>>>("transactions", Self::VT_TRANSACTIONS, false)?
      .visit_field::<u64>("committed_height", Self::VT_COMMITTED_HEIGHT, false)?
+     .visit_field::<u64>("committed_through", Self::VT_COMMITTED_THROUGH, false)?
      .finish();
     Ok(())
   }
@@ -6606,6 +6753,7 @@ pub struct AcceptArgs<'a> {
     pub hash: Option<&'a super::types::Hash>,
     pub transactions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Transaction<'a>>>>>,
     pub committed_height: u64,
+    pub committed_through: u64,
 }
 impl<'a> Default for AcceptArgs<'a> {
   #[inline]
@@ -6618,6 +6766,7 @@ impl<'a> Default for AcceptArgs<'a> {
       hash: None, // required field
       transactions: None,
       committed_height: 0,
+      committed_through: 0,
     }
   }
 }
@@ -6656,6 +6805,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AcceptBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u64>(Accept::VT_COMMITTED_HEIGHT, committed_height, 0);
   }
   #[inline]
+  pub fn add_committed_through(&mut self, committed_through: u64) {
+    self.fbb_.push_slot::<u64>(Accept::VT_COMMITTED_THROUGH, committed_through, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AcceptBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     AcceptBuilder {
@@ -6683,6 +6836,7 @@ impl ::core::fmt::Debug for Accept<'_> {
       ds.field("hash", &self.hash());
       ds.field("transactions", &self.transactions());
       ds.field("committed_height", &self.committed_height());
+      ds.field("committed_through", &self.committed_through());
       ds.finish()
   }
 }
@@ -6992,6 +7146,7 @@ impl<'a> ::flatbuffers::Follow<'a> for Confirm<'a> {
 impl<'a> Confirm<'a> {
   pub const VT_ROUND: ::flatbuffers::VOffsetT = 4;
   pub const VT_LEADERSHIPS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_LEASE: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -7005,6 +7160,7 @@ impl<'a> Confirm<'a> {
     let mut builder = ConfirmBuilder::new(_fbb);
     builder.add_round(args.round);
     if let Some(x) = args.leaderships { builder.add_leaderships(x); }
+    builder.add_lease(args.lease);
     builder.finish()
   }
 
@@ -7025,6 +7181,14 @@ impl<'a> Confirm<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, Leadership>>>(Confirm::VT_LEADERSHIPS, None).unwrap()}
   }
+  /// Whether a lease is asked for.
+  #[inline]
+  pub fn lease(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Confirm::VT_LEASE, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Confirm<'_> {
@@ -7035,6 +7199,7 @@ impl ::flatbuffers::Verifiable for Confirm<'_> {
     v.visit_table(pos)?
      .visit_field::<u64>("round", Self::VT_ROUND, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Leadership>>>("leaderships", Self::VT_LEADERSHIPS, true)?
+     .visit_field::<bool>("lease", Self::VT_LEASE, false)?
      .finish();
     Ok(())
   }
@@ -7042,6 +7207,7 @@ impl ::flatbuffers::Verifiable for Confirm<'_> {
 pub struct ConfirmArgs<'a> {
     pub round: u64,
     pub leaderships: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Leadership>>>,
+    pub lease: bool,
 }
 impl<'a> Default for ConfirmArgs<'a> {
   #[inline]
@@ -7049,6 +7215,7 @@ impl<'a> Default for ConfirmArgs<'a> {
     ConfirmArgs {
       round: 0,
       leaderships: None, // required field
+      lease: false,
     }
   }
 }
@@ -7065,6 +7232,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ConfirmBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_leaderships(&mut self, leaderships: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , Leadership>>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Confirm::VT_LEADERSHIPS, leaderships);
+  }
+  #[inline]
+  pub fn add_lease(&mut self, lease: bool) {
+    self.fbb_.push_slot::<bool>(Confirm::VT_LEASE, lease, false);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ConfirmBuilder<'a, 'b, A> {
@@ -7087,6 +7258,7 @@ impl ::core::fmt::Debug for Confirm<'_> {
     let mut ds = f.debug_struct("Confirm");
       ds.field("round", &self.round());
       ds.field("leaderships", &self.leaderships());
+      ds.field("lease", &self.lease());
       ds.finish()
   }
 }
@@ -8578,6 +8750,204 @@ impl ::core::fmt::Debug for NoRoom<'_> {
       ds.finish()
   }
 }
+pub enum CommittedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// From the leader: its slots in which nothing is under way.
+pub struct Committed<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Committed<'a> {
+  type Inner = Committed<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Committed<'a> {
+  pub const VT_SLOTS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Committed { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CommittedArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Committed<'bldr>> {
+    let mut builder = CommittedBuilder::new(_fbb);
+    if let Some(x) = args.slots { builder.add_slots(x); }
+    builder.finish()
+  }
+
+
+  /// At most 65536.
+  #[inline]
+  pub fn slots(&self) -> ::flatbuffers::Vector<'a, SlotCommitted> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, SlotCommitted>>>(Committed::VT_SLOTS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Committed<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, SlotCommitted>>>("slots", Self::VT_SLOTS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CommittedArgs<'a> {
+    pub slots: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, SlotCommitted>>>,
+}
+impl<'a> Default for CommittedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    CommittedArgs {
+      slots: None, // required field
+    }
+  }
+}
+
+pub struct CommittedBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CommittedBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_slots(&mut self, slots: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , SlotCommitted>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Committed::VT_SLOTS, slots);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CommittedBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CommittedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Committed<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Committed::VT_SLOTS,"slots");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Committed<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Committed");
+      ds.field("slots", &self.slots());
+      ds.finish()
+  }
+}
+pub enum AskCommittedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To the leader: the sender cannot tell what is committed.
+pub struct AskCommitted<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for AskCommitted<'a> {
+  type Inner = AskCommitted<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> AskCommitted<'a> {
+  pub const VT_SLOTS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    AskCommitted { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AskCommittedArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<AskCommitted<'bldr>> {
+    let mut builder = AskCommittedBuilder::new(_fbb);
+    if let Some(x) = args.slots { builder.add_slots(x); }
+    builder.finish()
+  }
+
+
+  /// Numbers of slots, at most 65536.
+  #[inline]
+  pub fn slots(&self) -> ::flatbuffers::Vector<'a, u32> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(AskCommitted::VT_SLOTS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for AskCommitted<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("slots", Self::VT_SLOTS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AskCommittedArgs<'a> {
+    pub slots: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+}
+impl<'a> Default for AskCommittedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AskCommittedArgs {
+      slots: None, // required field
+    }
+  }
+}
+
+pub struct AskCommittedBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AskCommittedBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_slots(&mut self, slots: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AskCommitted::VT_SLOTS, slots);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AskCommittedBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AskCommittedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<AskCommitted<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, AskCommitted::VT_SLOTS,"slots");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for AskCommitted<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("AskCommitted");
+      ds.field("slots", &self.slots());
+      ds.finish()
+  }
+}
 pub enum KeylogMessageOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -8922,6 +9292,34 @@ impl<'a> KeylogMessage<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_committed(&self) -> Option<Committed<'a>> {
+    if self.body_type() == KeylogBody::Committed {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Committed::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_ask_committed(&self) -> Option<AskCommitted<'a>> {
+    if self.body_type() == KeylogBody::AskCommitted {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { AskCommitted::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for KeylogMessage<'_> {
@@ -8953,6 +9351,8 @@ impl ::flatbuffers::Verifiable for KeylogMessage<'_> {
           KeylogBody::BlocksReady => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<BlocksReady>>("KeylogBody::BlocksReady", pos),
           KeylogBody::Holdings => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Holdings>>("KeylogBody::Holdings", pos),
           KeylogBody::NoRoom => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<NoRoom>>("KeylogBody::NoRoom", pos),
+          KeylogBody::Committed => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Committed>>("KeylogBody::Committed", pos),
+          KeylogBody::AskCommitted => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AskCommitted>>("KeylogBody::AskCommitted", pos),
           _ => Ok(()),
         }
      })?
@@ -9150,6 +9550,20 @@ impl ::core::fmt::Debug for KeylogMessage<'_> {
         },
         KeylogBody::NoRoom => {
           if let Some(x) = self.body_as_no_room() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        KeylogBody::Committed => {
+          if let Some(x) = self.body_as_committed() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        KeylogBody::AskCommitted => {
+          if let Some(x) = self.body_as_ask_committed() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -12744,10 +13158,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for ConditionKind {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 16;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 17;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 17] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 18] = [
   RequestBody::NONE,
   RequestBody::Read,
   RequestBody::Write,
@@ -12765,6 +13179,7 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 17] = [
   RequestBody::Routes,
   RequestBody::Leave,
   RequestBody::Dump,
+  RequestBody::Operation,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -12789,9 +13204,10 @@ impl RequestBody {
   pub const Routes: Self = Self(14);
   pub const Leave: Self = Self(15);
   pub const Dump: Self = Self(16);
+  pub const Operation: Self = Self(17);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 16;
+  pub const ENUM_MAX: u8 = 17;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Read,
@@ -12810,6 +13226,7 @@ impl RequestBody {
     Self::Routes,
     Self::Leave,
     Self::Dump,
+    Self::Operation,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -12831,6 +13248,7 @@ impl RequestBody {
       Self::Routes => Some("Routes"),
       Self::Leave => Some("Leave"),
       Self::Dump => Some("Dump"),
+      Self::Operation => Some("Operation"),
       _ => None,
     }
   }
@@ -12888,12 +13306,109 @@ impl ::flatbuffers::SimpleToVerifyInSlice for RequestBody {}
 pub struct RequestBodyUnionTableOffset {}
 
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MIN_REPLY_BODY: u8 = 0;
+pub const ENUM_MIN_OPERATION_STATE: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 16;
+pub const ENUM_MAX_OPERATION_STATE: u8 = 3;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 17] = [
+pub const ENUM_VALUES_OPERATION_STATE: [OperationState; 4] = [
+  OperationState::Unknown,
+  OperationState::Queued,
+  OperationState::Applied,
+  OperationState::Refused,
+];
+
+/// How far a write at level lazy has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct OperationState(pub u8);
+#[allow(non_upper_case_globals)]
+impl OperationState {
+  /// No node knows of it.
+  pub const Unknown: Self = Self(0);
+  /// It waits for its place in the key's log.
+  pub const Queued: Self = Self(1);
+  /// It is committed.
+  pub const Applied: Self = Self(2);
+  /// It is not applied, and will not be.
+  pub const Refused: Self = Self(3);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Unknown,
+    Self::Queued,
+    Self::Applied,
+    Self::Refused,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Unknown => Some("Unknown"),
+      Self::Queued => Some("Queued"),
+      Self::Applied => Some("Applied"),
+      Self::Refused => Some("Refused"),
+      _ => None,
+    }
+  }
+}
+impl ::core::fmt::Debug for OperationState {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for OperationState {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+    Self(b)
+  }
+}
+
+impl ::flatbuffers::Push for OperationState {
+    type Output = OperationState;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+    }
+}
+
+impl ::flatbuffers::EndianScalar for OperationState {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> ::flatbuffers::Verifiable for OperationState {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for OperationState {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_REPLY_BODY: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_REPLY_BODY: u8 = 18;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 19] = [
   ReplyBody::NONE,
   ReplyBody::EntryReply,
   ReplyBody::WrittenReply,
@@ -12911,6 +13426,8 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 17] = [
   ReplyBody::RoutesReply,
   ReplyBody::DoneReply,
   ReplyBody::DumpReply,
+  ReplyBody::QueuedReply,
+  ReplyBody::OperationReply,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -12935,9 +13452,11 @@ impl ReplyBody {
   pub const RoutesReply: Self = Self(14);
   pub const DoneReply: Self = Self(15);
   pub const DumpReply: Self = Self(16);
+  pub const QueuedReply: Self = Self(17);
+  pub const OperationReply: Self = Self(18);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 16;
+  pub const ENUM_MAX: u8 = 18;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::EntryReply,
@@ -12956,6 +13475,8 @@ impl ReplyBody {
     Self::RoutesReply,
     Self::DoneReply,
     Self::DumpReply,
+    Self::QueuedReply,
+    Self::OperationReply,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -12977,6 +13498,8 @@ impl ReplyBody {
       Self::RoutesReply => Some("RoutesReply"),
       Self::DoneReply => Some("DoneReply"),
       Self::DumpReply => Some("DumpReply"),
+      Self::QueuedReply => Some("QueuedReply"),
+      Self::OperationReply => Some("OperationReply"),
       _ => None,
     }
   }
@@ -13698,6 +14221,7 @@ impl<'a> ::flatbuffers::Follow<'a> for Read<'a> {
 impl<'a> Read<'a> {
   pub const VT_KEY: ::flatbuffers::VOffsetT = 4;
   pub const VT_LEVEL: ::flatbuffers::VOffsetT = 6;
+  pub const VT_SEEN: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -13709,6 +14233,7 @@ impl<'a> Read<'a> {
     args: &'args ReadArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Read<'bldr>> {
     let mut builder = ReadBuilder::new(_fbb);
+    if let Some(x) = args.seen { builder.add_seen(x); }
     if let Some(x) = args.key { builder.add_key(x); }
     builder.add_level(args.level);
     builder.finish()
@@ -13730,6 +14255,14 @@ impl<'a> Read<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<super::types::Level>(Read::VT_LEVEL, Some(super::types::Level::Lazy)).unwrap()}
   }
+  /// The mark of an earlier answer about the key's slot: the answer is not older.
+  #[inline]
+  pub fn seen(&self) -> Option<&'a super::keylog::Ballot> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::keylog::Ballot>(Read::VT_SEEN, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Read<'_> {
@@ -13740,6 +14273,7 @@ impl ::flatbuffers::Verifiable for Read<'_> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("key", Self::VT_KEY, true)?
      .visit_field::<super::types::Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<super::keylog::Ballot>("seen", Self::VT_SEEN, false)?
      .finish();
     Ok(())
   }
@@ -13747,6 +14281,7 @@ impl ::flatbuffers::Verifiable for Read<'_> {
 pub struct ReadArgs<'a> {
     pub key: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
     pub level: super::types::Level,
+    pub seen: Option<&'a super::keylog::Ballot>,
 }
 impl<'a> Default for ReadArgs<'a> {
   #[inline]
@@ -13754,6 +14289,7 @@ impl<'a> Default for ReadArgs<'a> {
     ReadArgs {
       key: None, // required field
       level: super::types::Level::Lazy,
+      seen: None,
     }
   }
 }
@@ -13770,6 +14306,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReadBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_level(&mut self, level: super::types::Level) {
     self.fbb_.push_slot::<super::types::Level>(Read::VT_LEVEL, level, super::types::Level::Lazy);
+  }
+  #[inline]
+  pub fn add_seen(&mut self, seen: &super::keylog::Ballot) {
+    self.fbb_.push_slot_always::<&super::keylog::Ballot>(Read::VT_SEEN, seen);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReadBuilder<'a, 'b, A> {
@@ -13792,6 +14332,7 @@ impl ::core::fmt::Debug for Read<'_> {
     let mut ds = f.debug_struct("Read");
       ds.field("key", &self.key());
       ds.field("level", &self.level());
+      ds.field("seen", &self.seen());
       ds.finish()
   }
 }
@@ -13979,6 +14520,104 @@ impl ::core::fmt::Debug for Write<'_> {
       ds.field("head", &self.head());
       ds.field("operation_id", &self.operation_id());
       ds.field("level", &self.level());
+      ds.finish()
+  }
+}
+pub enum OperationOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// What became of a write at level lazy.
+pub struct Operation<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Operation<'a> {
+  type Inner = Operation<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Operation<'a> {
+  pub const VT_OPERATION_ID: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Operation { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args OperationArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Operation<'bldr>> {
+    let mut builder = OperationBuilder::new(_fbb);
+    if let Some(x) = args.operation_id { builder.add_operation_id(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn operation_id(&self) -> &'a super::types::OperationId {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::OperationId>(Operation::VT_OPERATION_ID, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Operation<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<super::types::OperationId>("operation_id", Self::VT_OPERATION_ID, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct OperationArgs<'a> {
+    pub operation_id: Option<&'a super::types::OperationId>,
+}
+impl<'a> Default for OperationArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    OperationArgs {
+      operation_id: None, // required field
+    }
+  }
+}
+
+pub struct OperationBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> OperationBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_operation_id(&mut self, operation_id: &super::types::OperationId) {
+    self.fbb_.push_slot_always::<&super::types::OperationId>(Operation::VT_OPERATION_ID, operation_id);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> OperationBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    OperationBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Operation<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Operation::VT_OPERATION_ID,"operation_id");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Operation<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Operation");
+      ds.field("operation_id", &self.operation_id());
       ds.finish()
   }
 }
@@ -15940,6 +16579,20 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_operation(&self) -> Option<Operation<'a>> {
+    if self.body_type() == RequestBody::Operation {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Operation::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Request<'_> {
@@ -15968,6 +16621,7 @@ impl ::flatbuffers::Verifiable for Request<'_> {
           RequestBody::Routes => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Routes>>("RequestBody::Routes", pos),
           RequestBody::Leave => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Leave>>("RequestBody::Leave", pos),
           RequestBody::Dump => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Dump>>("RequestBody::Dump", pos),
+          RequestBody::Operation => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Operation>>("RequestBody::Operation", pos),
           _ => Ok(()),
         }
      })?
@@ -16144,6 +16798,13 @@ impl ::core::fmt::Debug for Request<'_> {
         },
         RequestBody::Dump => {
           if let Some(x) = self.body_as_dump() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Operation => {
+          if let Some(x) = self.body_as_operation() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -16613,6 +17274,274 @@ impl ::core::fmt::Debug for WrittenReply<'_> {
       ds.field("hash", &self.hash());
       ds.field("created", &self.created());
       ds.field("mark", &self.mark());
+      ds.finish()
+  }
+}
+pub enum QueuedReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To `Write` at level lazy: the node has it durably.
+pub struct QueuedReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for QueuedReply<'a> {
+  type Inner = QueuedReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> QueuedReply<'a> {
+  pub const VT_OPERATION_ID: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    QueuedReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args QueuedReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<QueuedReply<'bldr>> {
+    let mut builder = QueuedReplyBuilder::new(_fbb);
+    if let Some(x) = args.operation_id { builder.add_operation_id(x); }
+    builder.finish()
+  }
+
+
+  /// Asks for the outcome.
+  #[inline]
+  pub fn operation_id(&self) -> &'a super::types::OperationId {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::OperationId>(QueuedReply::VT_OPERATION_ID, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for QueuedReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<super::types::OperationId>("operation_id", Self::VT_OPERATION_ID, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct QueuedReplyArgs<'a> {
+    pub operation_id: Option<&'a super::types::OperationId>,
+}
+impl<'a> Default for QueuedReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    QueuedReplyArgs {
+      operation_id: None, // required field
+    }
+  }
+}
+
+pub struct QueuedReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> QueuedReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_operation_id(&mut self, operation_id: &super::types::OperationId) {
+    self.fbb_.push_slot_always::<&super::types::OperationId>(QueuedReply::VT_OPERATION_ID, operation_id);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> QueuedReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    QueuedReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<QueuedReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, QueuedReply::VT_OPERATION_ID,"operation_id");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for QueuedReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("QueuedReply");
+      ds.field("operation_id", &self.operation_id());
+      ds.finish()
+  }
+}
+pub enum OperationReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To `Operation`.
+pub struct OperationReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for OperationReply<'a> {
+  type Inner = OperationReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> OperationReply<'a> {
+  pub const VT_STATE: ::flatbuffers::VOffsetT = 4;
+  pub const VT_KEY: ::flatbuffers::VOffsetT = 6;
+  pub const VT_WRITTEN: ::flatbuffers::VOffsetT = 8;
+  pub const VT_REASON: ::flatbuffers::VOffsetT = 10;
+  pub const VT_CURRENT: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    OperationReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args OperationReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<OperationReply<'bldr>> {
+    let mut builder = OperationReplyBuilder::new(_fbb);
+    if let Some(x) = args.current { builder.add_current(x); }
+    if let Some(x) = args.reason { builder.add_reason(x); }
+    if let Some(x) = args.written { builder.add_written(x); }
+    if let Some(x) = args.key { builder.add_key(x); }
+    builder.add_state(args.state);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn state(&self) -> OperationState {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<OperationState>(OperationReply::VT_STATE, Some(OperationState::Unknown)).unwrap()}
+  }
+  /// The encoded key; absent if no node knows of the operation.
+  #[inline]
+  pub fn key(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(OperationReply::VT_KEY, None)}
+  }
+  /// Of the transaction, if it is applied.
+  #[inline]
+  pub fn written(&self) -> Option<&'a HeadSummary> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<HeadSummary>(OperationReply::VT_WRITTEN, None)}
+  }
+  /// Why it is refused, for people.
+  #[inline]
+  pub fn reason(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(OperationReply::VT_REASON, None)}
+  }
+  /// If its condition does not hold: the key's head then.
+  #[inline]
+  pub fn current(&self) -> Option<&'a CurrentHead> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<CurrentHead>(OperationReply::VT_CURRENT, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for OperationReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<OperationState>("state", Self::VT_STATE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("key", Self::VT_KEY, false)?
+     .visit_field::<HeadSummary>("written", Self::VT_WRITTEN, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, false)?
+     .visit_field::<CurrentHead>("current", Self::VT_CURRENT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct OperationReplyArgs<'a> {
+    pub state: OperationState,
+    pub key: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub written: Option<&'a HeadSummary>,
+    pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub current: Option<&'a CurrentHead>,
+}
+impl<'a> Default for OperationReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    OperationReplyArgs {
+      state: OperationState::Unknown,
+      key: None,
+      written: None,
+      reason: None,
+      current: None,
+    }
+  }
+}
+
+pub struct OperationReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> OperationReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_state(&mut self, state: OperationState) {
+    self.fbb_.push_slot::<OperationState>(OperationReply::VT_STATE, state, OperationState::Unknown);
+  }
+  #[inline]
+  pub fn add_key(&mut self, key: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(OperationReply::VT_KEY, key);
+  }
+  #[inline]
+  pub fn add_written(&mut self, written: &HeadSummary) {
+    self.fbb_.push_slot_always::<&HeadSummary>(OperationReply::VT_WRITTEN, written);
+  }
+  #[inline]
+  pub fn add_reason(&mut self, reason: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(OperationReply::VT_REASON, reason);
+  }
+  #[inline]
+  pub fn add_current(&mut self, current: &CurrentHead) {
+    self.fbb_.push_slot_always::<&CurrentHead>(OperationReply::VT_CURRENT, current);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> OperationReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    OperationReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<OperationReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for OperationReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("OperationReply");
+      ds.field("state", &self.state());
+      ds.field("key", &self.key());
+      ds.field("written", &self.written());
+      ds.field("reason", &self.reason());
+      ds.field("current", &self.current());
       ds.finish()
   }
 }
@@ -19393,6 +20322,34 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_queued_reply(&self) -> Option<QueuedReply<'a>> {
+    if self.body_type() == ReplyBody::QueuedReply {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { QueuedReply::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_operation_reply(&self) -> Option<OperationReply<'a>> {
+    if self.body_type() == ReplyBody::OperationReply {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { OperationReply::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Reply<'_> {
@@ -19419,6 +20376,8 @@ impl ::flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::RoutesReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<RoutesReply>>("ReplyBody::RoutesReply", pos),
           ReplyBody::DoneReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<DoneReply>>("ReplyBody::DoneReply", pos),
           ReplyBody::DumpReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<DumpReply>>("ReplyBody::DumpReply", pos),
+          ReplyBody::QueuedReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<QueuedReply>>("ReplyBody::QueuedReply", pos),
+          ReplyBody::OperationReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<OperationReply>>("ReplyBody::OperationReply", pos),
           _ => Ok(()),
         }
      })?
@@ -19581,6 +20540,20 @@ impl ::core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::DumpReply => {
           if let Some(x) = self.body_as_dump_reply() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::QueuedReply => {
+          if let Some(x) = self.body_as_queued_reply() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::OperationReply => {
+          if let Some(x) = self.body_as_operation_reply() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

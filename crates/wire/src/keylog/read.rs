@@ -36,6 +36,8 @@ pub(crate) fn read(frame: &Frame<'_>, message: fb::KeylogMessage<'_>) -> Result<
         Body::BlocksReady => blocks_ready(present(message.body_as_blocks_ready(), WHAT)?),
         Body::Holdings => holdings(present(message.body_as_holdings(), WHAT)?),
         Body::NoRoom => Ok(KeylogMessage::NoRoom { is_full: present(message.body_as_no_room(), WHAT)?.is_full() }),
+        Body::Committed => committed(present(message.body_as_committed(), WHAT)?),
+        Body::AskCommitted => ask_committed(present(message.body_as_ask_committed(), WHAT)?),
         _ => Err(WireError::malformed("an unknown key log message")),
     }
 }
@@ -100,6 +102,7 @@ fn accept(frame: &Frame<'_>, table: fb::Accept<'_>) -> Result<KeylogMessage, Wir
         hash: hash_in(table.hash()),
         transactions,
         committed_height: table.committed_height(),
+        committed_through: table.committed_through(),
     })
 }
 
@@ -124,7 +127,7 @@ fn confirm(table: fb::Confirm<'_>) -> Result<KeylogMessage, WireError> {
     let leaderships = list(table.leaderships(), SLOTS_MAX, "leaderships", |leadership| {
         Ok((slot_in(leadership.slot())?, term_in(leadership.term())))
     })?;
-    Ok(KeylogMessage::Confirm { round: table.round(), leaderships })
+    Ok(KeylogMessage::Confirm { round: table.round(), leaderships, is_lease: table.lease() })
 }
 
 fn confirmed(table: fb::Confirmed<'_>) -> Result<KeylogMessage, WireError> {
@@ -195,4 +198,15 @@ fn holdings(table: fb::Holdings<'_>) -> Result<KeylogMessage, WireError> {
         Ok((slot_in(holding.slot())?, holding.epoch(), SlotDigest(digest_in(holding.digest()))))
     })?;
     Ok(KeylogMessage::Holdings { slots })
+}
+
+fn committed(table: fb::Committed<'_>) -> Result<KeylogMessage, WireError> {
+    let slots = list(table.slots(), SLOTS_MAX, "slots", |item| {
+        Ok((slot_in(item.slot())?, ballot_in(item.through()), SlotDigest(digest_in(item.digest()))))
+    })?;
+    Ok(KeylogMessage::Committed { slots })
+}
+
+fn ask_committed(table: fb::AskCommitted<'_>) -> Result<KeylogMessage, WireError> {
+    Ok(KeylogMessage::AskCommitted { slots: list(table.slots(), SLOTS_MAX, "slots", slot_in)? })
 }

@@ -29,14 +29,26 @@ fn write_body(builder: &mut Builder, message: &KeylogMessage) -> (fb::KeylogBody
         KeylogMessage::RegisterRead { slot, term, key, register } => {
             (Body::RegisterRead, register_read(builder, *slot, term, key, register.as_ref()))
         }
-        KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, committed_height } => {
-            (Body::Accept, accept(builder, *slot, ballot, key, (*height, hash), (transactions, *committed_height)))
+        KeylogMessage::Accept {
+            slot,
+            ballot,
+            key,
+            height,
+            hash,
+            transactions,
+            committed_height,
+            committed_through,
+        } => {
+            let committed = (*committed_height, *committed_through);
+            (Body::Accept, accept(builder, *slot, ballot, key, (*height, hash), transactions, committed))
         }
         KeylogMessage::Accepted { slot, ballot, key } => (Body::Accepted, accepted(builder, *slot, ballot, key)),
         KeylogMessage::Lacking { slot, ballot, key, from_height } => {
             (Body::Lacking, lacking(builder, *slot, ballot, key, *from_height))
         }
-        KeylogMessage::Confirm { round, leaderships } => (Body::Confirm, confirm(builder, *round, leaderships)),
+        KeylogMessage::Confirm { round, leaderships, is_lease } => {
+            (Body::Confirm, confirm(builder, *round, leaderships, *is_lease))
+        }
         KeylogMessage::Confirmed { round, slots } => (Body::Confirmed, confirmed(builder, *round, slots)),
         KeylogMessage::Scan { slot, term, after } => (Body::Scan, scan(builder, *slot, term, after.as_ref())),
         KeylogMessage::Scanned { slot, term, after, registers, is_last } => {
@@ -58,6 +70,8 @@ fn write_body(builder: &mut Builder, message: &KeylogMessage) -> (fb::KeylogBody
         KeylogMessage::NoRoom { is_full } => {
             (Body::NoRoom, fb::NoRoom::create(builder, &fb::NoRoomArgs { is_full: *is_full }).as_union_value())
         }
+        KeylogMessage::Committed { slots } => (Body::Committed, committed(builder, slots)),
+        KeylogMessage::AskCommitted { slots } => (Body::AskCommitted, ask_committed(builder, slots)),
     }
 }
 
@@ -123,7 +137,8 @@ fn accept(
     ballot: &Ballot,
     key: &Key,
     (height, hash): (u64, &Hash),
-    (transactions, committed_height): (&[Transaction], u64),
+    transactions: &[Transaction],
+    (committed_height, committed_through): (u64, u64),
 ) -> UnionOffset {
     let key_offset = write_key(builder, key);
     let transactions =
@@ -138,6 +153,7 @@ fn accept(
             hash: Some(&hash_out(hash)),
             transactions,
             committed_height,
+            committed_through,
         },
     )
     .as_union_value()
@@ -155,10 +171,10 @@ fn lacking(builder: &mut Builder, slot: SlotId, ballot: &Ballot, key: &Key, from
         .as_union_value()
 }
 
-fn confirm(builder: &mut Builder, round: u64, leaderships: &[(SlotId, Term)]) -> UnionOffset {
+fn confirm(builder: &mut Builder, round: u64, leaderships: &[(SlotId, Term)], lease: bool) -> UnionOffset {
     let leaderships = leaderships.iter().map(|(slot, term)| fb::Leadership::new(slot.0, &term_out(term)));
     let leaderships = Some(builder.create_vector_from_iter(leaderships));
-    fb::Confirm::create(builder, &fb::ConfirmArgs { round, leaderships }).as_union_value()
+    fb::Confirm::create(builder, &fb::ConfirmArgs { round, leaderships, lease }).as_union_value()
 }
 
 fn confirmed(builder: &mut Builder, round: u64, slots: &[SlotId]) -> UnionOffset {
@@ -230,4 +246,17 @@ fn holdings(builder: &mut Builder, slots: &[(SlotId, u64, SlotDigest)]) -> Union
     let slots = slots.iter().map(|(slot, epoch, digest)| fb::SlotHolding::new(slot.0, *epoch, &digest_out(digest.0)));
     let slots = Some(builder.create_vector_from_iter(slots));
     fb::Holdings::create(builder, &fb::HoldingsArgs { slots }).as_union_value()
+}
+
+fn committed(builder: &mut Builder, slots: &[(SlotId, Ballot, SlotDigest)]) -> UnionOffset {
+    let slots = slots
+        .iter()
+        .map(|(slot, through, digest)| fb::SlotCommitted::new(slot.0, &ballot_out(through), &digest_out(digest.0)));
+    let slots = Some(builder.create_vector_from_iter(slots));
+    fb::Committed::create(builder, &fb::CommittedArgs { slots }).as_union_value()
+}
+
+fn ask_committed(builder: &mut Builder, slots: &[SlotId]) -> UnionOffset {
+    let slots = Some(builder.create_vector_from_iter(slots.iter().map(|slot| slot.0)));
+    fb::AskCommitted::create(builder, &fb::AskCommittedArgs { slots }).as_union_value()
 }

@@ -2,6 +2,7 @@
 
 mod error;
 mod located;
+mod operation;
 mod outcome;
 mod read;
 mod reply;

@@ -7,7 +7,7 @@ use crate::{
     error::{WireError, check, present},
     frame::Frame,
     generated::difuse::request as fb,
-    keylog::read_value,
+    keylog::{ballot_in, read_value},
     limits::{BLOCK_BYTES_MAX, KEY_PREFIX_BYTES_MAX},
     types::{hash_in, level_in, operation_id_in, slot_in},
 };
@@ -36,6 +36,10 @@ fn read_body(frame: &Frame<'_>, message: fb::Request<'_>) -> Result<Request, Wir
         Body::LocateBlock => {
             Ok(Request::LocateBlock { hash: hash_in(present(message.body_as_locate_block(), WHAT)?.hash()) })
         }
+        Body::Operation => {
+            let operation_id = present(message.body_as_operation(), WHAT)?.operation_id();
+            Ok(Request::Operation { operation_id: operation_id_in(operation_id) })
+        }
         Body::Ring => Ok(Request::Ring),
         Body::Status => Ok(Request::Status),
         Body::Routes => Ok(Request::Routes),
@@ -51,7 +55,8 @@ fn limit_in(limit: u32) -> Result<u32, WireError> {
 }
 
 fn read(frame: &Frame<'_>, table: fb::Read<'_>) -> Result<Request, WireError> {
-    Ok(Request::Read { key: frame.key(table.key())?, level: level_in(table.level())? })
+    let seen = table.seen().map(ballot_in);
+    Ok(Request::Read { key: frame.key(table.key())?, level: level_in(table.level())?, seen })
 }
 
 fn write(frame: &Frame<'_>, table: fb::Write<'_>) -> Result<Request, WireError> {

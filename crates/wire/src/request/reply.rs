@@ -8,6 +8,7 @@ use super::{
         read_block_located, read_located, read_ring, read_routes, read_status, write_block_located, write_located,
         write_ring, write_routes, write_status,
     },
+    operation::{read_operation, write_operation},
     read::read_cursor,
     write::write_cursor,
 };
@@ -19,7 +20,10 @@ use crate::{
     generated::difuse::request as fb,
     keylog::{ballot_in, ballot_out, read_transactions, read_value, write_transactions, write_value},
     limits::{BLOCK_BYTES_MAX, SLOTS_MAX},
-    types::{hash_in, hash_out, node_in, node_out, slot_in, time_in, write_key, write_key_option},
+    types::{
+        hash_in, hash_out, node_in, node_out, operation_id_in, operation_id_out, slot_in, time_in, write_key,
+        write_key_option,
+    },
 };
 
 const PAGE_COUNT_MAX: usize = PAGE_MAX as usize;
@@ -40,6 +44,11 @@ fn write_body(builder: &mut Builder, reply: &Reply) -> (fb::ReplyBody, UnionOffs
                 fb::WrittenReplyArgs { height: *height, hash: Some(&hash), created: *created, mark: mark.as_ref() };
             (Body::WrittenReply, fb::WrittenReply::create(builder, &args).as_union_value())
         }
+        Reply::Queued { operation_id } => {
+            let args = fb::QueuedReplyArgs { operation_id: Some(&operation_id_out(operation_id)) };
+            (Body::QueuedReply, fb::QueuedReply::create(builder, &args).as_union_value())
+        }
+        Reply::Operation(outcome) => (Body::OperationReply, write_operation(builder, outcome.as_ref())),
         Reply::Log { transactions, head_height } => (Body::LogReply, write_log(builder, transactions, *head_height)),
         Reply::List { entries, next } => (Body::ListReply, write_list(builder, entries, next.as_ref())),
         Reply::ListLed { entries, next, slots } => {
@@ -163,6 +172,11 @@ pub(super) fn read_reply(frame: &Frame<'_>, reply: fb::Reply<'_>) -> Result<Repl
                 mark: table.mark().map(ballot_in),
             })
         }
+        Body::QueuedReply => {
+            let operation_id = present(reply.body_as_queued_reply(), WHAT)?.operation_id();
+            Ok(Reply::Queued { operation_id: operation_id_in(operation_id) })
+        }
+        Body::OperationReply => read_operation(frame, present(reply.body_as_operation_reply(), WHAT)?),
         Body::LogReply => read_log(frame, present(reply.body_as_log_reply(), WHAT)?),
         Body::ListReply => read_list(frame, present(reply.body_as_list_reply(), WHAT)?),
         Body::ListLedReply => read_list_led(frame, present(reply.body_as_list_led_reply(), WHAT)?),

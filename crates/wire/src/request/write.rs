@@ -1,11 +1,11 @@
-use difuse_keylog::Operation;
+use difuse_keylog::{Ballot, Operation};
 use difuse_protocol::request::{Condition, DumpCursor, Request};
 use difuse_types::{Hash, Key, Level, OperationId, SlotId};
 
 use crate::{
     builder::{Builder, Offset, UnionOffset, write_bytes},
     generated::difuse::request as fb,
-    keylog::write_value,
+    keylog::{ballot_out, write_value},
     types::{hash_out, level_out, operation_id_out, write_key, write_key_option},
 };
 
@@ -23,7 +23,7 @@ pub(crate) fn write_request(
 fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, UnionOffset) {
     use fb::RequestBody as Body;
     match request {
-        Request::Read { key, level } => (Body::Read, read(builder, key, *level)),
+        Request::Read { key, level, seen } => (Body::Read, read(builder, key, *level, seen.as_ref())),
         Request::Write { key, operation, condition, operation_id, level } => {
             (Body::Write, write(builder, key, operation, condition, operation_id, *level))
         }
@@ -40,6 +40,10 @@ fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, Uni
         Request::StatBlock { hash } => (Body::StatBlock, stat_block(builder, hash)),
         Request::DeleteBlock { hash, level } => (Body::DeleteBlock, delete_block(builder, hash, *level)),
         Request::LocateBlock { hash } => (Body::LocateBlock, locate_block(builder, hash)),
+        Request::Operation { operation_id } => {
+            let args = fb::OperationArgs { operation_id: Some(&operation_id_out(operation_id)) };
+            (Body::Operation, fb::Operation::create(builder, &args).as_union_value())
+        }
         Request::Ring => (Body::Ring, fb::Ring::create(builder, &fb::RingArgs {}).as_union_value()),
         Request::Status => (Body::Status, fb::Status::create(builder, &fb::StatusArgs {}).as_union_value()),
         Request::Routes => (Body::Routes, fb::Routes::create(builder, &fb::RoutesArgs {}).as_union_value()),
@@ -48,9 +52,10 @@ fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, Uni
     }
 }
 
-fn read(builder: &mut Builder, key: &Key, level: Level) -> UnionOffset {
+fn read(builder: &mut Builder, key: &Key, level: Level, seen: Option<&Ballot>) -> UnionOffset {
     let key = Some(write_key(builder, key));
-    fb::Read::create(builder, &fb::ReadArgs { key, level: level_out(level) }).as_union_value()
+    let seen = seen.map(ballot_out);
+    fb::Read::create(builder, &fb::ReadArgs { key, level: level_out(level), seen: seen.as_ref() }).as_union_value()
 }
 
 fn write(

@@ -19,7 +19,8 @@ fn elections() -> Vec<KeylogMessage> {
         KeylogMessage::Promise { slot: SLOT, term: term(), digest: SlotDigest(1 << 64), proposed: None },
         KeylogMessage::Refuse { slot: SLOT, term: term(), promised: term() },
         KeylogMessage::Outdated { configuration: joint_configuration() },
-        KeylogMessage::Confirm { round: 4, leaderships: vec![(SlotId(0), term()), (SLOT, term())] },
+        KeylogMessage::Confirm { round: 4, leaderships: vec![(SlotId(0), term()), (SLOT, term())], is_lease: false },
+        KeylogMessage::Confirm { round: 4, leaderships: vec![], is_lease: true },
         KeylogMessage::Confirmed { round: 4, slots: vec![SlotId(0), SLOT] },
     ]
 }
@@ -31,6 +32,7 @@ fn agreement() -> Vec<KeylogMessage> {
         key: key("k"),
         height: 5,
         hash: hash(6),
+        committed_through: 76,
         transactions,
         committed_height: 4,
     };
@@ -68,6 +70,10 @@ fn moves() -> Vec<KeylogMessage> {
         KeylogMessage::BlocksReady { slot: SLOT, epoch: 4 },
         KeylogMessage::NoRoom { is_full: true },
         KeylogMessage::NoRoom { is_full: false },
+        KeylogMessage::Committed {
+            slots: vec![(SlotId(0), ballot(), SlotDigest(8)), (SLOT, ballot(), SlotDigest(u128::MAX))],
+        },
+        KeylogMessage::AskCommitted { slots: vec![SlotId(0), SLOT] },
         KeylogMessage::Holdings { slots: vec![(SlotId(0), 1, SlotDigest(7)), (SLOT, 2, SlotDigest(u128::MAX))] },
     ]
 }

@@ -4,7 +4,7 @@ use difuse_protocol::{
     message::{Message, Outcome},
     request::{
         BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, NodeStatus,
-        PAGE_MAX, Reading, Reply, Request, RequestError, RingView, Routes,
+        OperationOutcome, OperationState, PAGE_MAX, Reading, Reply, Request, RequestError, RingView, Routes,
     },
 };
 use difuse_types::{Level, SlotId, WallTime};
@@ -36,7 +36,8 @@ pub(super) fn responses() -> Vec<Message> {
 
 fn of_keys() -> Vec<Request> {
     let list = |after, slot| Request::List { prefix: Bytes::from_static(&[1, 0]), after, limit: PAGE_MAX, slot };
-    let mut requests: Vec<_> = Level::ALL.into_iter().map(|level| Request::Read { key: key("k"), level }).collect();
+    let read = |level| Request::Read { key: key("k"), level, seen: (level == Level::Lazy).then(ballot) };
+    let mut requests: Vec<_> = Level::ALL.into_iter().map(read).collect();
     requests.extend([
         Request::Log { key: key("k"), from_height: 1, limit: 10 },
         list(Some(key("k")), Some(SlotId(0))),
@@ -44,6 +45,7 @@ fn of_keys() -> Vec<Request> {
         Request::ListLed { prefix: Bytes::new(), after: Some(key("k")), limit: 0 },
         Request::ListLed { prefix: Bytes::new(), after: None, limit: 1 },
         Request::Locate { key: file() },
+        Request::Operation { operation_id: OPERATION_ID },
     ]);
     requests
 }
@@ -101,6 +103,7 @@ fn key_replies() -> Vec<Reply> {
             Holding { node: node(2), head: None, answered: false },
         ],
     };
+    let operation = |state| Reply::Operation(Some(OperationOutcome { key: key("k"), state }));
     let entries = vec![
         ListEntry { key: key("k"), entry: entry(Some(value(ValueKind::Inline))) },
         ListEntry { key: file(), entry: entry(Some(value(ValueKind::Inode))) },
@@ -115,6 +118,12 @@ fn key_replies() -> Vec<Reply> {
         }),
         Reply::Written { height: 5, hash: hash(3), created: true, mark: Some(ballot()) },
         Reply::Written { height: 5, hash: hash(3), created: false, mark: None },
+        Reply::Queued { operation_id: OPERATION_ID },
+        Reply::Operation(None),
+        operation(OperationState::Queued),
+        operation(OperationState::Applied { height: 7, hash: hash(7) }),
+        operation(OperationState::Refused { reason: "because".into(), current: Some((3, hash(1), true)) }),
+        operation(OperationState::Refused { reason: "because".into(), current: None }),
         Reply::Log { transactions: transactions(), head_height: 5 },
         Reply::Log { transactions: vec![], head_height: 0 },
         Reply::ListLed { entries: entries.clone(), next: Some(key("l")), slots: vec![SlotId(0), SLOT] },

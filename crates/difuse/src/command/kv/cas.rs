@@ -2,7 +2,7 @@ use clap::Args;
 use difuse_api::request::Condition;
 use difuse_types::Key;
 
-use super::set::{ValueArguments, print_written, write};
+use super::set::{ValueArguments, print_submitted, write};
 use crate::command::{exit::Failure, session::Session};
 
 /// Arguments of `kv cas`.
@@ -21,8 +21,8 @@ pub struct CasArguments {
 /// Gives a key a value if its head is as expected; a conflict has an exit code of its own.
 pub async fn run(session: &Session, arguments: CasArguments) -> Result<(), Failure> {
     let client = session.connect().await?;
-    let written = write(session, &client, arguments.key, arguments.value, arguments.expected).await?;
-    print_written(session, &written)
+    let submitted = write(session, &client, arguments.key, arguments.value, arguments.expected).await?;
+    print_submitted(session, &submitted)
 }
 
 fn parse_condition(text: &str) -> Result<Condition, String> {

@@ -1,8 +1,10 @@
 use clap::Args;
-use difuse_api::keys;
-use difuse_types::Key;
+use difuse_api::{keys, request::Condition};
+use difuse_keylog::Operation;
+use difuse_types::{Key, Level};
 use serde_json::json;
 
+use super::set::print_queued;
 use crate::command::{exit::Failure, output, session::Session};
 
 /// Arguments of `kv rm`.
@@ -16,6 +18,11 @@ pub struct RemoveArguments {
 /// Deletes a key.
 pub async fn run(session: &Session, arguments: RemoveArguments) -> Result<(), Failure> {
     let client = session.connect().await?;
+    if session.level == Level::Lazy {
+        let (operation, condition, id) = (Operation::Delete, Condition::Present, keys::new_operation_id());
+        keys::submit(&client, arguments.key, operation, condition, id, session.level).await?;
+        return print_queued(session, &id);
+    }
     let written = keys::delete(&client, arguments.key.clone(), session.level).await?;
     let written = written.ok_or_else(|| Failure::NotFound(format!("key {} has no value", arguments.key)))?;
     if session.json {

@@ -2,13 +2,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use difuse_api::{
-    keys::{self, Written},
+    keys::{self, Submitted, Written},
     request::Condition,
     values,
 };
 use difuse_client::Client;
 use difuse_keylog::Operation;
-use difuse_types::Key;
+use difuse_types::{Key, OperationId};
 use futures::stream;
 use serde_json::json;
 
@@ -38,8 +38,8 @@ pub struct SetArguments {
 /// Gives a key a value.
 pub async fn run(session: &Session, arguments: SetArguments) -> Result<(), Failure> {
     let client = session.connect().await?;
-    let written = write(session, &client, arguments.key, arguments.value, Condition::None).await?;
-    print_written(session, &written)
+    let submitted = write(session, &client, arguments.key, arguments.value, Condition::None).await?;
+    print_submitted(session, &submitted)
 }
 
 /// Writes a value given on the command line.
@@ -49,7 +49,7 @@ pub async fn write(
     key: Key,
     value: ValueArguments,
     condition: Condition,
-) -> Result<Written, Failure> {
+) -> Result<Submitted, Failure> {
     let stored = match (value.value, value.file) {
         (Some(text), _) if text != "-" => values::store(client, stream::iter([Ok(text.into())]), session.level).await?,
         (_, file) => {
@@ -57,15 +57,28 @@ pub async fn write(
         }
     };
     let operation_id = keys::new_operation_id();
-    Ok(keys::write(client, key, Operation::Set(stored.value), condition, operation_id, session.level).await?)
+    Ok(keys::submit(client, key, Operation::Set(stored.value), condition, operation_id, session.level).await?)
 }
 
-/// Tells where a write came to stand.
-pub fn print_written(session: &Session, written: &Written) -> Result<(), Failure> {
+/// Tells where a write came to stand, or how to ask for that.
+pub fn print_submitted(session: &Session, submitted: &Submitted) -> Result<(), Failure> {
+    let written = match submitted {
+        Submitted::Written(written) => written,
+        Submitted::Queued(operation_id) => return print_queued(session, operation_id),
+    };
     if session.json {
         let Written { height, hash, created } = written;
         return output::print_json(&json!({ "height": height, "hash": hash, "created": created }));
     }
     let verb = if written.created { "created" } else { "written" };
     output::print(&format!("{verb} at height {}, transaction {}", written.height, written.hash))
+}
+
+/// Tells how to ask for the outcome of a write at level lazy.
+pub fn print_queued(session: &Session, operation_id: &OperationId) -> Result<(), Failure> {
+    if session.json {
+        let operation_id = operation_id.to_string();
+        return output::print_json(&json!({ "queued": true, "operation_id": operation_id }));
+    }
+    output::print(&format!("queued: `difuse kv outcome {operation_id}` tells what becomes of it"))
 }

@@ -9,7 +9,7 @@ use figment::{
 };
 
 /// Every setting with its default; empty means "none".
-pub(super) const DEFAULTS: [(&str, &str); 18] = [
+pub(super) const DEFAULTS: [(&str, &str); 26] = [
     ("http", "127.0.0.1:9090"),
     ("bind", "127.0.0.1:4624"),
     ("join", ""),
@@ -26,6 +26,14 @@ pub(super) const DEFAULTS: [(&str, &str); 18] = [
     ("replicas", "3"),
     ("slots", "1024"),
     ("vnodes", "8"),
+    ("consistency_read", "quorum"),
+    ("consistency_write", "quorum"),
+    ("consistency_stat", ""),
+    ("consistency_set_inode", ""),
+    ("consistency_delete_inode", ""),
+    ("consistency_get_block", ""),
+    ("consistency_set_block", ""),
+    ("consistency_delete_block", ""),
     ("log", "info,libp2p=warn"),
     ("log_format", "text"),
 ];

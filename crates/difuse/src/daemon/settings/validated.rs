@@ -2,9 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use difuse_api::Consistency;
 use difuse_client::secret_from_text;
 use difuse_node::{Founding, NodeConfig};
-use difuse_types::{Hash, RingId, RingSettings};
+use difuse_types::{Hash, Level, RingId, RingSettings};
 use tracing_subscriber::EnvFilter;
 
 use super::{Effective, SettingsError};
@@ -37,6 +38,8 @@ pub struct DaemonConfig {
     pub http: SocketAddr,
     /// After how long joining is given up; `None`: never.
     pub join_timeout: Option<Duration>,
+    /// Which levels stand behind requests over HTTP that name none.
+    pub consistency: Consistency,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -53,6 +56,7 @@ impl DaemonConfig {
         let config = Self {
             http,
             join_timeout: view.optional_duration("join_timeout")?,
+            consistency: view.consistency()?,
             log: view.checked("log", |text| EnvFilter::try_new(text).map_err(|error| error.to_string()))?.into(),
             log_format: view.checked_value("log_format", str::parse)?,
             node: view.node(http)?,
@@ -81,6 +85,23 @@ impl View<'_> {
             gone_after: self.gone_after()?,
             keep_free: self.bytes("keep_free")?,
             founding: self.founding()?,
+        })
+    }
+
+    fn consistency(&self) -> Result<Consistency, SettingsError> {
+        let level = |name| self.checked_value(name, |text| text.parse::<Level>().map_err(|error| error.to_string()));
+        let level_or = |name: &'static str, default| match self.optional(name) {
+            Some(_) => level(name),
+            None => Ok(default),
+        };
+        let (read, write) = (level("consistency_read")?, level("consistency_write")?);
+        Ok(Consistency {
+            stat: level_or("consistency_stat", read)?,
+            set_inode: level_or("consistency_set_inode", write)?,
+            delete_inode: level_or("consistency_delete_inode", write)?,
+            get_block: level_or("consistency_get_block", read)?,
+            set_block: level_or("consistency_set_block", write)?,
+            delete_block: level_or("consistency_delete_block", write)?,
         })
     }
 
@@ -242,6 +263,9 @@ fn is_address(text: &str) -> bool {
 mod tests {
     use std::time::Duration;
 
+    use difuse_api::Consistency;
+    use difuse_types::Level;
+
     use super::{super::merge, DaemonConfig};
 
     fn check(flags: &[(&'static str, &str)]) -> Result<DaemonConfig, String> {
@@ -260,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn levels_are_those_of_reads_and_writes_unless_an_operation_has_its_own() {
+        let settings =
+            [("consistency_read", "leader"), ("consistency_write", "all"), ("consistency_get_block", "lazy")];
+        let consistency = check(&settings).unwrap().consistency;
+        assert_eq!((consistency.stat, consistency.get_block), (Level::Leader, Level::Lazy));
+        assert_eq!((consistency.set_inode, consistency.delete_block), (Level::All, Level::All));
+        assert_eq!(check(&[]).unwrap().consistency, Consistency::default());
+    }
+
+    #[test]
     fn bad_values_are_refused_by_name() {
         for (name, value, expected) in [
             ("http", "9090", "http = \"9090\" (command line --http): expected IP:PORT"),
@@ -272,6 +306,8 @@ mod tests {
             ("suspect_after", "soon", "expected a duration"),
             ("suspect_after", "0s", "above zero"),
             ("gone_after", "500ms", "longer than suspect_after"),
+            ("consistency_read", "most", "use lazy, leader, quorum or all"),
+            ("consistency_set_block", "\"", "use lazy, leader, quorum or all"),
             ("log", "info,,=x=", "log"),
             ("log_format", "xml", "text or json"),
             ("secret_file", "/does/not/exist", "secret_file"),
