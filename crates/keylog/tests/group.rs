@@ -615,9 +615,11 @@ fn a_damaged_transaction_that_nobody_else_has_is_not_made_up() {
     group.append(1, &damaged, 1, Condition::None);
     group.append(1, &other, 1, Condition::None);
     group.replicas.get_mut(&node(1)).unwrap().store_mut().damage(SLOT, &damaged, 1);
-    for job in
-        [Job::Read(Level::Quorum), Job::Log { from_height: 1, limit: 9 }, Job::Append(submission(2, Condition::None))]
-    {
+    for job in [
+        Job::Read { level: Level::Quorum, seen: None },
+        Job::Log { from_height: 1, limit: 9 },
+        Job::Append(submission(2, Condition::None)),
+    ] {
         group.last_ticket += 1;
         let ticket = group.last_ticket;
         group.replicas.get_mut(&node(1)).unwrap().submit(ticket, SLOT, damaged.clone(), job).unwrap();

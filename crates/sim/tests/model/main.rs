@@ -96,7 +96,7 @@ fn a_slot_that_moves_while_it_is_written_explored_whole() {
 
 #[test]
 fn three_torn_proposals_explored_whole() {
-    assert_eq!(explore("torn proposals", torn(), 1_000_000), (PROGRESS.to_vec(), true));
+    assert_eq!(explore("torn proposals", torn(), 6_000_000), (PROGRESS.to_vec(), true));
 }
 
 /// Negative controls: the model must notice each broken rule.

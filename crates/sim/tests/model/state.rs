@@ -184,7 +184,13 @@ impl State {
 
     fn start(&self, setup: &Setup, id: NodeId, store: MemoryStore, now: Instant) -> Keylog<MemoryStore> {
         let slots = Slots::with_count(1).expect("one is a power of two");
-        let options = KeylogOptions { broken: setup.broken, holdings_every: LONG * 100, ..KeylogOptions::new(slots) };
+        let options = KeylogOptions {
+            broken: setup.broken,
+            holdings_every: LONG * 100,
+            // Nobody reads at level leader here, and no time passes that a member could wait for.
+            lease: Duration::ZERO,
+            ..KeylogOptions::new(slots)
+        };
         let seed = u64::from(id.0[0]) * 100 + u64::from(self.left.crashes);
         let mut keylog = Keylog::new(id, options, store, now, seed).expect("memory does not fail");
         keylog.set_time(now);
