@@ -105,7 +105,7 @@ impl Simulation {
                 )))
             }
             Err(RequestError::Unknown { .. }) => Ok(()),
-            Err(error) if error.is_transient() => {
+            Err(error) if error.is_transient() || matches!(error, RequestError::Full { .. }) => {
                 self.clients.refused.insert(operation);
                 Ok(())
             }

@@ -183,8 +183,7 @@ impl Simulation {
             return Err(Violation::WrongAnswer(format!("node {id:?} has left as a member of {record:?}")));
         }
         node.has_left = true;
-        let life = node.life;
-        self.queue.push(self.now + Duration::from_millis(1500), Event::Stop { node: id, life });
+        self.queue.push(self.now + Duration::from_millis(1500), Event::Stop { node: id });
         Ok(())
     }
 

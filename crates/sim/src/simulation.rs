@@ -90,7 +90,6 @@ pub(crate) enum Event {
     /// A node that left stops.
     Stop {
         node: NodeId,
-        life: u64,
     },
     Redial,
     Probe,
@@ -302,9 +301,7 @@ impl Simulation {
                 Ok(())
             }
             Event::RoomOnDisk { node } => self.make_room(node),
-            // A process that died meanwhile has to leave once more.
-            Event::Stop { node, life } if self.is_alive(node, life) => self.stop_leaver(node),
-            Event::Stop { .. } => Ok(()),
+            Event::Stop { node } => self.stop_leaver(node),
             Event::Redial => {
                 self.redial();
                 self.queue.push(self.now + REDIAL_EVERY, Event::Redial);
