@@ -363,7 +363,8 @@ async fn what_goes_wrong_behind_the_gateway() {
         (RequestError::Unknown { operation_id }, 503, "unknown_outcome"),
         (RequestError::Busy, 503, "busy"),
         (RequestError::NotServing("it is leaving".into()), 503, "not_serving"),
-        (RequestError::Storage("the disk is full".into()), 507, "storage"),
+        (RequestError::Full { reason: "/data: 3 bytes are free".into() }, 507, "full"),
+        (RequestError::Storage("the log cannot be flushed".into()), 500, "storage"),
         (RequestError::LevelNotSupported { level: Level::All }, 501, "level_not_supported"),
         (RequestError::Invalid("too long".into()), 400, "invalid"),
     ] {
