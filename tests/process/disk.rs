@@ -36,9 +36,10 @@ async fn a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
         http.get("/v1/files/new").await.expect(404);
         let ring = http.get("/v1/ring").await.expect(200).json();
         assert_eq!(ring["short_of_room"], serde_json::json!([ring["node"]]));
-        disk.clear();
-        until("a write", PATIENCE, async || accepts(&http, "/v1/keys/again").await).await;
     }
+    disk.clear();
+    until("a write", PATIENCE, async || accepts(&http, "/v1/keys/again").await).await;
+    http.put("/v1/files/again", vec![9; 100_000]).await.expect(201);
     cluster.assert_running(&[node]);
 }
 

@@ -39,8 +39,9 @@ impl SmallDisk {
     pub fn fill(&self, left: u64) {
         let status = statvfs(&self.path).expect("a mounted file system");
         let free = status.f_bavail * status.f_frsize;
-        let ballast = File::create(self.ballast()).expect("a file");
-        rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, free.saturating_sub(left << 20))
+        let ballast = File::options().create(true).append(true).open(self.ballast()).expect("a file");
+        let (begin, length) = (ballast.metadata().expect("a file").len(), free.saturating_sub(left << 20));
+        rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), begin, length.max(1))
             .expect("what is free can be taken");
     }
 

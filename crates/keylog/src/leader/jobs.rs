@@ -78,6 +78,12 @@ impl<S: Store> Keylog<S> {
                 self.start_read(slot, ticket, key, KeyRead::Log { from_height, limit })
             }
             Work::Key(key, Job::Append(submission)) => {
+                // At once: behind an append that waits for room it would only wait as well.
+                if let Some(reason) = self.why_full()? {
+                    self.done(ticket, Err(Failure::Full(reason)));
+                    return Ok(());
+                }
+                let Some(leadership) = self.leadership(slot) else { return Ok(()) };
                 let state = leadership.keys.entry(key.clone()).or_default();
                 if state.appends.len() >= KEY_QUEUE_MAX {
                     self.done(ticket, Err(Failure::Busy));
