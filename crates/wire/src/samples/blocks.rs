@@ -41,6 +41,7 @@ fn answers() -> Vec<BlockAnswer> {
         BlockAnswer::Digest { digest: u128::MAX },
         BlockAnswer::Register { register: Some(register()) },
         BlockAnswer::Register { register: None },
-        BlockAnswer::Failed { reason: "no room".into() },
+        BlockAnswer::Failed { reason: "the disk answers nothing".into() },
+        BlockAnswer::Full { reason: "no room".into() },
     ]
 }
