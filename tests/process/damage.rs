@@ -56,11 +56,11 @@ async fn a_transaction_that_is_damaged_on_disk_is_fetched_again() {
     cluster.assert_running(&NODES);
 }
 
-fn paths(hash: &str) -> (String, String) {
+pub(super) fn paths(hash: &str) -> (String, String) {
     (format!("/v1/blocks/{hash}"), format!("/v1/locate-block/{hash}"))
 }
 
-async fn holds_everywhere(http: &Http, locate: &str) {
+pub(super) async fn holds_everywhere(http: &Http, locate: &str) {
     until("a copy on every node", PATIENCE, async || {
         let located = http.get(locate).await.expect(200).json();
         let holdings = located["holdings"].as_array().cloned().unwrap_or_default();
@@ -71,7 +71,7 @@ async fn holds_everywhere(http: &Http, locate: &str) {
 }
 
 /// Where some bytes lie in the files of a folder.
-fn find(folder: &Path, wanted: &[u8]) -> Result<(PathBuf, u64), String> {
+pub(super) fn find(folder: &Path, wanted: &[u8]) -> Result<(PathBuf, u64), String> {
     let entries = fs::read_dir(folder).map_err(|error| error.to_string())?;
     for entry in entries {
         let path = entry.map_err(|error| error.to_string())?.path();
@@ -84,7 +84,7 @@ fn find(folder: &Path, wanted: &[u8]) -> Result<(PathBuf, u64), String> {
 }
 
 /// Overwrites some bytes wherever they lie in the files of a folder.
-fn damage(folder: &Path, wanted: &[u8]) {
+pub(super) fn damage(folder: &Path, wanted: &[u8]) {
     let mut damaged = 0;
     while let Ok((path, offset)) = find(folder, wanted) {
         let file = fs::OpenOptions::new().write(true).open(path).expect("a file of ours");

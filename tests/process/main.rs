@@ -9,4 +9,5 @@ mod healing;
 mod kill;
 mod membership;
 mod restart;
+mod scrub;
 mod tree;

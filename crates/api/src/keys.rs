@@ -6,7 +6,7 @@ use difuse_keylog::{
 };
 use difuse_protocol::request::{
     BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, OperationOutcome, PAGE_MAX, Reading,
-    Reply, Request, RequestError, RingView, Routes,
+    Reply, Request, RequestError, RingView, Routes, ScrubReport,
 };
 use difuse_types::{Hash, Key, KeyPrefix, Level, OperationId, SlotId};
 
@@ -338,6 +338,15 @@ pub async fn routes<D: Datastore + ?Sized>(datastore: &D) -> Result<Routes, Requ
 pub async fn leave<D: Datastore + ?Sized>(datastore: &D) -> Result<(), RequestError> {
     match datastore.call(Request::Leave).await? {
         Reply::Done => Ok(()),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// How the present or last pass of the node that answers over its disk stands; begins one if `start`, unless one that was
+/// asked for is under way.
+pub async fn scrub<D: Datastore + ?Sized>(datastore: &D, start: bool) -> Result<ScrubReport, RequestError> {
+    match datastore.call(Request::Scrub { start }).await? {
+        Reply::Scrub(report) => Ok(*report),
         _ => Err(unexpected_reply()),
     }
 }

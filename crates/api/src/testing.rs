@@ -15,7 +15,7 @@ use difuse_blocks::BlockRecord;
 use difuse_keylog::{Checkpoint, Operation, Transaction};
 use difuse_protocol::request::{
     BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, OperationOutcome,
-    OperationState, PAGE_MAX, Reading, Reply, Request, RequestError, RingView, Routes,
+    OperationState, PAGE_MAX, Reading, Reply, Request, RequestError, RingView, Routes, ScrubReport,
 };
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, OperationId, RingId, RingSettings, SlotId, WallTime};
@@ -42,6 +42,7 @@ struct State {
     failures: VecDeque<RequestError>,
     queued: VecDeque<Request>,
     outcomes: BTreeMap<OperationId, OperationOutcome>,
+    scrub_report: ScrubReport,
     calls: usize,
     clock_ms: u64,
 }
@@ -200,6 +201,17 @@ impl State {
             Request::Routes => Ok(Reply::Routes(Box::new(routes()))),
             Request::Leave => Ok(Reply::Done),
             Request::Dump { after, limit } => Ok(self.dump(after.as_ref(), limit)),
+            Request::Scrub { start } => {
+                let report = &mut self.scrub_report;
+                // A pass is over the second time that somebody looks.
+                *report = match start {
+                    true => {
+                        ScrubReport { pass: report.pass + 1, is_running: true, is_asked_for: true, ..report.clone() }
+                    }
+                    false => ScrubReport { is_running: false, ..report.clone() },
+                };
+                Ok(Reply::Scrub(Box::new(report.clone())))
+            }
             // What only nodes ask of each other.
             _ => Err(RequestError::Invalid("the datastore in memory does not serve this request".into())),
         }

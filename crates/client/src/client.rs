@@ -108,7 +108,7 @@ impl Client {
     }
 
     /// A datastore that sends every request to `node` and to no other, once: for requests that are about that node,
-    /// such as [`Request::Ring`], [`Request::Dump`] and [`Request::Leave`]. Its address is learned from the ring.
+    /// such as [`Request::Ring`], [`Request::Dump`], [`Request::Scrub`] and [`Request::Leave`]. Its address is learned from the ring.
     pub fn at(&self, node: NodeId) -> AtNode {
         AtNode { client: self.clone(), node }
     }

@@ -51,7 +51,8 @@ impl Router {
             | Request::Status
             | Request::Routes
             | Request::Leave
-            | Request::Dump { .. } => None,
+            | Request::Dump { .. }
+            | Request::Scrub { .. } => None,
         }
     }
 

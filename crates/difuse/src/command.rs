@@ -17,6 +17,7 @@ mod progress;
 mod put;
 mod ring;
 mod rm;
+mod scrub;
 mod session;
 mod stat;
 
@@ -70,6 +71,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Ring => ring::run(&session).await,
         Command::Locate(arguments) => locate::run(&session, arguments).await,
         Command::Leave(arguments) => leave::run(&session, arguments).await,
+        Command::Scrub(arguments) => scrub::run(&session, arguments).await,
         Command::Dump => dump::run(&session).await,
         Command::Bench { command } => bench::run(&session, command).await,
         Command::Completions { .. } => Ok(()),

@@ -77,7 +77,7 @@ fn host(name: u8) -> Host {
 fn perform(command: &BlockCommand) -> BlockResult {
     match command {
         BlockCommand::Read { .. } => BlockResult::Content { record: None, bytes: None },
-        BlockCommand::Stat { .. } => BlockResult::Record(None),
+        BlockCommand::Stat { .. } | BlockCommand::Verify { .. } => BlockResult::Record(None),
         BlockCommand::Delete { .. } | BlockCommand::NoteLost { .. } | BlockCommand::Clear { .. } => BlockResult::Done,
         BlockCommand::List { .. } => BlockResult::Page { records: Vec::new(), is_last: true },
         BlockCommand::Digest { .. } => BlockResult::Digest(0),

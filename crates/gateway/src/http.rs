@@ -35,6 +35,7 @@ mod parameters;
 mod probes;
 mod problem;
 mod rubbish;
+mod scrub;
 mod server;
 
 use problem::Problem;
@@ -163,6 +164,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/ring", get(cluster::ring))
         .route("/v1/leave", post(cluster::leave))
         .route("/v1/dump", get(cluster::dump))
+        .route("/v1/scrub", get(scrub::look).post(scrub::start))
         .route("/livez", get(probes::alive))
         .route("/healthz", get(probes::alive))
         .route("/readyz", get(probes::ready))

@@ -149,6 +149,11 @@ pub trait Store {
     /// The transaction of a key at a height.
     fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError>;
 
+    /// Reads the transaction of a key at a height from the disk again, past everything that is kept in memory, and checks
+    /// it: gives the bytes that it takes there. Fails with [`StoreError::Corrupt`] if it is not what was written. What
+    /// was written a moment ago may still be checked in memory.
+    fn verify(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<u64>, StoreError>;
+
     /// At most `limit` registers of a slot in the order of their keys: those whose encoded key begins with `prefix`
     /// and is greater than `after`.
     fn scan(

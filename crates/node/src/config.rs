@@ -25,6 +25,8 @@ pub struct NodeConfig {
     pub gone_after: Duration,
     /// Transactions and blocks are refused while the disk has less free space than this, in bytes.
     pub keep_free: u64,
+    /// How many bytes of what is on the disk are read and checked again per second; `None`: only when it is asked for.
+    pub scrub_rate: Option<u64>,
     /// What to found a ring with; ignored when joining or resuming one.
     pub founding: Founding,
 }

@@ -92,7 +92,9 @@ fn slot_of(command: &BlockCommand, slots: Slots) -> SlotId {
         | BlockCommand::NoteLost { slot, .. }
         | BlockCommand::Digest { slot }
         | BlockCommand::Clear { slot } => *slot,
-        BlockCommand::Read { hash } | BlockCommand::Stat { hash } => slots.of_block(hash),
+        BlockCommand::Read { hash } | BlockCommand::Verify { hash } | BlockCommand::Stat { hash } => {
+            slots.of_block(hash)
+        }
     }
 }
 
@@ -106,6 +108,7 @@ fn perform(store: &BlockStore, command: BlockCommand) -> Result<BlockResult, Sto
             Ok(BlockResult::Put(store.put(slot, hash, bytes, version, referenced)?))
         }
         BlockCommand::Read { hash } => read(store, &hash),
+        BlockCommand::Verify { hash } => Ok(BlockResult::Record(store.verify(&hash)?)),
         BlockCommand::Stat { hash } => Ok(BlockResult::Record(store.stat(&hash)?)),
         BlockCommand::Delete { slot, hash, version } => Ok(match store.delete(slot, hash, version)? {
             DeleteDecision::Delete | DeleteDecision::AlreadyDeleted => BlockResult::Done,

@@ -1,7 +1,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use difuse_api::{
     Datastore,
-    request::{Reply, Request, RequestError},
+    request::{Reply, Request, RequestError, ScrubTotals},
 };
 use difuse_blocks::MAX_BLOCK_BYTES;
 use difuse_types::{Hash, NodeId};
@@ -34,6 +34,7 @@ pub(crate) struct Figures {
     pub(crate) inputs: AtomicU64,
     pub(crate) frames_received: AtomicU64,
     pub(crate) messages_sent: AtomicU64,
+    pub(crate) scrub: Mutex<ScrubTotals>,
 }
 
 /// Counters of a node since it started.
@@ -47,6 +48,8 @@ pub struct NodeFigures {
     pub frames_received: u64,
     /// Messages sent to them.
     pub messages_sent: u64,
+    /// What was read of the disk again, found damaged and repaired.
+    pub scrub: ScrubTotals,
 }
 
 /// Handle to a running node; cheap to clone. The node runs until [`Node::shutdown`], or until it has to stop.
@@ -130,6 +133,7 @@ impl Node {
             inputs: figures.inputs.load(Ordering::Relaxed),
             frames_received: figures.frames_received.load(Ordering::Relaxed),
             messages_sent: figures.messages_sent.load(Ordering::Relaxed),
+            scrub: *figures.scrub.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The loop that owns the peer.
 
-use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use difuse_api::request::{Reply, RequestError};
 use difuse_keylog::{StoreError, WriteSequence};
@@ -242,6 +246,7 @@ impl Runtime {
         figures.batches.fetch_add(1, Ordering::Relaxed);
         figures.inputs.fetch_add(inputs.len() as u64, Ordering::Relaxed);
         let outputs = self.peer.handle(self.clock.now(), self.clock.wall(), inputs)?;
+        *figures.scrub.lock().unwrap_or_else(PoisonError::into_inner) = self.peer.scrub_totals();
         let mut hosts_changed = false;
         for output in outputs {
             match output {

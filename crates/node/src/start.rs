@@ -83,6 +83,7 @@ impl OpenNode {
         let options = PeerOptions {
             suspect_after: config.suspect_after,
             gone_after: config.gone_after,
+            scrub_rate: config.scrub_rate,
             ..PeerOptions::default()
         };
         let clock = Clock::new();

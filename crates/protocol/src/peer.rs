@@ -24,6 +24,7 @@ mod member;
 mod overview;
 mod queue;
 mod route;
+mod scrub;
 mod serve;
 mod transfer;
 
@@ -52,6 +53,8 @@ pub struct PeerOptions {
     pub transfers_max: usize,
     /// How many blocks are fetched at the same time.
     pub fetches_max: usize,
+    /// How many bytes per second are read and checked again in the background; `None`: only when it is asked for.
+    pub scrub_rate: Option<u64>,
     /// See [`KeylogOptions::checkpoint_every`].
     pub checkpoint_every: u64,
     /// A rule that is broken on purpose.
@@ -80,6 +83,7 @@ impl Default for PeerOptions {
             compare_every: Duration::from_millis(50),
             transfers_max: 32,
             fetches_max: 32,
+            scrub_rate: None,
             checkpoint_every: 1024,
             #[cfg(feature = "controls")]
             broken: None,
@@ -194,6 +198,11 @@ pub enum BlockCommand {
         /// Its hash.
         hash: Hash,
     },
+    /// Read a block from the disk, past everything kept in memory, and check it against its hash.
+    Verify {
+        /// Its hash.
+        hash: Hash,
+    },
     /// Read a block's record.
     Stat {
         /// Its hash.
@@ -248,7 +257,7 @@ pub enum BlockResult {
         /// The content; `None` if it is not there, or was lost.
         bytes: Option<Bytes>,
     },
-    /// To [`BlockCommand::Stat`].
+    /// To [`BlockCommand::Stat`], and to [`BlockCommand::Verify`]: the block is lost if it was found damaged.
     Record(Option<BlockRecord>),
     /// To [`BlockCommand::Delete`], [`BlockCommand::NoteLost`] and [`BlockCommand::Clear`].
     Done,
@@ -310,6 +319,7 @@ pub struct Peer<S> {
     pub(crate) leave: Option<overview::Leave>,
     pub(crate) transfers: BTreeMap<SlotId, transfer::Transfer>,
     pub(crate) repair: transfer::Repair,
+    pub(crate) scrub: scrub::Scrub,
     /// Leaders and configurations of slots that this node is no member of, as others told.
     pub(crate) known_leaders: BoundedMap<SlotId, NodeId>,
     pub(crate) lookups: route::Lookups,
@@ -372,6 +382,7 @@ impl<S: Store> Peer<S> {
             leave: None,
             transfers: BTreeMap::new(),
             repair: transfer::Repair::default(),
+            scrub: scrub::Scrub::default(),
             known_leaders: BoundedMap::new(REMEMBERED_MAX),
             lookups: route::Lookups::default(),
             known_configurations: BoundedMap::new(REMEMBERED_MAX),
@@ -379,6 +390,7 @@ impl<S: Store> Peer<S> {
             next_word_of_room: now,
         };
         peer.load_queue()?;
+        peer.load_scrub()?;
         peer.begin()?;
         Ok(peer)
     }
@@ -586,6 +598,7 @@ impl<S: Store> Peer<S> {
             self.sweep_blocks();
             self.sweep_overviews();
             self.sweep_transfers();
+            self.sweep_scrub()?;
             self.sweep_leave();
             self.tell_room();
         }
@@ -665,6 +678,10 @@ impl<S: Store> Peer<S> {
                 Ok(())
             }
             Request::Dump { after, limit } => self.dump(id, after, limit),
+            Request::Scrub { start } => {
+                self.answer_scrub(id, start);
+                Ok(())
+            }
             Request::Routes => {
                 let routes = self.routes();
                 self.reply(id, Ok(Reply::Routes(Box::new(routes))));

@@ -127,6 +127,12 @@ pub enum Request {
         /// At most [`PAGE_MAX`].
         limit: u32,
     },
+    /// Reads what the asked node has on its disk again, checks it, and repairs it from other members. Answer, at once:
+    /// [`Reply::Scrub`], which tells how far it is.
+    Scrub {
+        /// Whether to begin now, as fast as the disk allows, unless such a pass is under way; else nothing is begun.
+        start: bool,
+    },
 }
 
 /// Where a page of a dump begins: after this item.
@@ -329,6 +335,77 @@ pub enum DumpItem {
     },
 }
 
+/// The most things in a [`ScrubReport`] that could not be repaired.
+pub const UNREPAIRED_LISTED_MAX: usize = 100;
+
+/// How a node's present pass over its disk stands, or the last one if there is none.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ScrubReport {
+    /// Counts passes since the node started, from 1; 0: there was none.
+    pub pass: u64,
+    /// Whether it is still under way.
+    pub is_running: bool,
+    /// Whether somebody asked for it; else it goes on in the background, at a bounded rate.
+    pub is_asked_for: bool,
+    /// Slots that are read.
+    pub slots_done: u32,
+    /// Slots that the node held when it began.
+    pub slots_total: u32,
+    /// Transactions checked.
+    pub transactions: u64,
+    /// Blocks checked.
+    pub blocks: u64,
+    /// Bytes read of both.
+    pub bytes: u64,
+    /// Keys with transactions that were damaged or missing.
+    pub damaged_keys: u64,
+    /// Blocks whose content was damaged or missing.
+    pub damaged_blocks: u64,
+    /// How many of those keys and blocks were repaired.
+    pub repaired: u64,
+    /// How many could not be.
+    pub unrepaired: u64,
+    /// The first [`UNREPAIRED_LISTED_MAX`] of these.
+    pub unrepaired_items: Vec<Unrepaired>,
+}
+
+/// Something that could not be repaired.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unrepaired {
+    /// Its slot.
+    pub slot: SlotId,
+    /// What it is.
+    pub item: ScrubbedItem,
+    /// Why not, for people.
+    pub reason: String,
+}
+
+/// Something on a disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ScrubbedItem {
+    /// A key's transactions.
+    Key(Key),
+    /// A block's content.
+    Block(Hash),
+}
+
+/// What a node's scrubbing has come to since it started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ScrubTotals {
+    /// Transactions checked.
+    pub transactions: u64,
+    /// Blocks checked.
+    pub blocks: u64,
+    /// Bytes read of both.
+    pub bytes: u64,
+    /// Keys and blocks found damaged.
+    pub damaged: u64,
+    /// Of those, the ones repaired.
+    pub repaired: u64,
+    /// Of those, the ones given up for the time being.
+    pub unrepaired: u64,
+}
+
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
@@ -408,6 +485,8 @@ pub enum Reply {
         /// Where the next page begins; `None` if nothing follows.
         next: Option<DumpCursor>,
     },
+    /// To [`Request::Scrub`].
+    Scrub(Box<ScrubReport>),
 }
 
 /// Why a request was not answered as asked.

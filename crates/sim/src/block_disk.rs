@@ -1,7 +1,7 @@
 //! A disk for blocks that can crash: writes are visible at once and stay undoable until they are flushed.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct BlockDisk {
     unflushed: VecDeque<Vec<(Hash, Option<Stored>)>>,
     written: u64,
     is_full: bool,
+    /// Content that is damaged, and that nobody has read since.
+    damaged: BTreeSet<Hash>,
 }
 
 impl BlockDisk {
@@ -64,7 +66,7 @@ impl BlockDisk {
 
     /// Whether a block's content is here.
     pub(crate) fn has(&self, hash: &Hash) -> bool {
-        self.stored.get(hash).is_some_and(|stored| stored.bytes.is_some())
+        self.stored.get(hash).is_some_and(|stored| stored.bytes.is_some()) && !self.damaged.contains(hash)
     }
 
     /// The content of a block is gone, as if its file were, and has been found to be.
@@ -77,6 +79,18 @@ impl BlockDisk {
         // A crash brings no content back either.
         let earlier = self.unflushed.iter_mut().flatten().filter(|(written, _)| written == hash);
         earlier.filter_map(|(_, before)| before.as_mut()).for_each(lost);
+    }
+
+    /// The content of a block is damaged, which nobody knows until it is read.
+    pub(crate) fn damage(&mut self, hash: &Hash) {
+        self.damaged.insert(*hash);
+    }
+
+    /// Finds out about damaged content, as reading it does.
+    fn discover(&mut self, hash: &Hash) {
+        if self.damaged.remove(hash) {
+            self.lose(hash);
+        }
     }
 
     /// How many records of a slot are here.
@@ -92,9 +106,14 @@ impl BlockDisk {
                 BlockResult::Put(self.put(slot, hash, bytes, version, referenced))
             }
             BlockCommand::Read { hash } => {
+                self.discover(&hash);
                 let found = self.stored.get(&hash);
                 let (record, bytes) = found.map_or((None, None), |it| (Some(it.record), it.bytes.clone()));
                 BlockResult::Content { record, bytes }
+            }
+            BlockCommand::Verify { hash } => {
+                self.discover(&hash);
+                BlockResult::Record(self.stored.get(&hash).map(|stored| stored.record))
             }
             BlockCommand::Stat { hash } => BlockResult::Record(self.stored.get(&hash).map(|stored| stored.record)),
             BlockCommand::Delete { slot, hash, version } => self.delete(slot, hash, version),

@@ -84,6 +84,17 @@ impl Scenario {
         self.simulation.nodes.get(&node).is_some_and(|node| node.blocks.has(hash))
     }
 
+    /// The content of a block on a node's disk is damaged, which the node does not know.
+    pub fn damage_block(&mut self, node: NodeId, hash: &Hash) {
+        self.simulation.nodes.get_mut(&node).into_iter().for_each(|node| node.blocks.damage(hash));
+    }
+
+    /// A transaction on a node's disk is damaged, which the node does not know.
+    pub fn damage_transaction(&mut self, node: NodeId, key: &Key, height: u64) {
+        let process = self.simulation.nodes.get_mut(&node).and_then(|node| node.process.as_mut());
+        process.into_iter().for_each(|process| process.peer.store_mut().damage(SlotId(0), key, height));
+    }
+
     /// Hands a request to a node; the answer is for [`Scenario::answer`].
     pub fn submit(&mut self, node: NodeId, request: Request) -> RequestId {
         let id = self.simulation.clients.next_request_id();

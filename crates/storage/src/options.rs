@@ -35,7 +35,7 @@ impl Default for Options {
             key_segment_bytes: 64 << 20,
             key_log_live_percent: 40,
             clean_every: Duration::from_secs(1),
-            block_segment_bytes: 256 << 20,
+            block_segment_bytes: 64 << 20,
             index_cache_bytes: 16 << 20,
             head_cache_bytes: 16 << 20,
             index_after_bytes: 16 << 20,

@@ -7,7 +7,10 @@ use difuse_keylog::{
 };
 use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
-    request::{Condition, PAGE_MAX, Reply, Request, RequestError, Routes},
+    request::{
+        Condition, PAGE_MAX, Reply, Request, RequestError, Routes, ScrubReport, ScrubbedItem, UNREPAIRED_LISTED_MAX,
+        Unrepaired,
+    },
 };
 use difuse_ring::{
     DIGEST_BUCKETS, ENTRIES_PER_PAGE_MAX, HostEntry, HostState, RingMessage, SUCCESSORS_MAX, VirtualNodeId,
@@ -85,6 +88,16 @@ fn transactions() {
         ("transactions", chain(deletes(TRANSACTIONS_MAX + 1))),
         ("transactions", reply(Reply::Log { transactions: deletes(PAGE_MAX as usize + 1), head_height: 1 })),
     ]);
+}
+
+#[test]
+fn reports_of_scrubbing() {
+    let report = |count, slot, length| {
+        let unrepaired = Unrepaired { slot, item: ScrubbedItem::Block(hash(1)), reason: "r".repeat(length) };
+        reply(Reply::Scrub(Box::new(ScrubReport { unrepaired_items: vec![unrepaired; count], ..Default::default() })))
+    };
+    taken(report(UNREPAIRED_LISTED_MAX, SLOT, REASON_BYTES_MAX));
+    refused([("unrepaired_items", report(UNREPAIRED_LISTED_MAX + 1, SLOT, 1)), ("slot", report(1, BEYOND, 1))]);
 }
 
 #[test]

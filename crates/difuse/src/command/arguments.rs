@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{bench::BenchCommand, block::BlockCommand, get, kv::KvCommand, leave, locate, ls, put, rm, stat};
+use super::{bench::BenchCommand, block::BlockCommand, get, kv::KvCommand, leave, locate, ls, put, rm, scrub, stat};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -16,6 +16,7 @@ Examples:
   difuse kv cas greeting absent hello        only if there is none yet
   difuse kv log greeting                     its whole history, which `kv verify` checks
   difuse --json ring | jq .settled
+  difuse scrub --all                         check and repair every disk now
   difuse bench keys --clients 64 --seconds 5
 
 Exit codes:
@@ -105,6 +106,11 @@ pub enum Command {
     Locate(locate::LocateArguments),
     /// Make the node take its leave: it hands over what it holds, and this returns when others have it.
     Leave(leave::LeaveArguments),
+    /// Read what is on a node's disk again, check it, and repair what is damaged from other nodes.
+    ///
+    /// Nodes do this by themselves all the time, slowly (`difused --scrub-rate`); this does it now, as fast as the disk
+    /// allows, and reports. It ends with 7 if something could not be repaired.
+    Scrub(scrub::ScrubArguments),
     /// Print everything that the node itself holds, as JSON lines.
     Dump,
     /// Measure operations per second, throughput and latency.

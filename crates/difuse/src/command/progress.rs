@@ -27,6 +27,14 @@ pub fn bytes_bar(total: Option<u64>) -> ProgressBar {
     bar
 }
 
+/// A bar that counts slots; its length is still to be told.
+pub fn slots_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), target());
+    bar.set_style(style("{wide_bar} {pos}/{len} slots {elapsed} {msg}"));
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
 fn target() -> ProgressDrawTarget {
     if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
 }

@@ -103,6 +103,10 @@ pub struct Flags {
     /// below twice as much (0, 500MB, 256MiB, 4GiB, …) [default: 256MiB].
     #[arg(long, global = true, value_name = "SIZE")]
     pub keep_free: Option<String>,
+    /// Read what is on the disk again and check it all the time, this many bytes per second (4MiB, 1GB, …) or off; what
+    /// is damaged is repaired from other nodes [default: 8MiB].
+    #[arg(long, global = true, value_name = "SIZE")]
+    pub scrub_rate: Option<String>,
     /// A file with the ring's secret, the same at every node; needed when bound to other than loopback.
     #[arg(long, global = true, value_name = "FILE")]
     pub secret_file: Option<String>,
@@ -171,6 +175,7 @@ impl Flags {
             ("suspect_after", &self.suspect_after),
             ("gone_after", &self.gone_after),
             ("keep_free", &self.keep_free),
+            ("scrub_rate", &self.scrub_rate),
             ("secret_file", &self.secret_file),
             ("open", &open),
             ("replicas", &self.replicas),

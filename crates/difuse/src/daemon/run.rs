@@ -109,11 +109,18 @@ impl Health for Front {
 
     fn metrics(&self) -> String {
         let figures = self.node.get().map(Node::figures).unwrap_or_default();
+        let scrub = figures.scrub;
         [
             ("batches", "Batches that the state machine has dealt with.", figures.batches),
             ("inputs", "Inputs in those batches.", figures.inputs),
             ("frames_received", "Frames received from other nodes and from clients.", figures.frames_received),
             ("messages_sent", "Messages sent to them.", figures.messages_sent),
+            ("scrub_transactions", "Transactions read again and checked.", scrub.transactions),
+            ("scrub_blocks", "Blocks read again and checked.", scrub.blocks),
+            ("scrub_bytes", "Bytes of both.", scrub.bytes),
+            ("scrub_damaged", "Keys and blocks found damaged by that.", scrub.damaged),
+            ("scrub_repaired", "Of those, the ones repaired.", scrub.repaired),
+            ("scrub_unrepaired", "Of those, the ones that could not be repaired.", scrub.unrepaired),
         ]
         .map(|(name, help, count)| {
             let name = format!("difuse_node_{name}");

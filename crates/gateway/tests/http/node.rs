@@ -34,6 +34,18 @@ async fn the_dump_is_complete() {
 }
 
 #[tokio::test]
+async fn scrubbing_tells_how_it_goes() {
+    let server = Server::start().await;
+    assert_eq!(server.call("GET", "/v1/scrub").await.expect(200).json()["pass"], 0);
+    let answer = Answer::of(server.request("POST", "/v1/scrub")).await.expect(200);
+    assert_eq!(answer.header("content-type"), "application/x-ndjson");
+    let lines: Vec<serde_json::Value> = answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<_> = lines.iter().map(|line| (line["kind"].as_str().unwrap(), line["running"] == true)).collect();
+    assert_eq!(kinds, [("progress", true), ("report", false)]);
+    assert_eq!(server.call("GET", "/v1/scrub").await.expect(200).json()["pass"], 1);
+}
+
+#[tokio::test]
 async fn probes() {
     let server = Server::start().await;
     for path in ["/livez", "/healthz", "/readyz", "/readyz?verbose"] {

@@ -69,6 +69,24 @@ impl<S: Store> Keylog<S> {
         }
     }
 
+    /// Reads a transaction that should be stored from the disk again and checks it: gives the bytes that it takes there, or
+    /// `None` if it is damaged or missing; then its repair begins.
+    pub fn verify_stored(&mut self, slot: SlotId, key: &Key, height: u64) -> Result<Option<u64>, StoreError> {
+        match self.store.verify(slot, key, height) {
+            Ok(Some(bytes)) => Ok(Some(bytes)),
+            Ok(None) | Err(StoreError::Corrupt(_)) => {
+                self.note_damage(slot, key, height);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a key has transactions here that cannot be read, and are being fetched from other members.
+    pub fn is_under_repair(&self, slot: SlotId, key: &Key) -> bool {
+        self.damages.contains_key(&(slot, key.clone()))
+    }
+
     /// Whether a key's chain is known to be damaged within a range of heights.
     pub(crate) fn is_damaged(&self, slot: SlotId, key: &Key, heights: std::ops::RangeInclusive<u64>) -> bool {
         self.damages.get(&(slot, key.clone())).is_some_and(|damage| heights.contains(&damage.from_height))
@@ -117,7 +135,7 @@ impl<S: Store> Keylog<S> {
         let Some(damage) = self.damages.get(&(slot, key.clone())) else { return Ok(None) };
         let is_needed = |register: &Register| register.head.height >= damage.from_height;
         let Some(register) = self.store.register(slot, key)?.filter(is_needed) else { return Ok(None) };
-        let is_readable = matches!(self.store.transaction(slot, key, damage.from_height), Ok(Some(_)));
+        let is_readable = matches!(self.store.verify(slot, key, damage.from_height), Ok(Some(_)));
         Ok((!is_readable).then_some(register))
     }
 

@@ -269,6 +269,10 @@ impl Store for MemoryStore {
         Ok(entry.and_then(|entry| entry.transactions.get(&height)).cloned())
     }
 
+    fn verify(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<u64>, StoreError> {
+        Ok(self.transaction(slot, key, height)?.as_ref().map(stored_bytes))
+    }
+
     fn scan(
         &self,
         slot: SlotId,

@@ -4,7 +4,7 @@ use difuse_blocks::{BlockRecord, PutDecision};
 use difuse_keylog::{Configuration, RegisterSummary, Store, StoreError};
 use difuse_types::{Hash, NodeId, SlotId};
 
-use super::{BlockCommand, BlockResult, Output, Peer};
+use super::{BlockCommand, BlockResult, Output, Peer, scrub::ScrubPurpose};
 use crate::message::{BlockAnswer, BlockMessage, BlockQuestion, Message};
 
 /// The most commands that wait for this node's disk.
@@ -20,6 +20,8 @@ pub(crate) enum CommandPurpose {
     LeftOver { slot: SlotId },
     /// A page of a dump.
     Dump { request: u64, slot: SlotId, limit: u32 },
+    /// A pass of scrubbing, by its number.
+    Scrub { pass: u64, slot: SlotId, of: ScrubPurpose },
     /// Nobody waits.
     Clear,
 }
@@ -118,6 +120,9 @@ impl<S: Store> Peer<S> {
             Some(CommandPurpose::Transfer { slot, of }) => self.handle_transfer_command(slot, of, result)?,
             Some(CommandPurpose::Dump { request, slot, limit }) => {
                 return self.continue_dump(request, slot, limit, result);
+            }
+            Some(CommandPurpose::Scrub { pass, slot, of }) => {
+                return self.handle_scrub_command(pass, slot, of, result);
             }
             Some(CommandPurpose::LeftOver { slot }) => {
                 let is_member =

@@ -159,7 +159,7 @@ fn perform_block(command: &BlockCommand) -> BlockResult {
     match command {
         BlockCommand::Put { .. } => BlockResult::Put(PutDecision::Store),
         BlockCommand::Read { .. } => BlockResult::Content { record: None, bytes: None },
-        BlockCommand::Stat { .. } => BlockResult::Record(None),
+        BlockCommand::Stat { .. } | BlockCommand::Verify { .. } => BlockResult::Record(None),
         BlockCommand::Delete { .. } | BlockCommand::NoteLost { .. } | BlockCommand::Clear { .. } => BlockResult::Done,
         BlockCommand::List { .. } => BlockResult::Page { records: Vec::new(), is_last: true },
         BlockCommand::Digest { .. } => BlockResult::Digest(0),

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Statistics,
     index::{Core, Layers, Pending},
-    log::{Admission, Checkpoint, FRAME_HEADER_BYTES, Location},
+    log::{Admission, Checkpoint, FRAME_HEADER_BYTES, Location, SegmentFiles},
 };
 
 /// How often a read looks again when a block is replaced or deleted under it.
@@ -96,13 +96,30 @@ impl BlockStore {
 
     /// A block's record and content, checked against its hash; `None` if the content is not here, or is lost.
     pub fn read(&self, hash: &Hash) -> Result<Option<(BlockRecord, Bytes)>, StoreError> {
+        self.read_by(hash, SegmentFiles::read)
+    }
+
+    /// Reads a block's content from the disk again, whatever is kept of it in memory, and checks it against its hash:
+    /// gives what is recorded of the block, which is lost if its content was found damaged now or before.
+    pub fn verify(&self, hash: &Hash) -> Result<Option<BlockRecord>, StoreError> {
+        match self.read_by(hash, SegmentFiles::read_from_disk)? {
+            Some((record, _)) => Ok(Some(record)),
+            None => self.stat(hash),
+        }
+    }
+
+    fn read_by(
+        &self,
+        hash: &Hash,
+        read: fn(&SegmentFiles, Location) -> Result<Bytes, StoreError>,
+    ) -> Result<Option<(BlockRecord, Bytes)>, StoreError> {
         let mut found = self.find(hash)?;
         for _ in 0..READ_ATTEMPTS {
             let Some(Stored { record, location: Some(location), content, .. }) = found else { return Ok(None) };
             if let Some(content) = content {
                 return Ok(Some((record, content)));
             }
-            let damage = match self.core().files.read(location) {
+            let damage = match read(&self.core().files, location) {
                 Ok(bytes) if Hash::of(&bytes) == *hash => return Ok(Some((record, bytes))),
                 Ok(_) => "its content has another hash".to_string(),
                 Err(StoreError::Corrupt(what)) => what,
@@ -208,12 +225,6 @@ impl BlockStore {
         let layers = self.core().lock_with_room(Admission::Always)?;
         let end = self.append(layers, LogRecord::Clear(slot))?;
         self.wait_for(end)
-    }
-
-    /// Takes note of segments that were deleted under this store: what they held is found to be lost from then on, as it
-    /// would be after a restart.
-    pub fn close_deleted(&self) {
-        self.core().files.close_deleted();
     }
 
     /// What there is in all slots.

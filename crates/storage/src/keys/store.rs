@@ -16,8 +16,11 @@ use crate::{
     Options, Statistics,
     codec::{decode_all, put_batch, take_body},
     index::{Core, Layers, Pending},
-    log::{Admission, FRAME_HEADER_BYTES, Location},
+    log::{Admission, FRAME_HEADER_BYTES, Location, SegmentFiles},
 };
+
+/// How bytes of the log are read.
+type ReadSegment = fn(&SegmentFiles, Location) -> Result<Bytes, StoreError>;
 
 /// The store of one node's keys. Dropping it writes, flushes and indexes everything.
 #[derive(Debug)]
@@ -73,10 +76,21 @@ impl KeyStore {
         if let Known::Answer(transaction) = known {
             return Ok(transaction);
         }
-        let Some((location, body)) = self.read_body(slot, key, height)? else { return Ok(None) };
+        Ok(self.indexed_transaction(slot, key, height, SegmentFiles::read)?.map(|(_, transaction)| transaction))
+    }
+
+    /// A transaction that only the index knows of, and where it lies.
+    fn indexed_transaction(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        height: u64,
+        read: ReadSegment,
+    ) -> Result<Option<(Location, Transaction)>, StoreError> {
+        let Some((location, body)) = self.read_body(slot, key, height, read)? else { return Ok(None) };
         let transaction = decode_all(body, |from| take_body(key, from)).ok();
         let transaction = transaction.filter(|transaction| transaction.height == height);
-        transaction.map(Some).ok_or_else(|| {
+        transaction.map(|transaction| Some((location, transaction))).ok_or_else(|| {
             let path = self.core.files.path(location.at.segment);
             let offset = location.at.offset;
             StoreError::Corrupt(format!("{} at offset {offset}: no transaction {height}", path.display()))
@@ -84,10 +98,16 @@ impl KeyStore {
     }
 
     /// A body and where it lies. It may be copied, and its file deleted, after the index was asked.
-    fn read_body(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<(Location, Bytes)>, StoreError> {
+    fn read_body(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        height: u64,
+        read: ReadSegment,
+    ) -> Result<Option<(Location, Bytes)>, StoreError> {
         let mut found = self.core.index.location(slot, key, height)?;
         while let Some(location) = found {
-            let read = self.core.files.read(location);
+            let read = read(&self.core.files, location);
             if read.is_ok() {
                 return read.map(|body| Some((location, body)));
             }
@@ -160,6 +180,14 @@ impl Store for KeyStore {
             self.heads.complete(slot, key, transaction);
         }
         Ok(transaction)
+    }
+
+    fn verify(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<u64>, StoreError> {
+        if let Known::Answer(transaction) = self.find(|overlay| overlay.transaction(slot, key, height)) {
+            return Ok(transaction.map(|_| 0));
+        }
+        let found = self.indexed_transaction(slot, key, height, SegmentFiles::read_anew)?;
+        Ok(found.map(|(location, _)| u64::from(location.length)))
     }
 
     fn scan(

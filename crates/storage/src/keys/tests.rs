@@ -147,6 +147,9 @@ impl Store for Owned {
     fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError> {
         self.store().transaction(slot, key, height)
     }
+    fn verify(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<u64>, StoreError> {
+        self.store().verify(slot, key, height)
+    }
     fn scan(
         &self,
         slot: SlotId,

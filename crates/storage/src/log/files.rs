@@ -90,6 +90,29 @@ impl SegmentFiles {
         }
     }
 
+    /// As [`Self::read`], but takes note of a file that was deleted though it is open here: what it held reads as damaged
+    /// from then on, as it will after a restart.
+    pub fn read_anew(&self, location: Location) -> Result<Bytes, StoreError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_deleted = |file: &Arc<File>| file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+        if open.get(&location.at.segment).is_some_and(is_deleted) {
+            open.remove(&location.at.segment);
+        }
+        drop(open);
+        self.read(location)
+    }
+
+    /// As [`Self::read_anew`], but what the system keeps of the file in memory is read from the disk again.
+    pub fn read_from_disk(&self, location: Location) -> Result<Bytes, StoreError> {
+        if let Some(length) = std::num::NonZeroU64::new(location.length.into())
+            && let Ok(file) = self.file(location.at.segment)
+        {
+            // Only a hint: nothing depends on it.
+            let _ = rustix::fs::fadvise(&*file, location.at.offset.into(), Some(length), rustix::fs::Advice::DontNeed);
+        }
+        self.read_anew(location)
+    }
+
     /// Gives the space of a range of a segment back to the file system, in whole pages; reads give zeros there.
     pub fn punch_hole(&self, location: Location) -> io::Result<()> {
         const PAGE: u64 = 4096;
@@ -113,13 +136,6 @@ impl SegmentFiles {
         fs::remove_file(self.path(number))?;
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         File::open(&self.directory)?.sync_all()
-    }
-
-    /// Closes files that were deleted though they are open: from then on what they held reads as damaged, as it will
-    /// after a restart.
-    pub fn close_deleted(&self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, file| file.metadata().is_ok_and(|metadata| metadata.nlink() > 0));
     }
 
     fn file(&self, number: u32) -> io::Result<Arc<File>> {

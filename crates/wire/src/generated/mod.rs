@@ -13158,10 +13158,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for ConditionKind {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 17;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 18;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 18] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 19] = [
   RequestBody::NONE,
   RequestBody::Read,
   RequestBody::Write,
@@ -13180,6 +13180,7 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 18] = [
   RequestBody::Leave,
   RequestBody::Dump,
   RequestBody::Operation,
+  RequestBody::Scrub,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13205,9 +13206,10 @@ impl RequestBody {
   pub const Leave: Self = Self(15);
   pub const Dump: Self = Self(16);
   pub const Operation: Self = Self(17);
+  pub const Scrub: Self = Self(18);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 17;
+  pub const ENUM_MAX: u8 = 18;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Read,
@@ -13227,6 +13229,7 @@ impl RequestBody {
     Self::Leave,
     Self::Dump,
     Self::Operation,
+    Self::Scrub,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -13249,6 +13252,7 @@ impl RequestBody {
       Self::Leave => Some("Leave"),
       Self::Dump => Some("Dump"),
       Self::Operation => Some("Operation"),
+      Self::Scrub => Some("Scrub"),
       _ => None,
     }
   }
@@ -13405,10 +13409,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for OperationState {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 18;
+pub const ENUM_MAX_REPLY_BODY: u8 = 19;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 19] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 20] = [
   ReplyBody::NONE,
   ReplyBody::EntryReply,
   ReplyBody::WrittenReply,
@@ -13428,6 +13432,7 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 19] = [
   ReplyBody::DumpReply,
   ReplyBody::QueuedReply,
   ReplyBody::OperationReply,
+  ReplyBody::ScrubReply,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13454,9 +13459,10 @@ impl ReplyBody {
   pub const DumpReply: Self = Self(16);
   pub const QueuedReply: Self = Self(17);
   pub const OperationReply: Self = Self(18);
+  pub const ScrubReply: Self = Self(19);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 18;
+  pub const ENUM_MAX: u8 = 19;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::EntryReply,
@@ -13477,6 +13483,7 @@ impl ReplyBody {
     Self::DumpReply,
     Self::QueuedReply,
     Self::OperationReply,
+    Self::ScrubReply,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -13500,6 +13507,7 @@ impl ReplyBody {
       Self::DumpReply => Some("DumpReply"),
       Self::QueuedReply => Some("QueuedReply"),
       Self::OperationReply => Some("OperationReply"),
+      Self::ScrubReply => Some("ScrubReply"),
       _ => None,
     }
   }
@@ -16285,6 +16293,104 @@ impl ::core::fmt::Debug for Dump<'_> {
       ds.finish()
   }
 }
+pub enum ScrubOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Reads what the receiver has on its disk again and checks it, or tells how far it is.
+pub struct Scrub<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Scrub<'a> {
+  type Inner = Scrub<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Scrub<'a> {
+  pub const VT_START: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Scrub { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ScrubArgs
+  ) -> ::flatbuffers::WIPOffset<Scrub<'bldr>> {
+    let mut builder = ScrubBuilder::new(_fbb);
+    builder.add_start(args.start);
+    builder.finish()
+  }
+
+
+  /// Whether to begin now.
+  #[inline]
+  pub fn start(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Scrub::VT_START, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Scrub<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<bool>("start", Self::VT_START, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ScrubArgs {
+    pub start: bool,
+}
+impl<'a> Default for ScrubArgs {
+  #[inline]
+  fn default() -> Self {
+    ScrubArgs {
+      start: false,
+    }
+  }
+}
+
+pub struct ScrubBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ScrubBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_start(&mut self, start: bool) {
+    self.fbb_.push_slot::<bool>(Scrub::VT_START, start, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ScrubBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ScrubBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Scrub<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Scrub<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Scrub");
+      ds.field("start", &self.start());
+      ds.finish()
+  }
+}
 pub enum RequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -16593,6 +16699,20 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_scrub(&self) -> Option<Scrub<'a>> {
+    if self.body_type() == RequestBody::Scrub {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Scrub::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Request<'_> {
@@ -16622,6 +16742,7 @@ impl ::flatbuffers::Verifiable for Request<'_> {
           RequestBody::Leave => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Leave>>("RequestBody::Leave", pos),
           RequestBody::Dump => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Dump>>("RequestBody::Dump", pos),
           RequestBody::Operation => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Operation>>("RequestBody::Operation", pos),
+          RequestBody::Scrub => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Scrub>>("RequestBody::Scrub", pos),
           _ => Ok(()),
         }
      })?
@@ -16805,6 +16926,13 @@ impl ::core::fmt::Debug for Request<'_> {
         },
         RequestBody::Operation => {
           if let Some(x) = self.body_as_operation() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Scrub => {
+          if let Some(x) = self.body_as_scrub() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -20048,6 +20176,471 @@ impl ::core::fmt::Debug for DumpReply<'_> {
       ds.finish()
   }
 }
+pub enum UnrepairedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A key or a block that could not be repaired.
+pub struct Unrepaired<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Unrepaired<'a> {
+  type Inner = Unrepaired<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Unrepaired<'a> {
+  pub const VT_SLOT: ::flatbuffers::VOffsetT = 4;
+  pub const VT_KEY: ::flatbuffers::VOffsetT = 6;
+  pub const VT_BLOCK: ::flatbuffers::VOffsetT = 8;
+  pub const VT_REASON: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Unrepaired { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args UnrepairedArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Unrepaired<'bldr>> {
+    let mut builder = UnrepairedBuilder::new(_fbb);
+    if let Some(x) = args.reason { builder.add_reason(x); }
+    if let Some(x) = args.block { builder.add_block(x); }
+    if let Some(x) = args.key { builder.add_key(x); }
+    builder.add_slot(args.slot);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn slot(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Unrepaired::VT_SLOT, Some(0)).unwrap()}
+  }
+  /// The encoded key; absent for a block.
+  #[inline]
+  pub fn key(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Unrepaired::VT_KEY, None)}
+  }
+  /// The block's hash; absent for a key.
+  #[inline]
+  pub fn block(&self) -> Option<&'a super::types::Hash> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::Hash>(Unrepaired::VT_BLOCK, None)}
+  }
+  /// Why not, for people.
+  #[inline]
+  pub fn reason(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Unrepaired::VT_REASON, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Unrepaired<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u32>("slot", Self::VT_SLOT, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("key", Self::VT_KEY, false)?
+     .visit_field::<super::types::Hash>("block", Self::VT_BLOCK, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct UnrepairedArgs<'a> {
+    pub slot: u32,
+    pub key: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub block: Option<&'a super::types::Hash>,
+    pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for UnrepairedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    UnrepairedArgs {
+      slot: 0,
+      key: None,
+      block: None,
+      reason: None, // required field
+    }
+  }
+}
+
+pub struct UnrepairedBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> UnrepairedBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_slot(&mut self, slot: u32) {
+    self.fbb_.push_slot::<u32>(Unrepaired::VT_SLOT, slot, 0);
+  }
+  #[inline]
+  pub fn add_key(&mut self, key: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Unrepaired::VT_KEY, key);
+  }
+  #[inline]
+  pub fn add_block(&mut self, block: &super::types::Hash) {
+    self.fbb_.push_slot_always::<&super::types::Hash>(Unrepaired::VT_BLOCK, block);
+  }
+  #[inline]
+  pub fn add_reason(&mut self, reason: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Unrepaired::VT_REASON, reason);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> UnrepairedBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    UnrepairedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Unrepaired<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Unrepaired::VT_REASON,"reason");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Unrepaired<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Unrepaired");
+      ds.field("slot", &self.slot());
+      ds.field("key", &self.key());
+      ds.field("block", &self.block());
+      ds.field("reason", &self.reason());
+      ds.finish()
+  }
+}
+pub enum ScrubReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To `Scrub`.
+pub struct ScrubReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ScrubReply<'a> {
+  type Inner = ScrubReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ScrubReply<'a> {
+  pub const VT_PASS: ::flatbuffers::VOffsetT = 4;
+  pub const VT_RUNNING: ::flatbuffers::VOffsetT = 6;
+  pub const VT_ASKED_FOR: ::flatbuffers::VOffsetT = 8;
+  pub const VT_SLOTS_DONE: ::flatbuffers::VOffsetT = 10;
+  pub const VT_SLOTS_TOTAL: ::flatbuffers::VOffsetT = 12;
+  pub const VT_TRANSACTIONS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_BLOCKS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_BYTES: ::flatbuffers::VOffsetT = 18;
+  pub const VT_DAMAGED_KEYS: ::flatbuffers::VOffsetT = 20;
+  pub const VT_DAMAGED_BLOCKS: ::flatbuffers::VOffsetT = 22;
+  pub const VT_REPAIRED: ::flatbuffers::VOffsetT = 24;
+  pub const VT_UNREPAIRED: ::flatbuffers::VOffsetT = 26;
+  pub const VT_UNREPAIRED_ITEMS: ::flatbuffers::VOffsetT = 28;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ScrubReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ScrubReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ScrubReply<'bldr>> {
+    let mut builder = ScrubReplyBuilder::new(_fbb);
+    builder.add_unrepaired(args.unrepaired);
+    builder.add_repaired(args.repaired);
+    builder.add_damaged_blocks(args.damaged_blocks);
+    builder.add_damaged_keys(args.damaged_keys);
+    builder.add_bytes(args.bytes);
+    builder.add_blocks(args.blocks);
+    builder.add_transactions(args.transactions);
+    builder.add_pass(args.pass);
+    if let Some(x) = args.unrepaired_items { builder.add_unrepaired_items(x); }
+    builder.add_slots_total(args.slots_total);
+    builder.add_slots_done(args.slots_done);
+    builder.add_asked_for(args.asked_for);
+    builder.add_running(args.running);
+    builder.finish()
+  }
+
+
+  /// Counts passes since the node started, from 1; 0: there was none.
+  #[inline]
+  pub fn pass(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubReply::VT_PASS, Some(0)).unwrap()}
+  }
+  /// Whether it is still under way.
+  #[inline]
+  pub fn running(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ScrubReply::VT_RUNNING, Some(false)).unwrap()}
+  }
+  /// Whether somebody asked for it.
+  #[inline]
+  pub fn asked_for(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ScrubReply::VT_ASKED_FOR, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn slots_done(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ScrubReply::VT_SLOTS_DONE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn slots_total(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ScrubReply::VT_SLOTS_TOTAL, Some(0)).unwrap()}
+  }
+  /// Transactions checked.
+  #[inline]
+  pub fn transactions(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubReply::VT_TRANSACTIONS, Some(0)).unwrap()}
+  }
+  /// Blocks checked.
+  #[inline]
+  pub fn blocks(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubReply::VT_BLOCKS, Some(0)).unwrap()}
+  }
+  /// Bytes read of both.
+  #[inline]
+  pub fn bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubReply::VT_BYTES, Some(0)).unwrap()}
+  }
+  /// Keys with transactions that were damaged or missing.
+  #[inline]
+  pub fn damaged_keys(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubReply::VT_DAMAGED_KEYS, Some(0)).unwrap()}
+  }
+  /// Blocks whose content was damaged or missing.
+  #[inline]
+  pub fn damaged_blocks(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubReply::VT_DAMAGED_BLOCKS, Some(0)).unwrap()}
+  }
+  /// How many of those keys and blocks were repaired.
+  #[inline]
+  pub fn repaired(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubReply::VT_REPAIRED, Some(0)).unwrap()}
+  }
+  /// How many could not be.
+  #[inline]
+  pub fn unrepaired(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ScrubReply::VT_UNREPAIRED, Some(0)).unwrap()}
+  }
+  /// The first of these, at most 100.
+  #[inline]
+  pub fn unrepaired_items(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Unrepaired<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Unrepaired>>>>(ScrubReply::VT_UNREPAIRED_ITEMS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ScrubReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("pass", Self::VT_PASS, false)?
+     .visit_field::<bool>("running", Self::VT_RUNNING, false)?
+     .visit_field::<bool>("asked_for", Self::VT_ASKED_FOR, false)?
+     .visit_field::<u32>("slots_done", Self::VT_SLOTS_DONE, false)?
+     .visit_field::<u32>("slots_total", Self::VT_SLOTS_TOTAL, false)?
+     .visit_field::<u64>("transactions", Self::VT_TRANSACTIONS, false)?
+     .visit_field::<u64>("blocks", Self::VT_BLOCKS, false)?
+     .visit_field::<u64>("bytes", Self::VT_BYTES, false)?
+     .visit_field::<u64>("damaged_keys", Self::VT_DAMAGED_KEYS, false)?
+     .visit_field::<u64>("damaged_blocks", Self::VT_DAMAGED_BLOCKS, false)?
+     .visit_field::<u64>("repaired", Self::VT_REPAIRED, false)?
+     .visit_field::<u64>("unrepaired", Self::VT_UNREPAIRED, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Unrepaired>>>>("unrepaired_items", Self::VT_UNREPAIRED_ITEMS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ScrubReplyArgs<'a> {
+    pub pass: u64,
+    pub running: bool,
+    pub asked_for: bool,
+    pub slots_done: u32,
+    pub slots_total: u32,
+    pub transactions: u64,
+    pub blocks: u64,
+    pub bytes: u64,
+    pub damaged_keys: u64,
+    pub damaged_blocks: u64,
+    pub repaired: u64,
+    pub unrepaired: u64,
+    pub unrepaired_items: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Unrepaired<'a>>>>>,
+}
+impl<'a> Default for ScrubReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ScrubReplyArgs {
+      pass: 0,
+      running: false,
+      asked_for: false,
+      slots_done: 0,
+      slots_total: 0,
+      transactions: 0,
+      blocks: 0,
+      bytes: 0,
+      damaged_keys: 0,
+      damaged_blocks: 0,
+      repaired: 0,
+      unrepaired: 0,
+      unrepaired_items: None, // required field
+    }
+  }
+}
+
+pub struct ScrubReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ScrubReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_pass(&mut self, pass: u64) {
+    self.fbb_.push_slot::<u64>(ScrubReply::VT_PASS, pass, 0);
+  }
+  #[inline]
+  pub fn add_running(&mut self, running: bool) {
+    self.fbb_.push_slot::<bool>(ScrubReply::VT_RUNNING, running, false);
+  }
+  #[inline]
+  pub fn add_asked_for(&mut self, asked_for: bool) {
+    self.fbb_.push_slot::<bool>(ScrubReply::VT_ASKED_FOR, asked_for, false);
+  }
+  #[inline]
+  pub fn add_slots_done(&mut self, slots_done: u32) {
+    self.fbb_.push_slot::<u32>(ScrubReply::VT_SLOTS_DONE, slots_done, 0);
+  }
+  #[inline]
+  pub fn add_slots_total(&mut self, slots_total: u32) {
+    self.fbb_.push_slot::<u32>(ScrubReply::VT_SLOTS_TOTAL, slots_total, 0);
+  }
+  #[inline]
+  pub fn add_transactions(&mut self, transactions: u64) {
+    self.fbb_.push_slot::<u64>(ScrubReply::VT_TRANSACTIONS, transactions, 0);
+  }
+  #[inline]
+  pub fn add_blocks(&mut self, blocks: u64) {
+    self.fbb_.push_slot::<u64>(ScrubReply::VT_BLOCKS, blocks, 0);
+  }
+  #[inline]
+  pub fn add_bytes(&mut self, bytes: u64) {
+    self.fbb_.push_slot::<u64>(ScrubReply::VT_BYTES, bytes, 0);
+  }
+  #[inline]
+  pub fn add_damaged_keys(&mut self, damaged_keys: u64) {
+    self.fbb_.push_slot::<u64>(ScrubReply::VT_DAMAGED_KEYS, damaged_keys, 0);
+  }
+  #[inline]
+  pub fn add_damaged_blocks(&mut self, damaged_blocks: u64) {
+    self.fbb_.push_slot::<u64>(ScrubReply::VT_DAMAGED_BLOCKS, damaged_blocks, 0);
+  }
+  #[inline]
+  pub fn add_repaired(&mut self, repaired: u64) {
+    self.fbb_.push_slot::<u64>(ScrubReply::VT_REPAIRED, repaired, 0);
+  }
+  #[inline]
+  pub fn add_unrepaired(&mut self, unrepaired: u64) {
+    self.fbb_.push_slot::<u64>(ScrubReply::VT_UNREPAIRED, unrepaired, 0);
+  }
+  #[inline]
+  pub fn add_unrepaired_items(&mut self, unrepaired_items: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Unrepaired<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ScrubReply::VT_UNREPAIRED_ITEMS, unrepaired_items);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ScrubReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ScrubReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ScrubReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ScrubReply::VT_UNREPAIRED_ITEMS,"unrepaired_items");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ScrubReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ScrubReply");
+      ds.field("pass", &self.pass());
+      ds.field("running", &self.running());
+      ds.field("asked_for", &self.asked_for());
+      ds.field("slots_done", &self.slots_done());
+      ds.field("slots_total", &self.slots_total());
+      ds.field("transactions", &self.transactions());
+      ds.field("blocks", &self.blocks());
+      ds.field("bytes", &self.bytes());
+      ds.field("damaged_keys", &self.damaged_keys());
+      ds.field("damaged_blocks", &self.damaged_blocks());
+      ds.field("repaired", &self.repaired());
+      ds.field("unrepaired", &self.unrepaired());
+      ds.field("unrepaired_items", &self.unrepaired_items());
+      ds.finish()
+  }
+}
 pub enum ReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -20350,6 +20943,20 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_scrub_reply(&self) -> Option<ScrubReply<'a>> {
+    if self.body_type() == ReplyBody::ScrubReply {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ScrubReply::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Reply<'_> {
@@ -20378,6 +20985,7 @@ impl ::flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::DumpReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<DumpReply>>("ReplyBody::DumpReply", pos),
           ReplyBody::QueuedReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<QueuedReply>>("ReplyBody::QueuedReply", pos),
           ReplyBody::OperationReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<OperationReply>>("ReplyBody::OperationReply", pos),
+          ReplyBody::ScrubReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ScrubReply>>("ReplyBody::ScrubReply", pos),
           _ => Ok(()),
         }
      })?
@@ -20554,6 +21162,13 @@ impl ::core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::OperationReply => {
           if let Some(x) = self.body_as_operation_reply() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::ScrubReply => {
+          if let Some(x) = self.body_as_scrub_reply() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -6,6 +6,7 @@ mod operation;
 mod outcome;
 mod read;
 mod reply;
+mod scrub;
 mod write;
 
 pub(crate) use outcome::{read_response, write_response};

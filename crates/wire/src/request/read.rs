@@ -45,6 +45,7 @@ fn read_body(frame: &Frame<'_>, message: fb::Request<'_>) -> Result<Request, Wir
         Body::Routes => Ok(Request::Routes),
         Body::Leave => Ok(Request::Leave),
         Body::Dump => dump(frame, present(message.body_as_dump(), WHAT)?),
+        Body::Scrub => Ok(Request::Scrub { start: present(message.body_as_scrub(), WHAT)?.start() }),
         _ => Err(WireError::malformed("an unknown request")),
     }
 }

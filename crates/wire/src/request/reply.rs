@@ -10,6 +10,7 @@ use super::{
     },
     operation::{read_operation, write_operation},
     read::read_cursor,
+    scrub::{read_scrub, write_scrub},
     write::write_cursor,
 };
 use crate::{
@@ -79,6 +80,7 @@ fn write_body(builder: &mut Builder, reply: &Reply) -> (fb::ReplyBody, UnionOffs
         Reply::Routes(routes) => (Body::RoutesReply, write_routes(builder, routes)),
         Reply::Done => (Body::DoneReply, fb::DoneReply::create(builder, &fb::DoneReplyArgs {}).as_union_value()),
         Reply::Dump { items, next } => (Body::DumpReply, write_dump(builder, items, next.as_ref())),
+        Reply::Scrub(report) => (Body::ScrubReply, write_scrub(builder, report)),
     }
 }
 
@@ -201,6 +203,7 @@ pub(super) fn read_reply(frame: &Frame<'_>, reply: fb::Reply<'_>) -> Result<Repl
         Body::RoutesReply => read_routes(present(reply.body_as_routes_reply(), WHAT)?),
         Body::DoneReply => Ok(Reply::Done),
         Body::DumpReply => read_dump(frame, present(reply.body_as_dump_reply(), WHAT)?),
+        Body::ScrubReply => read_scrub(frame, present(reply.body_as_scrub_reply(), WHAT)?),
         _ => Err(WireError::malformed("an unknown reply")),
     }
 }

@@ -49,6 +49,9 @@ fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, Uni
         Request::Routes => (Body::Routes, fb::Routes::create(builder, &fb::RoutesArgs {}).as_union_value()),
         Request::Leave => (Body::Leave, fb::Leave::create(builder, &fb::LeaveArgs {}).as_union_value()),
         Request::Dump { after, limit } => (Body::Dump, dump(builder, after.as_ref(), *limit)),
+        Request::Scrub { start } => {
+            (Body::Scrub, fb::Scrub::create(builder, &fb::ScrubArgs { start: *start }).as_union_value())
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use difuse_protocol::{
     request::{
         BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, NodeStatus,
         OperationOutcome, OperationState, PAGE_MAX, Reading, Reply, Request, RequestError, RingView, Routes,
+        ScrubReport, ScrubbedItem, Unrepaired,
     },
 };
 use difuse_types::{Level, SlotId, WallTime};
@@ -87,6 +88,8 @@ fn of_nodes() -> Vec<Request> {
         dump(Some(DumpCursor::Key(SLOT, key("k")))),
         dump(Some(DumpCursor::Block(SLOT, Some(hash(1))))),
         dump(Some(DumpCursor::Block(SLOT, None))),
+        Request::Scrub { start: true },
+        Request::Scrub { start: false },
     ]
 }
 
@@ -181,7 +184,28 @@ fn node_replies() -> Vec<Reply> {
         Reply::Done,
         Reply::Dump { items, next: Some(DumpCursor::Key(SLOT, key("k"))) },
         Reply::Dump { items: vec![], next: None },
+        Reply::Scrub(Box::default()),
+        Reply::Scrub(Box::new(scrub_report())),
     ]
+}
+
+fn scrub_report() -> ScrubReport {
+    let unrepaired = |item| Unrepaired { slot: SLOT, item, reason: "because".into() };
+    ScrubReport {
+        pass: 1,
+        is_running: true,
+        is_asked_for: true,
+        slots_done: 2,
+        slots_total: 3,
+        transactions: 4,
+        blocks: 5,
+        bytes: 6,
+        damaged_keys: 7,
+        damaged_blocks: 8,
+        repaired: 9,
+        unrepaired: 10,
+        unrepaired_items: vec![unrepaired(ScrubbedItem::Key(key("k"))), unrepaired(ScrubbedItem::Block(hash(1)))],
+    }
 }
 
 fn errors() -> Vec<RequestError> {

@@ -9,7 +9,7 @@ use figment::{
 };
 
 /// Every setting with its default; empty means "none".
-pub(super) const DEFAULTS: [(&str, &str); 26] = [
+pub(super) const DEFAULTS: [(&str, &str); 27] = [
     ("http", "127.0.0.1:9090"),
     ("bind", "127.0.0.1:4624"),
     ("join", ""),
@@ -21,6 +21,7 @@ pub(super) const DEFAULTS: [(&str, &str); 26] = [
     ("suspect_after", "1s"),
     ("gone_after", "5m"),
     ("keep_free", "256MiB"),
+    ("scrub_rate", "8MiB"),
     ("secret_file", ""),
     ("open", "false"),
     ("replicas", "3"),

@@ -84,6 +84,7 @@ impl View<'_> {
             suspect_after: self.duration("suspect_after")?,
             gone_after: self.gone_after()?,
             keep_free: self.bytes("keep_free")?,
+            scrub_rate: self.scrub_rate()?,
             founding: self.founding()?,
         })
     }
@@ -168,24 +169,20 @@ impl View<'_> {
         Ok(gone_after)
     }
 
-    fn bytes(&self, name: &'static str) -> Result<u64, SettingsError> {
-        let refuse = || self.refuse(name, "expected a size such as 0, 500MB, 256MiB or 4GiB");
-        let text = self.text(name);
-        let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-        let factor: u64 = match text[digits..].trim() {
-            "" | "B" => 1,
-            "kB" => 1000,
-            "KiB" => 1 << 10,
-            "MB" => 1_000_000,
-            "MiB" => 1 << 20,
-            "GB" => 1_000_000_000,
-            "GiB" => 1 << 30,
-            _ => return Err(refuse()),
-        };
-        let count: Option<u64> = text[..digits].parse().ok();
-        count.and_then(|count| count.checked_mul(factor)).ok_or_else(refuse)
+    fn scrub_rate(&self) -> Result<Option<u64>, SettingsError> {
+        const EXPECTED: &str = "expected bytes per second such as 8MiB or 8MiB/s, or off";
+        let text = self.text("scrub_rate");
+        if text == "off" {
+            return Ok(None);
+        }
+        let rate = parse_bytes(text.strip_suffix("/s").unwrap_or(text)).filter(|rate| *rate > 0);
+        rate.map(Some).ok_or_else(|| self.refuse("scrub_rate", EXPECTED))
     }
 
+    fn bytes(&self, name: &'static str) -> Result<u64, SettingsError> {
+        let bytes = parse_bytes(self.text(name));
+        bytes.ok_or_else(|| self.refuse(name, "expected a size such as 0, 500MB, 256MiB or 4GiB"))
+    }
     fn join(&self) -> Result<Vec<String>, SettingsError> {
         let addresses: Vec<_> = self.text("join").split(',').map(|part| part.trim().to_string()).collect();
         let addresses: Vec<_> = addresses.into_iter().filter(|address| !address.is_empty()).collect();
@@ -244,6 +241,22 @@ impl View<'_> {
     }
 }
 
+/// A number of bytes, with or without a unit.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let factor: u64 = match text[digits..].trim() {
+        "" | "B" => 1,
+        "kB" => 1000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    text[..digits].parse::<u64>().ok()?.checked_mul(factor)
+}
+
 /// The HTTP address that others are told: an unspecified one is completed with the advertised host.
 fn advertised_http(http: SocketAddr, advertise: Option<&str>) -> String {
     let host = advertise.and_then(|address| address.rsplit_once(':')).map(|(host, _)| host);
@@ -281,6 +294,13 @@ mod tests {
         assert_eq!(config.node.suspect_after, Duration::from_secs(1));
         assert_eq!(config.node.gone_after, Duration::from_secs(300));
         assert!(config.node.join.is_empty() && config.node.secret.is_none());
+        assert_eq!(config.node.scrub_rate, Some(8 << 20));
+    }
+
+    #[test]
+    fn scrubbing_has_a_rate_or_is_off() {
+        let rate = |text| check(&[("scrub_rate", text)]).unwrap().node.scrub_rate;
+        assert_eq!((rate("4MiB/s"), rate("1MB"), rate("off")), (Some(4 << 20), Some(1_000_000), None));
     }
 
     #[test]
@@ -308,6 +328,8 @@ mod tests {
             ("gone_after", "500ms", "longer than suspect_after"),
             ("consistency_read", "most", "use lazy, leader, quorum or all"),
             ("consistency_set_block", "\"", "use lazy, leader, quorum or all"),
+            ("scrub_rate", "0", "bytes per second"),
+            ("scrub_rate", "fast", "or off"),
             ("log", "info,,=x=", "log"),
             ("log_format", "xml", "text or json"),
             ("secret_file", "/does/not/exist", "secret_file"),
