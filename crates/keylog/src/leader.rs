@@ -238,6 +238,12 @@ impl Leadership {
         self.keys.values().all(|key| matches!(key.stage, Stage::Idle))
     }
 
+    /// Whether nothing is under way, and no comparison due.
+    pub(crate) fn is_idle(&self) -> bool {
+        let are_keys_idle = self.keys.is_empty() && self.awaited.is_empty();
+        are_keys_idle && self.sync.is_none() && self.sync_at.is_none() && self.change.is_none()
+    }
+
     pub(crate) fn next_ballot(&mut self) -> Ballot {
         self.sequence += 1;
         self.in_flight.insert(self.sequence);

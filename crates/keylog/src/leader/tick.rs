@@ -2,16 +2,20 @@
 
 use difuse_types::{Key, SlotId};
 
-use super::{Phase, Stage, change::PARKED_MAX};
+use super::{
+    Phase, Stage,
+    change::{PARKED_MAX, is_same_group},
+};
 use crate::{
     KeylogMessage,
-    keylog::Keylog,
+    keylog::{Keylog, SlotState},
     store::{Store, StoreError},
 };
 
 impl<S: Store> Keylog<S> {
     pub(crate) fn tick_slots(&mut self) -> Result<(), StoreError> {
-        let slots: Vec<SlotId> = self.slots.keys().copied().collect();
+        let restless = self.slots.iter().filter(|(_, state)| !self.is_at_rest(state));
+        let slots: Vec<SlotId> = restless.map(|(slot, _)| *slot).collect();
         let mut moves = self.slots.values().filter(|state| is_moving(state)).count();
         for slot in slots {
             self.expire_parked(slot);
@@ -27,6 +31,22 @@ impl<S: Store> Keylog<S> {
             self.tell_blocks_ready(slot);
         }
         Ok(())
+    }
+
+    /// Whether time brings nothing to a slot: as a rule that is so of nearly all.
+    fn is_at_rest(&self, state: &SlotState) -> bool {
+        let configuration = &state.record.configuration;
+        if configuration.is_joint() || !state.parked.is_empty() {
+            return false;
+        }
+        match &state.phase {
+            Phase::Follower => self.preferred_leader(configuration) != Some(self.me),
+            Phase::Candidate(_) => false,
+            Phase::Leading(leadership) => {
+                let is_placed = |(desired, _): &(Vec<_>, _)| is_same_group(desired, &configuration.members);
+                leadership.is_idle() && state.desired.as_ref().is_none_or(is_placed)
+            }
+        }
     }
 
     fn expire_parked(&mut self, slot: SlotId) {
@@ -141,10 +161,10 @@ impl<S: Store> Keylog<S> {
     }
 }
 
-fn is_moving(state: &crate::keylog::SlotState) -> bool {
+fn is_moving(state: &SlotState) -> bool {
     matches!(state.phase, Phase::Leading(_)) && (state.record.configuration.is_joint() || is_draining(state))
 }
 
-fn is_draining(state: &crate::keylog::SlotState) -> bool {
+fn is_draining(state: &SlotState) -> bool {
     matches!(&state.phase, Phase::Leading(leadership) if leadership.change.is_some())
 }

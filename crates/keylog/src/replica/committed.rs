@@ -16,7 +16,8 @@ use difuse_types::{Key, NodeId, SlotId};
 use super::{Standing, damage::outcome};
 use crate::{
     Ballot, CommittedHead, KeylogMessage, Register, SlotDigest,
-    keylog::Keylog,
+    keylog::{Keylog, SlotState},
+    leader::Phase,
     store::{Store, StoreError},
 };
 
@@ -205,12 +206,17 @@ impl<S: Store> Keylog<S> {
     /// proposals tell.
     pub(crate) fn tell_committed(&mut self) -> Result<(), StoreError> {
         let mut news: BTreeMap<NodeId, Vec<_>> = BTreeMap::new();
-        let led: Vec<SlotId> = self.slots.keys().copied().filter(|slot| self.is_leading(*slot)).collect();
-        for slot in led {
+        let has_news = |state: &SlotState| match &state.phase {
+            Phase::Leading(leadership) => leadership.told != Some(leadership.sequence),
+            _ => false,
+        };
+        let with_news: Vec<SlotId> =
+            self.slots.iter().filter(|(_, state)| has_news(state)).map(|(slot, _)| *slot).collect();
+        for slot in with_news {
             let Some(leadership) = self.leadership(slot) else { continue };
             let (term, sequence) = (leadership.term, leadership.sequence);
             let is_at_rest = leadership.is_synced && leadership.in_flight.is_empty() && leadership.is_quiet();
-            if !is_at_rest || leadership.told == Some(sequence) {
+            if !is_at_rest {
                 continue;
             }
             leadership.told = Some(sequence);
