@@ -7,7 +7,7 @@ use crate::{Ballot, Configuration, Term, Transaction};
 pub mod conformance;
 mod memory;
 
-pub use memory::MemoryStore;
+pub use memory::{Changes, MemoryStore};
 
 static DIGEST: HashContext = HashContext::new("difuse 2026 slot digest v1");
 

@@ -18,6 +18,14 @@ struct Stored {
     slot: SlotId,
     record: BlockRecord,
     bytes: Option<Bytes>,
+    /// What it adds to the digest of its slot.
+    digest: u128,
+}
+
+impl Stored {
+    fn new(slot: SlotId, hash: &Hash, record: BlockRecord, bytes: Option<Bytes>) -> Self {
+        Self { slot, record, bytes, digest: digest_of(hash, &record) }
+    }
 }
 
 /// The blocks on one node's disk.
@@ -74,6 +82,7 @@ impl BlockDisk {
         let lost = |stored: &mut Stored| {
             stored.bytes = None;
             stored.record.lost = stored.record.present;
+            stored.digest = digest_of(hash, &stored.record);
         };
         self.stored.get_mut(hash).into_iter().for_each(lost);
         // A crash brings no content back either.
@@ -122,7 +131,7 @@ impl BlockDisk {
                 let known = self.stored.get(&hash).map(|stored| stored.record);
                 let merged = known.map_or(record, |known| known.merge(record));
                 if merged.lost && known != Some(merged) {
-                    self.write(vec![(hash, Some(Stored { slot, record: merged, bytes: None }))]);
+                    self.write(vec![(hash, Some(Stored::new(slot, &hash, merged, None)))]);
                 }
                 BlockResult::Done
             }
@@ -142,7 +151,7 @@ impl BlockDisk {
         let record = existing.as_ref().map_or(put, |stored| stored.record.merge(put));
         let is_news = existing.is_none_or(|stored| stored.record != record);
         if is_news && !matches!(decision, PutDecision::Superseded { .. }) {
-            self.write(vec![(hash, Some(Stored { slot, record, bytes: Some(bytes) }))]);
+            self.write(vec![(hash, Some(Stored::new(slot, &hash, record, Some(bytes))))]);
         }
         decision
     }
@@ -155,7 +164,7 @@ impl BlockDisk {
             DeleteDecision::Delete => {
                 let length = existing.map_or(0, |record| record.length);
                 let record = BlockRecord { version, present: false, referenced: false, lost: false, length };
-                self.write(vec![(hash, Some(Stored { slot, record, bytes: None }))]);
+                self.write(vec![(hash, Some(Stored::new(slot, &hash, record, None)))]);
                 BlockResult::Done
             }
         }
@@ -171,8 +180,8 @@ impl BlockDisk {
     }
 
     fn digest(&self, slot: SlotId) -> u128 {
-        let of_slot = self.stored.iter().filter(|(_, stored)| stored.slot == slot);
-        of_slot.fold(0, |sum, (hash, stored)| sum.wrapping_add(digest_of(hash, &stored.record)))
+        let of_slot = self.stored.values().filter(|stored| stored.slot == slot);
+        of_slot.fold(0, |sum, stored| sum.wrapping_add(stored.digest))
     }
 
     fn write(&mut self, changes: Vec<(Hash, Option<Stored>)>) {

@@ -179,10 +179,9 @@ impl Node {
     pub(crate) fn run(&mut self, now: Instant) -> Result<Vec<Output>, StoreError> {
         let wall = WallTime((WALL_TIME_START_MS + now.0 / 1_000_000).saturating_add_signed(self.wall_skew_ms));
         let Some(process) = &mut self.process else { return Ok(Vec::new()) };
-        let inputs = std::mem::take(&mut process.inbox);
         process.next_run = Instant(u64::MAX);
         let local = process.local(now);
-        process.peer.handle(local, wall, inputs)
+        process.peer.handle(local, wall, process.inbox.drain(..))
     }
 
     /// Ends the process without a word. Of what was not flushed, the first writes may have reached the disk.

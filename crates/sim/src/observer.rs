@@ -1,7 +1,10 @@
 //! Looking at what passes by and at what lands in stores, for the invariants.
 
-use difuse_keylog::{KeylogMessage, Store, Transaction};
-use difuse_types::{Hash, Key, NodeId, SlotId};
+use difuse_keylog::{
+    KeylogMessage, Store, Transaction,
+    store::{Changes, MemoryStore},
+};
+use difuse_types::{Hash, Key, NodeId, SlotId, Slots};
 
 use crate::{
     Violation,
@@ -31,35 +34,39 @@ impl Simulation {
         }
     }
 
-    /// Looks at what a process changed in its store.
+    /// Looks at what a process changed in its store: at all of it the first time, and then at what was written since.
     pub(crate) fn look_into_store(&mut self, id: NodeId) -> Result<(), Violation> {
         let mut transactions = Vec::new();
         let Some(store) = self.nodes.get(&id).and_then(Node::disk) else { return Ok(()) };
         let written = store.written();
-        if self.written.insert(id, written) == Some(written) {
+        let seen = self.written.insert(id, written);
+        if seen == Some(written) {
             return Ok(());
         }
-        for slot in self.plan.settings.slots.iter() {
-            let Ok(digest) = store.digest(slot) else { continue };
-            if self.looked_at.insert((id, slot), digest.0) == Some(digest.0) {
-                continue;
+        let changes = seen.and_then(|seen| store.changed_since(seen));
+        let changes = changes.unwrap_or_else(|| everything(store, self.plan.settings.slots));
+        for (slot, key) in changes.keys {
+            let Ok(Some(register)) = store.register(slot, &key) else { continue };
+            let (height, hash) = (register.head.height, register.head.hash);
+            self.ballots.observe(slot, &key, register.ballot, (height, hash))?;
+            let base = if register.base > 1 { store.transaction(slot, &key, register.base) } else { Ok(None) };
+            if let Ok(Some(base)) = base {
+                self.chains.rely(&key, base.height, base.hash());
             }
-            for (key, register) in store.scan(slot, &Default::default(), None, usize::MAX).unwrap_or_default() {
-                let (height, hash) = (register.head.height, register.head.hash);
-                self.ballots.observe(slot, &key, register.ballot, (height, hash))?;
-                let base = if register.base > 1 { store.transaction(slot, &key, register.base) } else { Ok(None) };
-                if let Ok(Some(base)) = base {
-                    self.chains.rely(&key, base.height, base.hash());
-                }
-                transactions.extend(unknown_transactions(store, &self.chains, slot, &key, height, hash));
-            }
+            transactions.extend(unknown_transactions(store, &self.chains, slot, &key, height, hash));
         }
-        for record in store.slots().unwrap_or_default() {
+        for record in changes.records.into_iter().filter_map(|slot| store.slot(slot).ok().flatten()) {
             self.configurations.observe(&record.configuration)?;
         }
         transactions.iter().for_each(|transaction| self.learn(transaction));
         Ok(())
     }
+}
+
+fn everything(store: &MemoryStore, slots: Slots) -> Changes {
+    let keys_of = |slot| store.scan(slot, &Default::default(), None, usize::MAX).unwrap_or_default();
+    let keys = slots.iter().flat_map(|slot| keys_of(slot).into_iter().map(move |(key, _)| (slot, key)));
+    Changes { records: slots.iter().collect(), keys: keys.collect() }
 }
 
 /// The transactions below a head that were not seen before.

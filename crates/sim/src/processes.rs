@@ -73,7 +73,6 @@ impl Simulation {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.process.is_some()) else { return };
         node.crash(&mut self.rng);
         self.figures.crashes += 1;
-        self.looked_at.retain(|(node, _), _| *node != id);
         self.written.remove(&id);
         self.trace.line(self.now, || format!("crash {id:?}"));
         for peer in self.network.connected_to(id) {

@@ -9,7 +9,7 @@ use difuse_protocol::{
     request::{Reply, RequestError},
 };
 use difuse_ring::invariants::is_ideal;
-use difuse_types::{Instant, NodeId, SlotId};
+use difuse_types::{Instant, NodeId};
 
 use crate::{
     Figures, Plan, Violation,
@@ -132,9 +132,7 @@ pub(crate) struct Simulation {
     pub(crate) permanent_losses: usize,
     pub(crate) ballots: Ballots,
     pub(crate) configurations: Configurations,
-    /// Digests as of the last look into a store.
-    pub(crate) looked_at: BTreeMap<(NodeId, SlotId), u128>,
-    /// The last batch that each store had been given then.
+    /// The last batch that the store of each process had been given when it was looked into.
     pub(crate) written: BTreeMap<NodeId, WriteSequence>,
     /// Whether the ring's invariants are to be expected.
     is_base_sound: bool,
@@ -169,7 +167,6 @@ impl Simulation {
             permanent_losses: 0,
             ballots: Ballots::default(),
             configurations: Configurations::default(),
-            looked_at: BTreeMap::new(),
             written: BTreeMap::new(),
             is_base_sound: false,
             events: 0,
@@ -439,12 +436,17 @@ impl Simulation {
             return Ok(());
         }
         let message = if self.plan.is_through_wire { through_wire(message)? } else { message };
-        let delays = match message {
+        let mut delays = match message {
             Message::Request { .. } => self.network.delay_once(&mut self.rng),
             _ => self.network.delays(&mut self.rng),
         };
+        let last = delays.pop();
+        let message = Box::new(message);
         for delay in delays {
-            self.queue.push(self.now + delay, Event::Deliver { from, to, message: Box::new(message.clone()) });
+            self.queue.push(self.now + delay, Event::Deliver { from, to, message: message.clone() });
+        }
+        if let Some(delay) = last {
+            self.queue.push(self.now + delay, Event::Deliver { from, to, message });
         }
         Ok(())
     }

@@ -29,6 +29,15 @@ pub struct MemoryStore {
     damaged: BTreeSet<(SlotId, Bytes, u64)>,
 }
 
+/// What some batches of writes changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Slots whose record was written.
+    pub records: BTreeSet<SlotId>,
+    /// Keys whose register was written.
+    pub keys: BTreeSet<(SlotId, Key)>,
+}
+
 /// The registers of one slot.
 #[derive(Clone, Debug, Default, Hash)]
 struct Contents {
@@ -89,6 +98,21 @@ impl MemoryStore {
     /// The last batch that survives a crash.
     pub fn durable(&self) -> WriteSequence {
         WriteSequence(self.written.0 - self.unflushed.len() as u64)
+    }
+
+    /// What was written after the batch `seen`, but for slots that were cleared; `None` if some of that is durable
+    /// already: it is not remembered then.
+    pub fn changed_since(&self, seen: WriteSequence) -> Option<Changes> {
+        let known = seen.0.checked_sub(self.durable().0)? as usize;
+        let mut changes = Changes::default();
+        for undo in self.unflushed.iter().skip(known).flatten() {
+            match undo {
+                Undo::Record(slot, _) => _ = changes.records.insert(*slot),
+                Undo::Accept { slot, key, .. } => _ = changes.keys.insert((*slot, key.clone())),
+                Undo::Contents(..) | Undo::Meta(..) => {}
+            }
+        }
+        Some(changes)
     }
 
     /// Makes all batches up to `sequence` durable.
@@ -324,8 +348,10 @@ impl Store for MemoryStore {
 
 #[cfg(test)]
 mod tests {
-    use super::{MemoryStore, Store, StoreError, Write};
-    use crate::store::conformance;
+    use difuse_types::SlotId;
+
+    use super::{MemoryStore, SlotRecord, Store, StoreError, Write, WriteSequence};
+    use crate::{Configuration, Term, store::conformance};
 
     fn meta(value: u8) -> Vec<Write> {
         vec![Write::Meta("name".to_string(), Some(vec![value]))]
@@ -366,6 +392,21 @@ mod tests {
         assert_eq!((torn.meta("name").unwrap(), torn.written().0), (Some(vec![3]), 3));
         store.crash();
         assert_eq!((store.meta("name").unwrap(), store.written().0), (Some(vec![1]), 1));
+    }
+
+    #[test]
+    fn tells_what_was_written_since() {
+        let slot = |number| {
+            let configuration = Configuration::first(SlotId(number), Vec::new());
+            Write::Slot(SlotRecord { configuration, promised: Term::start_of(1), proposed: None })
+        };
+        let mut store = MemoryStore::new();
+        let seen: Vec<_> = (0..3).map(|number| store.write(vec![slot(number)]).unwrap()).collect();
+        store.flush_through(seen[0]);
+        let slots = |seen| store.changed_since(seen).map(|changes| changes.records.into_iter().collect::<Vec<_>>());
+        assert_eq!(slots(seen[0]), Some(vec![SlotId(1), SlotId(2)]));
+        assert_eq!(slots(seen[2]), Some(Vec::new()));
+        assert_eq!(slots(WriteSequence(0)), None, "the first batch is durable");
     }
 
     #[test]
