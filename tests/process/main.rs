@@ -8,6 +8,7 @@ mod first;
 mod healing;
 mod kill;
 mod membership;
+mod recovery;
 mod restart;
 mod scrub;
 mod tree;

@@ -1,14 +1,16 @@
 //! Typed questions to any datastore: each sends one request (unless it says otherwise) and takes its reply apart.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use difuse_keylog::{
     BrokenChain, Checkpoint, MAX_INLINE_BYTES, Operation, Transaction, Value, ValueKind, verify_chain,
 };
 use difuse_protocol::request::{
-    BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, OperationOutcome, PAGE_MAX, Reading,
-    Reply, Request, RequestError, RingView, Routes, ScrubReport,
+    BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, LostSlot, OperationOutcome, PAGE_MAX,
+    Reading, Reply, Request, RequestError, RingView, Routes, ScrubReport,
 };
-use difuse_types::{Hash, Key, KeyPrefix, Level, OperationId, SlotId};
+use difuse_types::{Hash, Key, KeyPrefix, Level, NodeId, OperationId, SlotId};
 
 use crate::Datastore;
 
@@ -349,6 +351,28 @@ pub async fn scrub<D: Datastore + ?Sized>(datastore: &D, start: bool) -> Result<
         Reply::Scrub(report) => Ok(*report),
         _ => Err(unexpected_reply()),
     }
+}
+
+/// The slots that lost their majority for ever, as far as the node that answers can find out. With `given_up`, the nodes
+/// that an operator declares to be lost for ever, those that lack no others begin anew with their survivors. Several
+/// requests, one after the other.
+pub async fn recover<D: Datastore + ?Sized>(
+    datastore: &D,
+    given_up: Option<BTreeSet<NodeId>>,
+) -> Result<Vec<LostSlot>, RequestError> {
+    let mut slots = Vec::new();
+    let mut first = Some(SlotId(0));
+    while let Some(page) = first {
+        match datastore.call(Request::Recover { first: page, given_up: given_up.clone() }).await? {
+            Reply::Recovery(recovery) => {
+                slots.extend(recovery.slots);
+                // Always onwards, whatever the answer says.
+                first = recovery.next.filter(|next| *next > page);
+            }
+            _ => return Err(unexpected_reply()),
+        }
+    }
+    Ok(slots)
 }
 
 /// A part of what the node that answers holds, after `after`, at most `limit` (at most [`PAGE_MAX`]) items.

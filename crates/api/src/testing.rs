@@ -15,7 +15,7 @@ use difuse_blocks::BlockRecord;
 use difuse_keylog::{Checkpoint, Operation, Transaction};
 use difuse_protocol::request::{
     BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, OperationOutcome,
-    OperationState, PAGE_MAX, Reading, Reply, Request, RequestError, RingView, Routes, ScrubReport,
+    OperationState, PAGE_MAX, Reading, Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport,
 };
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, OperationId, RingId, RingSettings, SlotId, WallTime};
@@ -200,6 +200,7 @@ impl State {
             Request::Ring => Ok(Reply::Ring(Box::new(ring_view()))),
             Request::Routes => Ok(Reply::Routes(Box::new(routes()))),
             Request::Leave => Ok(Reply::Done),
+            Request::Recover { .. } => Ok(Reply::Recovery(Box::new(Recovery { slots: Vec::new(), next: None }))),
             Request::Dump { after, limit } => Ok(self.dump(after.as_ref(), limit)),
             Request::Scrub { start } => {
                 let report = &mut self.scrub_report;

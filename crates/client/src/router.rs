@@ -51,6 +51,9 @@ impl Router {
             | Request::Status
             | Request::Routes
             | Request::Leave
+            | Request::Recover { .. }
+            | Request::Survey { .. }
+            | Request::BeginEpochs { .. }
             | Request::Dump { .. }
             | Request::Scrub { .. } => None,
         }

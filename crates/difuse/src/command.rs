@@ -15,6 +15,7 @@ mod ls;
 mod output;
 mod progress;
 mod put;
+mod recover;
 mod ring;
 mod rm;
 mod scrub;
@@ -72,6 +73,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Locate(arguments) => locate::run(&session, arguments).await,
         Command::Leave(arguments) => leave::run(&session, arguments).await,
         Command::Scrub(arguments) => scrub::run(&session, arguments).await,
+        Command::Recover(arguments) => recover::run(&session, arguments).await,
         Command::Dump => dump::run(&session).await,
         Command::Bench { command } => bench::run(&session, command).await,
         Command::Completions { .. } => Ok(()),

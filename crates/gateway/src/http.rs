@@ -34,6 +34,7 @@ mod operations;
 mod parameters;
 mod probes;
 mod problem;
+mod recover;
 mod rubbish;
 mod scrub;
 mod server;
@@ -163,6 +164,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/operations/{id}", get(operations::outcome))
         .route("/v1/ring", get(cluster::ring))
         .route("/v1/leave", post(cluster::leave))
+        .route("/v1/recover", get(recover::look).post(recover::recover))
         .route("/v1/dump", get(cluster::dump))
         .route("/v1/scrub", get(scrub::look).post(scrub::start))
         .route("/livez", get(probes::alive))

@@ -12,7 +12,8 @@ static CONTEXT: HashContext = HashContext::new("difuse 2026 configuration v1");
 pub struct Configuration {
     /// The slot.
     pub slot: SlotId,
-    /// Counts configurations of the slot, from 1.
+    /// Counts configurations of the slot, from 1. A recovery begins to count anew, higher: the upper bits count the
+    /// recoveries ([`Configuration::recoveries`]), then come those that it drew, then the configurations since.
     pub epoch: u64,
     /// The members, in the order in which they are preferred as leader (that of the ring's successors).
     pub members: Vec<NodeId>,
@@ -25,6 +26,13 @@ pub struct Configuration {
 impl Configuration {
     /// The most members a group can have, twice that while it is joint.
     pub const MEMBERS_MAX: usize = 15;
+    /// The most recoveries that an epoch can count: then a slot cannot be recovered any more.
+    pub const RECOVERIES_MAX: u64 = 255;
+    /// Bits of an epoch that count the configurations since a recovery.
+    const STEP_BITS: u32 = 20;
+    /// Bits above them that the recovery drew at random. Together with the count of recoveries they make 52 bits, so that
+    /// an epoch keeps its value in JSON.
+    const DRAWN_BITS: u32 = 24;
 
     /// The first configuration of a slot.
     pub fn first(slot: SlotId, members: Vec<NodeId>) -> Self {
@@ -53,6 +61,64 @@ impl Configuration {
         })
     }
 
+    /// The configuration by which an operator revives a group that lost its majority for ever: the survivors alone. Its
+    /// epoch is above all that the group can have decided, and depends on `drawn`, so that two recoveries that do not know
+    /// of each other do not share one: the higher one stands when they meet. `None` after too many recoveries.
+    pub fn recovered(&self, survivors: Vec<NodeId>, drawn: u32) -> Option<Self> {
+        let recoveries = self.recoveries() + 1;
+        let drawn = u64::from(drawn) & ((1 << Self::DRAWN_BITS) - 1);
+        let epoch = (recoveries << Self::DRAWN_BITS | drawn) << Self::STEP_BITS;
+        (recoveries <= Self::RECOVERIES_MAX).then(|| Self {
+            slot: self.slot,
+            epoch,
+            members: survivors,
+            joint: Vec::new(),
+            previous: self.hash(),
+        })
+    }
+
+    /// How often the slot was recovered: after each, writes that were acknowledged before may be missing.
+    pub fn recoveries(&self) -> u64 {
+        Self::recoveries_of(self.epoch)
+    }
+
+    /// The same of an epoch alone.
+    pub fn recoveries_of(epoch: u64) -> u64 {
+        epoch >> (Self::STEP_BITS + Self::DRAWN_BITS)
+    }
+
+    /// What all configurations since one recovery have in common, and no others.
+    fn lineage(&self) -> u64 {
+        self.epoch >> Self::STEP_BITS
+    }
+
+    /// Whether this configuration goes back to another recovery than `known`, so that what a member accepted under
+    /// `known` may be what the recovery did without: the member must drop it and begin as a newcomer. Not so for those
+    /// that the recovery itself names, since it goes on with what they hold.
+    pub fn begins_anew_after(&self, known: &Self) -> bool {
+        self.lineage() != known.lineage() && !self.is_recovery()
+    }
+
+    /// Whether this configuration stands where `known` is met: the higher epoch does. Only two recoveries that do not know
+    /// of each other, and drew the same, can share an epoch: then the greater hash stands, whoever compares.
+    pub fn supersedes(&self, known: &Self) -> bool {
+        match self.epoch.cmp(&known.epoch) {
+            std::cmp::Ordering::Equal => self.recoveries() > 0 && self.hash() > known.hash(),
+            order => order.is_gt(),
+        }
+    }
+
+    /// Whether this is the configuration that a recovery began with. What the survivors hold may differ, and what was
+    /// committed may be held by a single one: until they hold the same, all of them must agree to everything.
+    pub fn is_recovery(&self) -> bool {
+        self.recoveries() > 0 && self.epoch & ((1 << Self::STEP_BITS) - 1) == 0
+    }
+
+    /// The configuration that follows a recovery's first one, when all survivors hold the same: a majority is enough.
+    pub fn reunited(&self) -> Option<Self> {
+        self.is_recovery().then(|| Self { epoch: self.epoch + 1, previous: self.hash(), ..self.clone() })
+    }
+
     /// Whether the group is moving.
     pub fn is_joint(&self) -> bool {
         !self.joint.is_empty()
@@ -75,8 +141,12 @@ impl Configuration {
         self.joint.iter().filter(|node| !self.members.contains(node)).copied().collect()
     }
 
-    /// Whether `voters` hold a majority of the members and, while joint, of the members-to-be as well.
+    /// Whether `voters` hold a majority of the members and, while joint, of the members-to-be as well; or are all
+    /// members, just after a recovery.
     pub fn is_quorum(&self, voters: &BTreeSet<NodeId>) -> bool {
+        if self.is_recovery() {
+            return self.all_members().iter().all(|node| voters.contains(node));
+        }
         let majority = |group: &[NodeId]| {
             let votes = group.iter().filter(|node| voters.contains(node)).count();
             2 * votes > group.len()
@@ -149,6 +219,27 @@ mod tests {
         assert_eq!(joint.newcomers(), nodes(&[4]));
         assert_eq!(joint.all_members(), nodes(&[1, 2, 3, 4]));
         assert_eq!(last.completed(), None);
+    }
+
+    #[test]
+    fn a_recovery_is_above_everything_decided_before_and_needs_all_survivors() {
+        let lost = Configuration { epoch: 77, ..Configuration::first(SlotId(7), nodes(&[1, 2, 3, 4, 5])) };
+        let recovered = lost.recovered(nodes(&[1, 2, 4]), u32::MAX).unwrap();
+        assert_eq!((lost.recoveries(), recovered.recoveries(), recovered.previous), (0, 1, lost.hash()));
+        assert!(recovered.epoch > 1 << 40 && recovered.epoch < 1 << 53 && recovered.is_recovery());
+        let voters = |names: &[u8]| nodes(names).into_iter().collect::<BTreeSet<_>>();
+        assert!(!recovered.is_quorum(&voters(&[1, 2])) && recovered.is_quorum(&voters(&[1, 2, 4])));
+        let reunited = recovered.reunited().unwrap();
+        assert!(reunited.is_quorum(&voters(&[1, 2])) && !reunited.is_recovery() && reunited.recoveries() == 1);
+        assert_eq!((reunited.reunited(), lost.reunited()), (None, None));
+        let [one, other] = [1, 2].map(|drawn| lost.recovered(nodes(&[1]), drawn).unwrap().epoch);
+        assert_ne!(one, other);
+        let mut again = reunited;
+        while let Some(next) = again.recovered(nodes(&[1]), 0) {
+            assert!(next.epoch > again.epoch);
+            again = next;
+        }
+        assert_eq!(again.recoveries(), Configuration::RECOVERIES_MAX);
     }
 
     #[test]

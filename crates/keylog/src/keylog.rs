@@ -240,6 +240,8 @@ pub enum Output {
     Entered {
         /// The configuration.
         configuration: Configuration,
+        /// A recovery has done without what this member held: its registers are cleared, and its blocks are to be.
+        begins_anew: bool,
     },
 }
 
@@ -257,10 +259,17 @@ pub(crate) struct SlotState {
     pub(crate) retry_at: Option<Instant>,
     /// This node, a newcomer, has all blocks of the slot in this epoch.
     pub(crate) blocks_fetched: Option<u64>,
-    /// Whom this node has promised, and until when, to promise the slot to nobody else.
-    pub(crate) lease: Option<(NodeId, Instant)>,
+    pub(crate) lease: Option<Lease>,
     /// What this node, as a member, knows to be committed.
     pub(crate) committed: Committed,
+}
+
+/// A member's promise to promise a slot to nobody else.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) struct Lease {
+    /// Whom it was given; `None`: perhaps somebody that this node does not know of.
+    pub(crate) holder: Option<NodeId>,
+    pub(crate) until: Instant,
 }
 
 impl SlotState {
@@ -336,9 +345,11 @@ impl<S: Store> Keylog<S> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let take_up = |record: SlotRecord| {
             // A lease that was granted before the restart is not remembered, and must have run out before it is broken.
-            let promised = record.promised;
-            let may_be_leased = promised.number > 0 && record.configuration.all_members() != [me];
-            let lease = may_be_leased.then_some((promised.node, now + options.lease));
+            let (promised, configuration) = (record.promised, &record.configuration);
+            let is_promised = promised.number > 0 && configuration.all_members() != [me];
+            let holder = (promised.number > 0).then_some(promised.node);
+            let until = now + options.lease;
+            let lease = (is_promised || configuration.is_recovery()).then_some(Lease { holder, until });
             (record.configuration.slot, SlotState { lease, ..SlotState::new(record) })
         };
         let slots: BTreeMap<SlotId, SlotState> = store.slots()?.into_iter().map(take_up).collect();

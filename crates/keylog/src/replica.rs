@@ -109,8 +109,13 @@ impl<S: Store> Keylog<S> {
         if !valid {
             return Ok(());
         }
-        self.enter_if_newer(configuration)?;
+        self.enter_if_newer(configuration.clone())?;
         let Some(record) = self.check_epoch(from, slot, term.epoch) else { return Ok(()) };
+        if record.configuration != configuration {
+            // Of two recoveries that share an epoch this node knows the one that stands.
+            self.send(from, KeylogMessage::Outdated { configuration: record.configuration });
+            return Ok(());
+        }
         let is_refused = term < record.promised
             || self.is_leased_to_another(slot, from)
             || self.prefers_present_leader(&record, from);

@@ -23,6 +23,7 @@ mod locate;
 mod member;
 mod overview;
 mod queue;
+mod recover;
 mod route;
 mod scrub;
 mod serve;
@@ -560,13 +561,16 @@ impl<S: Store> Peer<S> {
                 Ok(())
             }
             KeylogOutput::Done { ticket, result } => self.handle_job_done(ticket, result),
-            KeylogOutput::Entered { configuration } => self.handle_entered(configuration),
+            KeylogOutput::Entered { configuration, begins_anew } => self.handle_entered(configuration, begins_anew),
         }
     }
 
     /// A slot of this node has another configuration.
-    fn handle_entered(&mut self, configuration: Configuration) -> Result<(), StoreError> {
+    fn handle_entered(&mut self, configuration: Configuration, begins_anew: bool) -> Result<(), StoreError> {
         let slot = configuration.slot;
+        if begins_anew {
+            self.command(BlockCommand::Clear { slot }, member::CommandPurpose::Clear);
+        }
         self.transfers.remove(&slot);
         self.repair.behind.remove(&slot);
         self.keylog.handle_placement(slot, self.ring.successors(slot));
@@ -597,6 +601,7 @@ impl<S: Store> Peer<S> {
             self.sweep_searches();
             self.sweep_blocks();
             self.sweep_overviews();
+            self.sweep_recoveries()?;
             self.sweep_transfers();
             self.sweep_scrub()?;
             self.sweep_leave();
@@ -692,8 +697,9 @@ impl<S: Store> Peer<S> {
                 self.reply(id, Ok(Reply::Status(status)));
                 Ok(())
             }
-            Request::ListLed { .. } => {
-                self.reply(id, Err(RequestError::Invalid("only nodes ask each other for the slots they lead".into())));
+            Request::Recover { first, given_up } => self.start_recovery(id, first, given_up),
+            Request::ListLed { .. } | Request::Survey { .. } | Request::BeginEpochs { .. } => {
+                self.reply(id, Err(RequestError::Invalid("only nodes ask this of each other".into())));
                 Ok(())
             }
         }

@@ -1,13 +1,17 @@
 //! What clients ask of a peer, and what it answers: the same on a node, between nodes and from an SDK.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use difuse_blocks::BlockRecord;
 pub use difuse_keylog::Condition;
-use difuse_keylog::{Ballot, Checkpoint, Operation, Transaction, Value};
+use difuse_keylog::{Ballot, Checkpoint, Configuration, Operation, Transaction, Value};
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Key, KeyPrefix, Level, NodeId, OperationId, RingSettings, SlotId, WallTime};
+
+mod recovery;
+
+pub use recovery::{LostSlot, RECOVERY_PAGE, Recovery, SlotSurvey, Survivor};
 
 /// The most entries in one page of a listing, a log or a dump.
 pub const PAGE_MAX: u32 = 1000;
@@ -133,6 +137,26 @@ pub enum Request {
         /// Whether to begin now, as fast as the disk allows, unless such a pass is under way; else nothing is begun.
         start: bool,
     },
+    /// Looks at [`RECOVERY_PAGE`] slots for those that lost their majority for ever, or begins anew with their survivors.
+    /// Answer: [`Reply::Recovery`].
+    Recover {
+        /// The first slot to look at.
+        first: SlotId,
+        /// The nodes that an operator declares to be lost for ever: slots that lack no others are recovered. `None`:
+        /// nothing is to be done yet.
+        given_up: Option<BTreeSet<NodeId>>,
+    },
+    /// What the asked node knows and holds of the slots of a [`Request::Recover`]. Answer: [`Reply::Survey`].
+    Survey {
+        /// The first slot.
+        first: SlotId,
+    },
+    /// Tells a survivor to begin anew without the others: for each slot the configuration that lost its majority, and
+    /// the one that its survivors are to enter. Answer: [`Reply::EpochsBegun`].
+    BeginEpochs {
+        /// At most [`RECOVERY_PAGE`].
+        recoveries: Vec<(Configuration, Configuration)>,
+    },
 }
 
 /// Where a page of a dump begins: after this item.
@@ -235,6 +259,13 @@ pub struct Located {
     pub joint: Vec<NodeId>,
     /// What each of them holds.
     pub holdings: Vec<Holding>,
+}
+
+impl Located {
+    /// How often the slot was recovered after it had lost its majority: writes before that may be missing.
+    pub fn recoveries(&self) -> u64 {
+        Configuration::recoveries_of(self.epoch)
+    }
 }
 
 /// Who has a block.
@@ -478,6 +509,15 @@ pub enum Reply {
     Routes(Box<Routes>),
     /// To [`Request::Leave`].
     Done,
+    /// To [`Request::Recover`].
+    Recovery(Box<Recovery>),
+    /// To [`Request::Survey`].
+    Survey(Vec<SlotSurvey>),
+    /// To [`Request::BeginEpochs`].
+    EpochsBegun {
+        /// The slots whose recovery the node has entered.
+        slots: Vec<SlotId>,
+    },
     /// To [`Request::Dump`].
     Dump {
         /// The items.

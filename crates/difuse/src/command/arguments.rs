@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{bench::BenchCommand, block::BlockCommand, get, kv::KvCommand, leave, locate, ls, put, rm, scrub, stat};
+use super::{
+    bench::BenchCommand, block::BlockCommand, get, kv::KvCommand, leave, locate, ls, put, recover, rm, scrub, stat,
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -111,6 +113,13 @@ pub enum Command {
     /// Nodes do this by themselves all the time, slowly (`difused --scrub-rate`); this does it now, as fast as the disk
     /// allows, and reports. It ends with 7 if something could not be repaired.
     Scrub(scrub::ScrubArguments),
+    /// Revive slots that lost the majority of their members for ever, with what the survivors hold.
+    ///
+    /// A slot whose members are mostly gone answers nothing any more, because nobody knows what the others agreed to. As
+    /// long as one of them may come back, wait for it. This command shows which slots are concerned, who is missing, and
+    /// what the survivors hold; after you confirm that the missing nodes are lost for ever, the survivors go on alone:
+    /// writes that only the missing ones held are lost. See docs/recovery.md.
+    Recover(recover::RecoverArguments),
     /// Print everything that the node itself holds, as JSON lines.
     Dump,
     /// Measure operations per second, throughput and latency.

@@ -38,7 +38,12 @@ fn located_text(located: &Located) -> String {
         [holding.node.to_string(), if arriving { "arriving" } else { role }.to_string(), held]
     });
     let table = terminal::table(&["node", "role", "holds"], rows);
-    format!("{table}\nSlot {}, epoch {}", located.slot, located.epoch)
+    let recovered = match located.recoveries() {
+        0 => String::new(),
+        1 => "; recovered once after it had lost its majority: older writes may be missing".into(),
+        count => format!("; recovered {count} times after it had lost its majority: older writes may be missing"),
+    };
+    format!("{table}\nSlot {}, epoch {}{recovered}", located.slot, located.epoch)
 }
 
 fn located_json(located: &Located) -> serde_json::Value {
@@ -53,6 +58,7 @@ fn located_json(located: &Located) -> serde_json::Value {
     json!({
         "slot": located.slot.0,
         "epoch": located.epoch,
+        "recoveries": located.recoveries(),
         "leader": located.leader,
         "members": located.members,
         "joint": located.joint,
@@ -63,6 +69,7 @@ fn located_json(located: &Located) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use difuse_api::request::{Holding, Located};
+    use difuse_keylog::Configuration;
     use difuse_types::{Hash, NodeId, SlotId};
 
     use super::{located_json, located_text};
@@ -87,5 +94,11 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert_eq!(located_json(&located)["holdings"][0]["height"], 4);
+        assert!(!text.contains("recovered"));
+        let lost = Configuration::first(SlotId(9), vec![node(1), node(2)]);
+        let epoch = lost.recovered(vec![node(1)], 7).unwrap().epoch;
+        let located = Located { epoch, ..located };
+        assert!(located_text(&located).contains("recovered once"), "{}", located_text(&located));
+        assert_eq!(located_json(&located)["recoveries"], 1);
     }
 }

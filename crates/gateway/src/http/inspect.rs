@@ -63,6 +63,8 @@ struct LocatedBody {
     key: String,
     slot: u32,
     epoch: u64,
+    /// How often the slot was recovered after it had lost its majority.
+    recoveries: u64,
     leader: NodeId,
     members: Vec<NodeId>,
     /// The members-to-be while the group is moving.
@@ -105,6 +107,7 @@ fn located_body(key: &Key, located: Located, holdings: Option<Vec<HoldingBody>>)
         key: display(&name_of(key)),
         slot: located.slot.0,
         epoch: located.epoch,
+        recoveries: located.recoveries(),
         leader: located.leader,
         members: located.members,
         joint: located.joint,

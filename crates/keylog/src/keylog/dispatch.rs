@@ -40,6 +40,7 @@ impl<S: Store> Keylog<S> {
                 self.handle_member_suspicion(slot, node, is_suspect)?;
             }
             if !is_suspect {
+                self.tell_of_recoveries(node)?;
                 // Tell it soon what is held here, and hear from it: it may be behind.
                 self.next_holdings = self.now;
             }

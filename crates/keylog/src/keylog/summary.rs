@@ -35,6 +35,7 @@ impl<S: Store> Keylog<S> {
                 Phase::Leading(leadership) => {
                     leadership.change.is_none()
                         && !configuration.is_joint()
+                        && !configuration.is_recovery()
                         && is_same_group(desired, &configuration.members)
                         && configuration.members.iter().all(|node| leadership.in_sync.contains(node))
                 }

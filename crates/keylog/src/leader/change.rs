@@ -16,6 +16,9 @@ use crate::{
     store::{Store, StoreError},
 };
 
+/// The most slots that one message tells of.
+const HELD_MAX: usize = 1024;
+
 /// A change under way.
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Change {
@@ -43,6 +46,10 @@ impl<S: Store> Keylog<S> {
         let configuration = &state.record.configuration;
         let next = if configuration.is_joint() {
             self.next_after_joint(slot)
+        } else if configuration.is_recovery() {
+            let is_one =
+                leadership.is_synced && configuration.members.iter().all(|node| leadership.in_sync.contains(node));
+            configuration.reunited().filter(|_| is_one)
         } else {
             let wanted = state.desired.as_ref().filter(|(members, since)| {
                 let is_other = !is_same_group(members, &configuration.members);
@@ -231,10 +238,26 @@ impl<S: Store> Keylog<S> {
         }
     }
 
+    /// A node that was out of reach is here again: if it belongs to a group that a recovery has done without, or to one
+    /// that did without this group, they learn of each other.
+    pub(crate) fn tell_of_recoveries(&mut self, node: NodeId) -> Result<(), StoreError> {
+        let is_concerned = |state: &&crate::keylog::SlotState| {
+            let configuration = &state.record.configuration;
+            configuration.recoveries() > 0 && configuration.contains(&self.me)
+        };
+        let concerned = self.slots.values().filter(is_concerned).map(|state| &state.record.configuration);
+        let mut held = Vec::new();
+        for configuration in concerned {
+            held.push((configuration.slot, configuration.epoch, self.store.digest(configuration.slot)?));
+        }
+        for slots in held.chunks(HELD_MAX) {
+            self.send(node, KeylogMessage::Holdings { slots: slots.to_vec() });
+        }
+        Ok(())
+    }
+
     /// Tells every leader what this node holds of its slots.
     pub(crate) fn tell_holdings(&mut self) -> Result<(), StoreError> {
-        /// The most slots in one message.
-        const SLOTS_MAX: usize = 1024;
         let mut holdings: BTreeMap<NodeId, Vec<_>> = BTreeMap::new();
         let mut unsure: BTreeMap<NodeId, Vec<SlotId>> = BTreeMap::new();
         for (slot, state) in &self.slots {
@@ -246,8 +269,9 @@ impl<S: Store> Keylog<S> {
             if !state.committed.is_known() {
                 receivers.iter().for_each(|leader| unsure.entry(*leader).or_default().push(*slot));
             }
-            if !can_decide(configuration, self.me, &self.suspects) {
-                // The group may have moved on without this node, to members that it has never heard of.
+            // The group may have moved on without this node, to members that it has never heard of. After a recovery there
+            // may be another group, which knows nothing of this one.
+            if configuration.recoveries() > 0 || !can_decide(configuration, self.me, &self.suspects) {
                 receivers.extend(state.desired.iter().flat_map(|(members, _)| members));
             }
             receivers.remove(&self.me);
@@ -257,12 +281,12 @@ impl<S: Store> Keylog<S> {
             }
         }
         for (leader, slots) in holdings {
-            for part in slots.chunks(SLOTS_MAX) {
+            for part in slots.chunks(HELD_MAX) {
                 self.send(leader, KeylogMessage::Holdings { slots: part.to_vec() });
             }
         }
         for (leader, slots) in unsure {
-            for part in slots.chunks(SLOTS_MAX) {
+            for part in slots.chunks(HELD_MAX) {
                 self.send(leader, KeylogMessage::AskCommitted { slots: part.to_vec() });
             }
         }

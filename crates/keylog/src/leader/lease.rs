@@ -13,7 +13,7 @@ use difuse_types::{NodeId, SlotId};
 use super::{Round, RoundSlot};
 use crate::{
     Term,
-    keylog::{Keylog, LEASE_DRIFT_BOUND},
+    keylog::{Keylog, LEASE_DRIFT_BOUND, Lease},
     store::Store,
 };
 
@@ -89,14 +89,14 @@ impl<S: Store> Keylog<S> {
     pub(crate) fn is_leased_to_another(&mut self, slot: SlotId, candidate: NodeId) -> bool {
         let now = self.now;
         let lease = self.slots.get(&slot).and_then(|state| state.lease);
-        lease.is_some_and(|(holder, until)| holder != candidate && now < until)
+        lease.is_some_and(|lease| lease.holder != Some(candidate) && now < lease.until)
     }
 
     /// The leader asks for a lease.
     pub(crate) fn grant_lease(&mut self, slot: SlotId, leader: NodeId) {
         let until = self.now + self.options.lease;
         if let Some(state) = self.slots.get_mut(&slot) {
-            state.lease = Some((leader, until));
+            state.lease = Some(Lease { holder: Some(leader), until });
         }
     }
 

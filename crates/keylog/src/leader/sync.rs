@@ -295,6 +295,10 @@ impl<S: Store> Keylog<S> {
             } else if configuration.contains(&from) {
                 self.note_digest(slot, from, digest);
                 self.start_sync_if_due(slot);
+            } else if configuration.recoveries() > 0 {
+                // A member of another recovery that shares the epoch, perhaps.
+                let configuration = configuration.clone();
+                self.send(from, KeylogMessage::Outdated { configuration });
             }
         }
         Ok(())

@@ -5,7 +5,8 @@ use difuse_types::{NodeId, SlotId};
 use super::{Standing, accepts_proposal, follows};
 use crate::{
     Configuration, KeylogMessage, Term,
-    keylog::{Keylog, Output, SlotState},
+    keylog::{Keylog, Lease, Output, SlotState},
+    leader::can_decide,
     store::{Proposed, SlotRecord, Store, StoreError, Write},
 };
 
@@ -42,7 +43,7 @@ impl<S: Store> Keylog<S> {
         }
         let slot = configuration.slot;
         let is_newer = match self.slots.get(&slot) {
-            Some(state) => configuration.epoch > state.record.configuration.epoch,
+            Some(state) => configuration.supersedes(&state.record.configuration),
             // A stranger's configuration is worth keeping only for a member.
             None => configuration.contains(&self.me),
         };
@@ -54,20 +55,69 @@ impl<S: Store> Keylog<S> {
         let slot = configuration.slot;
         self.step_down(slot);
         let is_member = configuration.contains(&self.me);
+        let known = self.configuration(slot);
+        let begins_anew = is_member && known.is_some_and(|known| configuration.begins_anew_after(known));
+        // Promises die with their epoch; the leader who decided its end has given up its lease before anyone else knew.
+        // But whom a recovery gives up was not asked, and may have a lease.
+        let lease = configuration.is_recovery().then(|| Lease { holder: None, until: self.now + self.options.lease });
         let record = SlotRecord { promised: Term::start_of(configuration.epoch), configuration, proposed: None };
         let state = self.slots.entry(slot).or_insert_with(|| SlotState::new(record.clone()));
         state.record = record.clone();
         state.refused_since = None;
-        state.retry_at = None;
-        // Promises die with their epoch; the leader who decided its end has given up its lease before anyone else knew.
-        state.lease = None;
-        self.write(vec![Write::Slot(record.clone())])?;
+        // No campaign is won before.
+        state.retry_at = lease.map(|lease| lease.until);
+        state.lease = lease;
+        self.next_tick = lease.map_or(self.next_tick, |lease| lease.until.min(self.next_tick));
+        let mut writes = vec![Write::Slot(record.clone())];
+        if begins_anew {
+            state.committed = Default::default();
+            writes.insert(0, Write::ClearSlot(slot));
+        }
+        self.write(writes)?;
         if !is_member {
             self.bounce_parked(slot);
         }
-        self.outputs.push(Output::Entered { configuration: record.configuration });
+        self.outputs.push(Output::Entered { configuration: record.configuration, begins_anew });
         self.consider_campaign(slot);
         Ok(())
+    }
+
+    /// Whether too few members of the slot are reachable from here to decide anything.
+    pub fn has_lost_majority(&self, slot: SlotId) -> bool {
+        let configuration = self.configuration(slot);
+        configuration.is_some_and(|configuration| !can_decide(configuration, self.me, &self.suspects))
+    }
+
+    /// Enters the configuration of a recovery, made with [`Configuration::recovered`] of `lost`: an operator's word that
+    /// the members that it leaves out are lost for ever. Refused, with `false`, by a node that it does not name, that
+    /// knows of a later configuration than `lost`, or that reaches enough members to do without it. A slot without any
+    /// survivor is begun empty, by a node that is no member and reaches none.
+    pub fn recover(&mut self, lost: Configuration, recovered: Configuration) -> Result<bool, StoreError> {
+        let slot = lost.slot;
+        if !lost.is_well_formed() || !recovered.is_well_formed() || slot.0 >= self.options.slots.count() {
+            return Ok(false);
+        }
+        let known = self.configuration(slot).filter(|known| !lost.supersedes(known)).unwrap_or(&lost);
+        if *known == recovered {
+            return Ok(true);
+        }
+        let is_next = recovered.is_recovery()
+            && recovered.slot == slot
+            && recovered.epoch > known.epoch
+            && recovered.previous == known.hash();
+        let is_left_out = |node: &NodeId| !recovered.members.contains(node);
+        let reaches_anybody = || known.all_members().iter().any(|node| !self.suspects.contains(node));
+        let is_sound = if known.contains(&self.me) {
+            recovered.members.iter().all(|node| known.contains(node)) && !can_decide(known, self.me, &self.suspects)
+        } else {
+            known.all_members().iter().all(is_left_out) && !reaches_anybody()
+        };
+        if !is_next || !is_sound || !recovered.contains(&self.me) {
+            return Ok(false);
+        }
+        self.enter(recovered)?;
+        self.deliver_to_self()?;
+        Ok(true)
     }
 
     /// Forgets the data of a slot that this node is no member of (any more): its members-to-be have confirmed that

@@ -75,6 +75,10 @@ pub(crate) enum AttemptOf {
     Status(RequestId),
     /// Whether a node knows that this one leaves.
     Leave,
+    /// What a node knows and holds of slots that may have lost their majority.
+    Survey(RequestId),
+    /// Whether a node enters recoveries.
+    Recover(RequestId),
 }
 
 impl<S: Store> Peer<S> {
@@ -201,6 +205,11 @@ impl<S: Store> Peer<S> {
                 self.handle_leave_known(from, outcome);
                 Ok(())
             }
+            AttemptOf::Survey(request) => self.handle_survey(request, from, outcome),
+            AttemptOf::Recover(request) => {
+                self.handle_recoveries_entered(request, from, outcome);
+                Ok(())
+            }
         }
     }
 
@@ -266,8 +275,9 @@ impl<S: Store> Peer<S> {
                 AttemptOf::Key(request) => self.lose_attempt(request, attempt),
                 AttemptOf::ListPart(request) => self.retry_list(request),
                 AttemptOf::Status(request) => self.lose_status(request),
-                AttemptOf::Leave => {}
                 AttemptOf::Outcome(request) => self.handle_outcome_told(request, node, None),
+                // Those that do not answer in time are done without.
+                AttemptOf::Leave | AttemptOf::Survey(_) | AttemptOf::Recover(_) => {}
             }
         }
         self.retry_block_questions(node)

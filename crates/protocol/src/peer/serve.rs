@@ -48,6 +48,16 @@ impl<S: Store> Peer<S> {
                 self.send(from, Message::Response { id, outcome });
                 Ok(())
             }
+            Request::Survey { first } => {
+                let outcome = Outcome::Reply(Reply::Survey(self.survey(first)?));
+                self.send(from, Message::Response { id, outcome });
+                Ok(())
+            }
+            Request::BeginEpochs { recoveries } => {
+                let slots = self.enter_recoveries(recoveries)?;
+                self.send(from, Message::Response { id, outcome: Outcome::Reply(Reply::EpochsBegun { slots }) });
+                Ok(())
+            }
             Request::ListLed { prefix, after, limit } => self.list_led(from, id, prefix, after, limit),
             request => match self.slot_of(&request) {
                 Some(slot) => {

@@ -13158,10 +13158,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for ConditionKind {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 18;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 21;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 19] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 22] = [
   RequestBody::NONE,
   RequestBody::Read,
   RequestBody::Write,
@@ -13181,6 +13181,9 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 19] = [
   RequestBody::Dump,
   RequestBody::Operation,
   RequestBody::Scrub,
+  RequestBody::Recover,
+  RequestBody::Survey,
+  RequestBody::BeginEpochs,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13207,9 +13210,12 @@ impl RequestBody {
   pub const Dump: Self = Self(16);
   pub const Operation: Self = Self(17);
   pub const Scrub: Self = Self(18);
+  pub const Recover: Self = Self(19);
+  pub const Survey: Self = Self(20);
+  pub const BeginEpochs: Self = Self(21);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 18;
+  pub const ENUM_MAX: u8 = 21;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Read,
@@ -13230,6 +13236,9 @@ impl RequestBody {
     Self::Dump,
     Self::Operation,
     Self::Scrub,
+    Self::Recover,
+    Self::Survey,
+    Self::BeginEpochs,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -13253,6 +13262,9 @@ impl RequestBody {
       Self::Dump => Some("Dump"),
       Self::Operation => Some("Operation"),
       Self::Scrub => Some("Scrub"),
+      Self::Recover => Some("Recover"),
+      Self::Survey => Some("Survey"),
+      Self::BeginEpochs => Some("BeginEpochs"),
       _ => None,
     }
   }
@@ -13409,10 +13421,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for OperationState {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 19;
+pub const ENUM_MAX_REPLY_BODY: u8 = 22;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 20] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 23] = [
   ReplyBody::NONE,
   ReplyBody::EntryReply,
   ReplyBody::WrittenReply,
@@ -13433,6 +13445,9 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 20] = [
   ReplyBody::QueuedReply,
   ReplyBody::OperationReply,
   ReplyBody::ScrubReply,
+  ReplyBody::RecoveryReply,
+  ReplyBody::SurveyReply,
+  ReplyBody::EpochsBegunReply,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13460,9 +13475,12 @@ impl ReplyBody {
   pub const QueuedReply: Self = Self(17);
   pub const OperationReply: Self = Self(18);
   pub const ScrubReply: Self = Self(19);
+  pub const RecoveryReply: Self = Self(20);
+  pub const SurveyReply: Self = Self(21);
+  pub const EpochsBegunReply: Self = Self(22);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 19;
+  pub const ENUM_MAX: u8 = 22;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::EntryReply,
@@ -13484,6 +13502,9 @@ impl ReplyBody {
     Self::QueuedReply,
     Self::OperationReply,
     Self::ScrubReply,
+    Self::RecoveryReply,
+    Self::SurveyReply,
+    Self::EpochsBegunReply,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -13508,6 +13529,9 @@ impl ReplyBody {
       Self::QueuedReply => Some("QueuedReply"),
       Self::OperationReply => Some("OperationReply"),
       Self::ScrubReply => Some("ScrubReply"),
+      Self::RecoveryReply => Some("RecoveryReply"),
+      Self::SurveyReply => Some("SurveyReply"),
+      Self::EpochsBegunReply => Some("EpochsBegunReply"),
       _ => None,
     }
   }
@@ -14059,6 +14083,184 @@ impl<'a> Moving {
       ::core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
         self.0[16..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+/// What one surviving member holds of a slot.
+// struct Survivor, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct Survivor(pub [u8; 56]);
+impl Default for Survivor { 
+  fn default() -> Self { 
+    Self([0; 56])
+  }
+}
+impl ::core::fmt::Debug for Survivor {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("Survivor")
+      .field("node", &self.node())
+      .field("keys", &self.keys())
+      .field("bytes", &self.bytes())
+      .field("highest", &self.highest())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for Survivor {}
+impl<'a> ::flatbuffers::Follow<'a> for Survivor {
+  type Inner = &'a Survivor;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a Survivor>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a Survivor {
+  type Inner = &'a Survivor;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<Survivor>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for Survivor {
+    type Output = Survivor;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const Survivor as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for Survivor {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> Survivor {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    node: &super::types::NodeId,
+    keys: u64,
+    bytes: u64,
+    highest: u64,
+  ) -> Self {
+    let mut s = Self([0; 56]);
+    s.set_node(node);
+    s.set_keys(keys);
+    s.set_bytes(bytes);
+    s.set_highest(highest);
+    s
+  }
+
+  pub fn node(&self) -> &super::types::NodeId {
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid struct in this slot
+    unsafe { &*(self.0[0..].as_ptr() as *const super::types::NodeId) }
+  }
+
+  #[allow(clippy::identity_op)]
+  pub fn set_node(&mut self, x: &super::types::NodeId) {
+    self.0[0..0 + 32].copy_from_slice(&x.0)
+  }
+
+  /// Keys, deleted ones among them.
+  pub fn keys(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[32..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_keys(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[32..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  /// Bytes of their transactions.
+  pub fn bytes(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[40..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_bytes(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[40..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  /// The greatest height among their heads.
+  pub fn highest(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[48..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_highest(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[48..].as_mut_ptr(),
         ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
       );
     }
@@ -16391,6 +16593,437 @@ impl ::core::fmt::Debug for Scrub<'_> {
       ds.finish()
   }
 }
+pub enum RecoverOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Looks at a page of slots for those that lost their majority for ever, or recovers them.
+pub struct Recover<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Recover<'a> {
+  type Inner = Recover<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Recover<'a> {
+  pub const VT_FIRST: ::flatbuffers::VOffsetT = 4;
+  pub const VT_GIVEN_UP: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Recover { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args RecoverArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Recover<'bldr>> {
+    let mut builder = RecoverBuilder::new(_fbb);
+    if let Some(x) = args.given_up { builder.add_given_up(x); }
+    builder.add_first(args.first);
+    builder.finish()
+  }
+
+
+  /// The first slot of the page.
+  #[inline]
+  pub fn first(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Recover::VT_FIRST, Some(0)).unwrap()}
+  }
+  /// The nodes that are lost for ever, at most 1024; absent: nothing is to be done yet.
+  #[inline]
+  pub fn given_up(&self) -> Option<::flatbuffers::Vector<'a, super::types::NodeId>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>(Recover::VT_GIVEN_UP, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Recover<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u32>("first", Self::VT_FIRST, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::types::NodeId>>>("given_up", Self::VT_GIVEN_UP, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RecoverArgs<'a> {
+    pub first: u32,
+    pub given_up: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>,
+}
+impl<'a> Default for RecoverArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RecoverArgs {
+      first: 0,
+      given_up: None,
+    }
+  }
+}
+
+pub struct RecoverBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RecoverBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_first(&mut self, first: u32) {
+    self.fbb_.push_slot::<u32>(Recover::VT_FIRST, first, 0);
+  }
+  #[inline]
+  pub fn add_given_up(&mut self, given_up: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , super::types::NodeId>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Recover::VT_GIVEN_UP, given_up);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RecoverBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    RecoverBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Recover<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Recover<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Recover");
+      ds.field("first", &self.first());
+      ds.field("given_up", &self.given_up());
+      ds.finish()
+  }
+}
+pub enum SurveyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// What the receiver knows and holds of a page of slots.
+pub struct Survey<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Survey<'a> {
+  type Inner = Survey<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Survey<'a> {
+  pub const VT_FIRST: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Survey { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args SurveyArgs
+  ) -> ::flatbuffers::WIPOffset<Survey<'bldr>> {
+    let mut builder = SurveyBuilder::new(_fbb);
+    builder.add_first(args.first);
+    builder.finish()
+  }
+
+
+  /// The first slot of the page.
+  #[inline]
+  pub fn first(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Survey::VT_FIRST, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Survey<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u32>("first", Self::VT_FIRST, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SurveyArgs {
+    pub first: u32,
+}
+impl<'a> Default for SurveyArgs {
+  #[inline]
+  fn default() -> Self {
+    SurveyArgs {
+      first: 0,
+    }
+  }
+}
+
+pub struct SurveyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SurveyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_first(&mut self, first: u32) {
+    self.fbb_.push_slot::<u32>(Survey::VT_FIRST, first, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SurveyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    SurveyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Survey<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Survey<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Survey");
+      ds.field("first", &self.first());
+      ds.finish()
+  }
+}
+pub enum SlotRecoveryOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A recovery to enter.
+pub struct SlotRecovery<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for SlotRecovery<'a> {
+  type Inner = SlotRecovery<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> SlotRecovery<'a> {
+  pub const VT_LOST: ::flatbuffers::VOffsetT = 4;
+  pub const VT_RECOVERED: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    SlotRecovery { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args SlotRecoveryArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<SlotRecovery<'bldr>> {
+    let mut builder = SlotRecoveryBuilder::new(_fbb);
+    if let Some(x) = args.recovered { builder.add_recovered(x); }
+    if let Some(x) = args.lost { builder.add_lost(x); }
+    builder.finish()
+  }
+
+
+  /// The configuration that lost its majority.
+  #[inline]
+  pub fn lost(&self) -> super::keylog::Configuration<'a> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<super::keylog::Configuration>>(SlotRecovery::VT_LOST, None).unwrap()}
+  }
+  /// The one of the survivors.
+  #[inline]
+  pub fn recovered(&self) -> super::keylog::Configuration<'a> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<super::keylog::Configuration>>(SlotRecovery::VT_RECOVERED, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for SlotRecovery<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<super::keylog::Configuration>>("lost", Self::VT_LOST, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<super::keylog::Configuration>>("recovered", Self::VT_RECOVERED, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SlotRecoveryArgs<'a> {
+    pub lost: Option<::flatbuffers::WIPOffset<super::keylog::Configuration<'a>>>,
+    pub recovered: Option<::flatbuffers::WIPOffset<super::keylog::Configuration<'a>>>,
+}
+impl<'a> Default for SlotRecoveryArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SlotRecoveryArgs {
+      lost: None, // required field
+      recovered: None, // required field
+    }
+  }
+}
+
+pub struct SlotRecoveryBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SlotRecoveryBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_lost(&mut self, lost: ::flatbuffers::WIPOffset<super::keylog::Configuration<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<super::keylog::Configuration>>(SlotRecovery::VT_LOST, lost);
+  }
+  #[inline]
+  pub fn add_recovered(&mut self, recovered: ::flatbuffers::WIPOffset<super::keylog::Configuration<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<super::keylog::Configuration>>(SlotRecovery::VT_RECOVERED, recovered);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SlotRecoveryBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    SlotRecoveryBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<SlotRecovery<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SlotRecovery::VT_LOST,"lost");
+    self.fbb_.required(o, SlotRecovery::VT_RECOVERED,"recovered");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for SlotRecovery<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("SlotRecovery");
+      ds.field("lost", &self.lost());
+      ds.field("recovered", &self.recovered());
+      ds.finish()
+  }
+}
+pub enum BeginEpochsOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Tells a survivor to begin anew without the others.
+pub struct BeginEpochs<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for BeginEpochs<'a> {
+  type Inner = BeginEpochs<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> BeginEpochs<'a> {
+  pub const VT_RECOVERIES: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    BeginEpochs { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args BeginEpochsArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<BeginEpochs<'bldr>> {
+    let mut builder = BeginEpochsBuilder::new(_fbb);
+    if let Some(x) = args.recoveries { builder.add_recoveries(x); }
+    builder.finish()
+  }
+
+
+  /// At most 256.
+  #[inline]
+  pub fn recoveries(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<SlotRecovery<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<SlotRecovery>>>>(BeginEpochs::VT_RECOVERIES, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for BeginEpochs<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<SlotRecovery>>>>("recoveries", Self::VT_RECOVERIES, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct BeginEpochsArgs<'a> {
+    pub recoveries: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<SlotRecovery<'a>>>>>,
+}
+impl<'a> Default for BeginEpochsArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    BeginEpochsArgs {
+      recoveries: None, // required field
+    }
+  }
+}
+
+pub struct BeginEpochsBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> BeginEpochsBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_recoveries(&mut self, recoveries: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<SlotRecovery<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(BeginEpochs::VT_RECOVERIES, recoveries);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> BeginEpochsBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    BeginEpochsBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<BeginEpochs<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, BeginEpochs::VT_RECOVERIES,"recoveries");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for BeginEpochs<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("BeginEpochs");
+      ds.field("recoveries", &self.recoveries());
+      ds.finish()
+  }
+}
 pub enum RequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -16713,6 +17346,48 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_recover(&self) -> Option<Recover<'a>> {
+    if self.body_type() == RequestBody::Recover {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Recover::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_survey(&self) -> Option<Survey<'a>> {
+    if self.body_type() == RequestBody::Survey {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Survey::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_begin_epochs(&self) -> Option<BeginEpochs<'a>> {
+    if self.body_type() == RequestBody::BeginEpochs {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { BeginEpochs::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Request<'_> {
@@ -16743,6 +17418,9 @@ impl ::flatbuffers::Verifiable for Request<'_> {
           RequestBody::Dump => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Dump>>("RequestBody::Dump", pos),
           RequestBody::Operation => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Operation>>("RequestBody::Operation", pos),
           RequestBody::Scrub => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Scrub>>("RequestBody::Scrub", pos),
+          RequestBody::Recover => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Recover>>("RequestBody::Recover", pos),
+          RequestBody::Survey => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Survey>>("RequestBody::Survey", pos),
+          RequestBody::BeginEpochs => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<BeginEpochs>>("RequestBody::BeginEpochs", pos),
           _ => Ok(()),
         }
      })?
@@ -16933,6 +17611,27 @@ impl ::core::fmt::Debug for Request<'_> {
         },
         RequestBody::Scrub => {
           if let Some(x) = self.body_as_scrub() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Recover => {
+          if let Some(x) = self.body_as_recover() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Survey => {
+          if let Some(x) = self.body_as_survey() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::BeginEpochs => {
+          if let Some(x) = self.body_as_begin_epochs() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -20641,6 +21340,609 @@ impl ::core::fmt::Debug for ScrubReply<'_> {
       ds.finish()
   }
 }
+pub enum LostSlotOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A slot that lost its majority.
+pub struct LostSlot<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for LostSlot<'a> {
+  type Inner = LostSlot<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> LostSlot<'a> {
+  pub const VT_CONFIGURATION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_SURVIVORS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_RECOVERED: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    LostSlot { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args LostSlotArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<LostSlot<'bldr>> {
+    let mut builder = LostSlotBuilder::new(_fbb);
+    if let Some(x) = args.survivors { builder.add_survivors(x); }
+    if let Some(x) = args.configuration { builder.add_configuration(x); }
+    builder.add_recovered(args.recovered);
+    builder.finish()
+  }
+
+
+  /// The newest configuration that is known.
+  #[inline]
+  pub fn configuration(&self) -> super::keylog::Configuration<'a> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<super::keylog::Configuration>>(LostSlot::VT_CONFIGURATION, None).unwrap()}
+  }
+  /// At most 30.
+  #[inline]
+  pub fn survivors(&self) -> ::flatbuffers::Vector<'a, Survivor> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, Survivor>>>(LostSlot::VT_SURVIVORS, None).unwrap()}
+  }
+  /// Whether a recovery was begun with all of them.
+  #[inline]
+  pub fn recovered(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(LostSlot::VT_RECOVERED, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for LostSlot<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<super::keylog::Configuration>>("configuration", Self::VT_CONFIGURATION, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Survivor>>>("survivors", Self::VT_SURVIVORS, true)?
+     .visit_field::<bool>("recovered", Self::VT_RECOVERED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct LostSlotArgs<'a> {
+    pub configuration: Option<::flatbuffers::WIPOffset<super::keylog::Configuration<'a>>>,
+    pub survivors: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Survivor>>>,
+    pub recovered: bool,
+}
+impl<'a> Default for LostSlotArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    LostSlotArgs {
+      configuration: None, // required field
+      survivors: None, // required field
+      recovered: false,
+    }
+  }
+}
+
+pub struct LostSlotBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LostSlotBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_configuration(&mut self, configuration: ::flatbuffers::WIPOffset<super::keylog::Configuration<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<super::keylog::Configuration>>(LostSlot::VT_CONFIGURATION, configuration);
+  }
+  #[inline]
+  pub fn add_survivors(&mut self, survivors: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , Survivor>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(LostSlot::VT_SURVIVORS, survivors);
+  }
+  #[inline]
+  pub fn add_recovered(&mut self, recovered: bool) {
+    self.fbb_.push_slot::<bool>(LostSlot::VT_RECOVERED, recovered, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> LostSlotBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    LostSlotBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<LostSlot<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, LostSlot::VT_CONFIGURATION,"configuration");
+    self.fbb_.required(o, LostSlot::VT_SURVIVORS,"survivors");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for LostSlot<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("LostSlot");
+      ds.field("configuration", &self.configuration());
+      ds.field("survivors", &self.survivors());
+      ds.field("recovered", &self.recovered());
+      ds.finish()
+  }
+}
+pub enum RecoveryReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To `Recover`.
+pub struct RecoveryReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for RecoveryReply<'a> {
+  type Inner = RecoveryReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> RecoveryReply<'a> {
+  pub const VT_SLOTS: ::flatbuffers::VOffsetT = 4;
+  pub const VT_NEXT: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    RecoveryReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args RecoveryReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<RecoveryReply<'bldr>> {
+    let mut builder = RecoveryReplyBuilder::new(_fbb);
+    if let Some(x) = args.next { builder.add_next(x); }
+    if let Some(x) = args.slots { builder.add_slots(x); }
+    builder.finish()
+  }
+
+
+  /// At most 256.
+  #[inline]
+  pub fn slots(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<LostSlot<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<LostSlot>>>>(RecoveryReply::VT_SLOTS, None).unwrap()}
+  }
+  /// Where the next page begins; absent: this is the last one.
+  #[inline]
+  pub fn next(&self) -> Option<u32> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(RecoveryReply::VT_NEXT, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for RecoveryReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<LostSlot>>>>("slots", Self::VT_SLOTS, true)?
+     .visit_field::<u32>("next", Self::VT_NEXT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RecoveryReplyArgs<'a> {
+    pub slots: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<LostSlot<'a>>>>>,
+    pub next: Option<u32>,
+}
+impl<'a> Default for RecoveryReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RecoveryReplyArgs {
+      slots: None, // required field
+      next: None,
+    }
+  }
+}
+
+pub struct RecoveryReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RecoveryReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_slots(&mut self, slots: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<LostSlot<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RecoveryReply::VT_SLOTS, slots);
+  }
+  #[inline]
+  pub fn add_next(&mut self, next: u32) {
+    self.fbb_.push_slot_always::<u32>(RecoveryReply::VT_NEXT, next);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RecoveryReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    RecoveryReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<RecoveryReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, RecoveryReply::VT_SLOTS,"slots");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for RecoveryReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("RecoveryReply");
+      ds.field("slots", &self.slots());
+      ds.field("next", &self.next());
+      ds.finish()
+  }
+}
+pub enum SlotSurveyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// What a node knows and holds of one slot.
+pub struct SlotSurvey<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for SlotSurvey<'a> {
+  type Inner = SlotSurvey<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> SlotSurvey<'a> {
+  pub const VT_CONFIGURATION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_KEYS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_BYTES: ::flatbuffers::VOffsetT = 8;
+  pub const VT_HIGHEST: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    SlotSurvey { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args SlotSurveyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<SlotSurvey<'bldr>> {
+    let mut builder = SlotSurveyBuilder::new(_fbb);
+    builder.add_highest(args.highest);
+    builder.add_bytes(args.bytes);
+    builder.add_keys(args.keys);
+    if let Some(x) = args.configuration { builder.add_configuration(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn configuration(&self) -> super::keylog::Configuration<'a> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<super::keylog::Configuration>>(SlotSurvey::VT_CONFIGURATION, None).unwrap()}
+  }
+  /// Keys, deleted ones among them.
+  #[inline]
+  pub fn keys(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SlotSurvey::VT_KEYS, Some(0)).unwrap()}
+  }
+  /// Bytes of their transactions.
+  #[inline]
+  pub fn bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SlotSurvey::VT_BYTES, Some(0)).unwrap()}
+  }
+  /// The greatest height among their heads; 0 unless the node reaches too few members to decide anything.
+  #[inline]
+  pub fn highest(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SlotSurvey::VT_HIGHEST, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for SlotSurvey<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<super::keylog::Configuration>>("configuration", Self::VT_CONFIGURATION, true)?
+     .visit_field::<u64>("keys", Self::VT_KEYS, false)?
+     .visit_field::<u64>("bytes", Self::VT_BYTES, false)?
+     .visit_field::<u64>("highest", Self::VT_HIGHEST, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SlotSurveyArgs<'a> {
+    pub configuration: Option<::flatbuffers::WIPOffset<super::keylog::Configuration<'a>>>,
+    pub keys: u64,
+    pub bytes: u64,
+    pub highest: u64,
+}
+impl<'a> Default for SlotSurveyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SlotSurveyArgs {
+      configuration: None, // required field
+      keys: 0,
+      bytes: 0,
+      highest: 0,
+    }
+  }
+}
+
+pub struct SlotSurveyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SlotSurveyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_configuration(&mut self, configuration: ::flatbuffers::WIPOffset<super::keylog::Configuration<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<super::keylog::Configuration>>(SlotSurvey::VT_CONFIGURATION, configuration);
+  }
+  #[inline]
+  pub fn add_keys(&mut self, keys: u64) {
+    self.fbb_.push_slot::<u64>(SlotSurvey::VT_KEYS, keys, 0);
+  }
+  #[inline]
+  pub fn add_bytes(&mut self, bytes: u64) {
+    self.fbb_.push_slot::<u64>(SlotSurvey::VT_BYTES, bytes, 0);
+  }
+  #[inline]
+  pub fn add_highest(&mut self, highest: u64) {
+    self.fbb_.push_slot::<u64>(SlotSurvey::VT_HIGHEST, highest, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SlotSurveyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    SlotSurveyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<SlotSurvey<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SlotSurvey::VT_CONFIGURATION,"configuration");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for SlotSurvey<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("SlotSurvey");
+      ds.field("configuration", &self.configuration());
+      ds.field("keys", &self.keys());
+      ds.field("bytes", &self.bytes());
+      ds.field("highest", &self.highest());
+      ds.finish()
+  }
+}
+pub enum SurveyReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To `Survey`.
+pub struct SurveyReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for SurveyReply<'a> {
+  type Inner = SurveyReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> SurveyReply<'a> {
+  pub const VT_SLOTS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    SurveyReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args SurveyReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<SurveyReply<'bldr>> {
+    let mut builder = SurveyReplyBuilder::new(_fbb);
+    if let Some(x) = args.slots { builder.add_slots(x); }
+    builder.finish()
+  }
+
+
+  /// At most 256.
+  #[inline]
+  pub fn slots(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<SlotSurvey<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<SlotSurvey>>>>(SurveyReply::VT_SLOTS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for SurveyReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<SlotSurvey>>>>("slots", Self::VT_SLOTS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SurveyReplyArgs<'a> {
+    pub slots: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<SlotSurvey<'a>>>>>,
+}
+impl<'a> Default for SurveyReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SurveyReplyArgs {
+      slots: None, // required field
+    }
+  }
+}
+
+pub struct SurveyReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SurveyReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_slots(&mut self, slots: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<SlotSurvey<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(SurveyReply::VT_SLOTS, slots);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SurveyReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    SurveyReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<SurveyReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SurveyReply::VT_SLOTS,"slots");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for SurveyReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("SurveyReply");
+      ds.field("slots", &self.slots());
+      ds.finish()
+  }
+}
+pub enum EpochsBegunReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To `BeginEpochs`.
+pub struct EpochsBegunReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for EpochsBegunReply<'a> {
+  type Inner = EpochsBegunReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> EpochsBegunReply<'a> {
+  pub const VT_SLOTS: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    EpochsBegunReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args EpochsBegunReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<EpochsBegunReply<'bldr>> {
+    let mut builder = EpochsBegunReplyBuilder::new(_fbb);
+    if let Some(x) = args.slots { builder.add_slots(x); }
+    builder.finish()
+  }
+
+
+  /// The slots whose recovery the node has entered, at most 256.
+  #[inline]
+  pub fn slots(&self) -> ::flatbuffers::Vector<'a, u32> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(EpochsBegunReply::VT_SLOTS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for EpochsBegunReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("slots", Self::VT_SLOTS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct EpochsBegunReplyArgs<'a> {
+    pub slots: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+}
+impl<'a> Default for EpochsBegunReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    EpochsBegunReplyArgs {
+      slots: None, // required field
+    }
+  }
+}
+
+pub struct EpochsBegunReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> EpochsBegunReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_slots(&mut self, slots: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(EpochsBegunReply::VT_SLOTS, slots);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> EpochsBegunReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    EpochsBegunReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<EpochsBegunReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, EpochsBegunReply::VT_SLOTS,"slots");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for EpochsBegunReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("EpochsBegunReply");
+      ds.field("slots", &self.slots());
+      ds.finish()
+  }
+}
 pub enum ReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -20957,6 +22259,48 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_recovery_reply(&self) -> Option<RecoveryReply<'a>> {
+    if self.body_type() == ReplyBody::RecoveryReply {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { RecoveryReply::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_survey_reply(&self) -> Option<SurveyReply<'a>> {
+    if self.body_type() == ReplyBody::SurveyReply {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { SurveyReply::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_epochs_begun_reply(&self) -> Option<EpochsBegunReply<'a>> {
+    if self.body_type() == ReplyBody::EpochsBegunReply {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { EpochsBegunReply::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Reply<'_> {
@@ -20986,6 +22330,9 @@ impl ::flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::QueuedReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<QueuedReply>>("ReplyBody::QueuedReply", pos),
           ReplyBody::OperationReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<OperationReply>>("ReplyBody::OperationReply", pos),
           ReplyBody::ScrubReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ScrubReply>>("ReplyBody::ScrubReply", pos),
+          ReplyBody::RecoveryReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<RecoveryReply>>("ReplyBody::RecoveryReply", pos),
+          ReplyBody::SurveyReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<SurveyReply>>("ReplyBody::SurveyReply", pos),
+          ReplyBody::EpochsBegunReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<EpochsBegunReply>>("ReplyBody::EpochsBegunReply", pos),
           _ => Ok(()),
         }
      })?
@@ -21169,6 +22516,27 @@ impl ::core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::ScrubReply => {
           if let Some(x) = self.body_as_scrub_reply() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::RecoveryReply => {
+          if let Some(x) = self.body_as_recovery_reply() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::SurveyReply => {
+          if let Some(x) = self.body_as_survey_reply() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::EpochsBegunReply => {
+          if let Some(x) = self.body_as_epochs_begun_reply() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -5,6 +5,7 @@ mod located;
 mod operation;
 mod outcome;
 mod read;
+mod recovery;
 mod reply;
 mod scrub;
 mod write;

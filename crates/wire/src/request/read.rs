@@ -3,6 +3,7 @@ use difuse_protocol::{
     request::{Condition, DumpCursor, PAGE_MAX, Request},
 };
 
+use super::recovery::{read_begin_epochs, read_recover};
 use crate::{
     error::{WireError, check, present},
     frame::Frame,
@@ -46,6 +47,9 @@ fn read_body(frame: &Frame<'_>, message: fb::Request<'_>) -> Result<Request, Wir
         Body::Leave => Ok(Request::Leave),
         Body::Dump => dump(frame, present(message.body_as_dump(), WHAT)?),
         Body::Scrub => Ok(Request::Scrub { start: present(message.body_as_scrub(), WHAT)?.start() }),
+        Body::Recover => read_recover(present(message.body_as_recover(), WHAT)?),
+        Body::Survey => Ok(Request::Survey { first: slot_in(present(message.body_as_survey(), WHAT)?.first())? }),
+        Body::BeginEpochs => read_begin_epochs(present(message.body_as_begin_epochs(), WHAT)?),
         _ => Err(WireError::malformed("an unknown request")),
     }
 }

@@ -10,6 +10,7 @@ use super::{
     },
     operation::{read_operation, write_operation},
     read::read_cursor,
+    recovery::{read_epochs_begun, read_recovery, read_surveys, write_recovery, write_surveys},
     scrub::{read_scrub, write_scrub},
     write::write_cursor,
 };
@@ -81,6 +82,13 @@ fn write_body(builder: &mut Builder, reply: &Reply) -> (fb::ReplyBody, UnionOffs
         Reply::Done => (Body::DoneReply, fb::DoneReply::create(builder, &fb::DoneReplyArgs {}).as_union_value()),
         Reply::Dump { items, next } => (Body::DumpReply, write_dump(builder, items, next.as_ref())),
         Reply::Scrub(report) => (Body::ScrubReply, write_scrub(builder, report)),
+        Reply::Recovery(recovery) => (Body::RecoveryReply, write_recovery(builder, recovery)),
+        Reply::Survey(surveys) => (Body::SurveyReply, write_surveys(builder, surveys)),
+        Reply::EpochsBegun { slots } => {
+            let slots = Some(builder.create_vector_from_iter(slots.iter().map(|slot| slot.0)));
+            let table = fb::EpochsBegunReply::create(builder, &fb::EpochsBegunReplyArgs { slots });
+            (Body::EpochsBegunReply, table.as_union_value())
+        }
     }
 }
 
@@ -204,6 +212,9 @@ pub(super) fn read_reply(frame: &Frame<'_>, reply: fb::Reply<'_>) -> Result<Repl
         Body::DoneReply => Ok(Reply::Done),
         Body::DumpReply => read_dump(frame, present(reply.body_as_dump_reply(), WHAT)?),
         Body::ScrubReply => read_scrub(frame, present(reply.body_as_scrub_reply(), WHAT)?),
+        Body::RecoveryReply => read_recovery(present(reply.body_as_recovery_reply(), WHAT)?),
+        Body::SurveyReply => read_surveys(present(reply.body_as_survey_reply(), WHAT)?),
+        Body::EpochsBegunReply => read_epochs_begun(present(reply.body_as_epochs_begun_reply(), WHAT)?),
         _ => Err(WireError::malformed("an unknown reply")),
     }
 }

@@ -2,6 +2,7 @@ use difuse_keylog::{Ballot, Operation};
 use difuse_protocol::request::{Condition, DumpCursor, Request};
 use difuse_types::{Hash, Key, Level, OperationId, SlotId};
 
+use super::recovery::{write_begin_epochs, write_recover};
 use crate::{
     builder::{Builder, Offset, UnionOffset, write_bytes},
     generated::difuse::request as fb,
@@ -52,6 +53,11 @@ fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, Uni
         Request::Scrub { start } => {
             (Body::Scrub, fb::Scrub::create(builder, &fb::ScrubArgs { start: *start }).as_union_value())
         }
+        Request::Recover { first, given_up } => (Body::Recover, write_recover(builder, *first, given_up.as_ref())),
+        Request::Survey { first } => {
+            (Body::Survey, fb::Survey::create(builder, &fb::SurveyArgs { first: first.0 }).as_union_value())
+        }
+        Request::BeginEpochs { recoveries } => (Body::BeginEpochs, write_begin_epochs(builder, recoveries)),
     }
 }
 

@@ -3,9 +3,9 @@ use difuse_keylog::{Checkpoint, Operation, ValueKind};
 use difuse_protocol::{
     message::{Message, Outcome},
     request::{
-        BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, NodeStatus,
-        OperationOutcome, OperationState, PAGE_MAX, Reading, Reply, Request, RequestError, RingView, Routes,
-        ScrubReport, ScrubbedItem, Unrepaired,
+        BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, LostSlot, Moving,
+        NodeStatus, OperationOutcome, OperationState, PAGE_MAX, Reading, Recovery, Reply, Request, RequestError,
+        RingView, Routes, ScrubReport, ScrubbedItem, SlotSurvey, Survivor, Unrepaired,
     },
 };
 use difuse_types::{Level, SlotId, WallTime};
@@ -90,6 +90,10 @@ fn of_nodes() -> Vec<Request> {
         dump(Some(DumpCursor::Block(SLOT, None))),
         Request::Scrub { start: true },
         Request::Scrub { start: false },
+        Request::Recover { first: SLOT, given_up: None },
+        Request::Recover { first: SLOT, given_up: Some([node(3), node(4)].into()) },
+        Request::Survey { first: SLOT },
+        Request::BeginEpochs { recoveries: vec![(configuration(), configuration())] },
     ]
 }
 
@@ -177,6 +181,8 @@ fn node_replies() -> Vec<Reply> {
         DumpItem::Key { slot: SLOT, key: key("k"), height: 1, hash: hash(1) },
         DumpItem::Block { slot: SLOT, hash: hash(2), record: record(2) },
     ];
+    let survivors = vec![Survivor { node: node(1), keys: 1, bytes: 2, highest: 3 }];
+    let lost = LostSlot { configuration: configuration(), survivors, recovered: true };
     vec![
         Reply::Ring(Box::new(view)),
         Reply::Status(status),
@@ -186,6 +192,10 @@ fn node_replies() -> Vec<Reply> {
         Reply::Dump { items: vec![], next: None },
         Reply::Scrub(Box::default()),
         Reply::Scrub(Box::new(scrub_report())),
+        Reply::Recovery(Box::new(Recovery { slots: vec![lost], next: Some(SlotId(256)) })),
+        Reply::Recovery(Box::new(Recovery { slots: vec![], next: None })),
+        Reply::Survey(vec![SlotSurvey { configuration: configuration(), keys: 1, bytes: 2, highest: 3 }]),
+        Reply::EpochsBegun { slots: vec![SlotId(0), SLOT] },
     ]
 }
 

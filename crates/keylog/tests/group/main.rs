@@ -12,6 +12,8 @@ use difuse_keylog::{
 };
 use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
+mod recovery;
+
 const SLOT: SlotId = SlotId(0);
 /// How far checkpoints are apart.
 const EVERY: u64 = 256;
@@ -143,7 +145,7 @@ impl Group {
                 Output::Done { ticket, result } => {
                     assert!(self.results.insert(ticket, result).is_none(), "a job was done twice");
                 }
-                Output::Entered { configuration } => self.note_entered(name, &configuration),
+                Output::Entered { configuration, .. } => self.note_entered(name, &configuration),
             }
         }
     }
