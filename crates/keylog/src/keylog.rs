@@ -9,7 +9,7 @@ use difuse_types::{Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, Sl
 
 use crate::{
     Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
-    leader::{Phase, Round, WaitingRead},
+    leader::{Phase, Round, WaitingRead, sync::Comparisons},
     replica::{Assembly, Committed, Proposal, damage::Damages},
     store::{SlotRecord, Store, StoreError},
 };
@@ -329,6 +329,7 @@ pub struct Keylog<S> {
     pub(crate) damages: Damages,
     /// Reads that wait for the next round of confirmation.
     pub(crate) waiting_reads: Vec<WaitingRead>,
+    pub(crate) comparisons: Comparisons,
     pub(crate) rounds: BTreeMap<u64, Round>,
     pub(crate) last_round: u64,
     /// Slots that were read at level leader lately, and those of them whose lease is to be asked for now.
@@ -372,6 +373,7 @@ impl<S: Store> Keylog<S> {
             assembly: Assembly::default(),
             damages: Damages::new(),
             waiting_reads: Vec::new(),
+            comparisons: Comparisons::default(),
             rounds: BTreeMap::new(),
             leased: BTreeSet::new(),
             lease_due: BTreeSet::new(),

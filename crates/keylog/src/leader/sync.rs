@@ -23,6 +23,12 @@ const REPAIRS_MAX: usize = 64;
 const REPEAT_AFTER: Duration = Duration::from_millis(50);
 /// A member that was in sync a moment ago differs only because proposals are on their way.
 const QUIET_AFTER: Duration = Duration::from_secs(1);
+/// How many slots a node compares as leader at the same time: were it all of a large ring's, after a start, nobody would
+/// have time to answer anything else.
+const COMPARISONS_MAX: usize = 16;
+/// How often the pause before a page is asked for again doubles; from then on the comparison is not counted among those
+/// under way, so that one member that does not answer holds up nobody else.
+const DOUBLINGS_MAX: u32 = 4;
 
 type Reads = BTreeMap<NodeId, Option<RegisterSummary>>;
 
@@ -43,6 +49,16 @@ pub(crate) struct Sync {
     /// Whether nothing differed so far.
     is_clean: bool,
     sent_at: Instant,
+    /// How often the current page was asked for again.
+    repeats: u32,
+}
+
+/// The slots that this node compares as their leader, and those that wait for their turn.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Comparisons {
+    running: BTreeSet<SlotId>,
+    /// In their order: slots that are not synced first, then those that have been due for longest.
+    waiting: BTreeSet<(bool, Instant, SlotId)>,
 }
 
 impl Sync {
@@ -79,6 +95,12 @@ impl<S: Store> Keylog<S> {
         if !configuration.is_quorum(&asked) {
             return;
         }
+        let turn = (leadership.is_synced, leadership.sync_at.unwrap_or(now), slot);
+        if !self.may_compare() {
+            self.comparisons.waiting.insert(turn);
+            return;
+        }
+        self.comparisons.running.insert(slot);
         let Some(leadership) = self.leadership(slot) else { return };
         leadership.sync_at = None;
         leadership.sync = Some(Sync {
@@ -90,8 +112,31 @@ impl<S: Store> Keylog<S> {
             is_last: false,
             is_clean: true,
             sent_at: now,
+            repeats: 0,
         });
         self.ask_for_pages(slot);
+    }
+
+    /// Whether another comparison may begin now.
+    fn may_compare(&mut self) -> bool {
+        let slots = &self.slots;
+        let is_under_way = |slot: &SlotId| match slots.get(slot).map(|state| &state.phase) {
+            Some(Phase::Leading(leadership)) => {
+                leadership.sync.as_ref().is_some_and(|sync| sync.repeats < DOUBLINGS_MAX)
+            }
+            _ => false,
+        };
+        self.comparisons.running.retain(is_under_way);
+        self.comparisons.running.len() < COMPARISONS_MAX
+    }
+
+    /// Begins the comparisons whose turn it is.
+    pub(crate) fn start_waiting_syncs(&mut self) {
+        while !self.comparisons.waiting.is_empty() && self.may_compare() {
+            if let Some((.., slot)) = self.comparisons.waiting.pop_first() {
+                self.start_sync_if_due(slot);
+            }
+        }
     }
 
     /// Asks for the current page whoever has not sent it.
@@ -111,11 +156,10 @@ impl<S: Store> Keylog<S> {
     pub(crate) fn resend_sync(&mut self, slot: SlotId) {
         let (now, resend_after) = (self.now, self.options.resend_after);
         let Some(leadership) = self.leadership(slot) else { return };
-        let is_late = leadership
-            .sync
-            .as_ref()
-            .is_some_and(|sync| !sync.is_page_complete() && now.since(sync.sent_at) >= resend_after);
-        if is_late {
+        let Some(sync) = &mut leadership.sync else { return };
+        let patience = resend_after * (1 << sync.repeats.min(DOUBLINGS_MAX));
+        if !sync.is_page_complete() && now.since(sync.sent_at) >= patience {
+            sync.repeats = sync.repeats.saturating_add(1);
             self.ask_for_pages(slot);
         }
     }
@@ -193,6 +237,7 @@ impl<S: Store> Keylog<S> {
             return self.finish_sync(slot);
         }
         sync.pages.clear();
+        sync.repeats = 0;
         self.ask_for_pages(slot);
         Ok(())
     }
@@ -251,6 +296,7 @@ impl<S: Store> Keylog<S> {
             leadership.sync_at = Some(now + REPEAT_AFTER);
             self.next_tick = self.next_tick.min(now + REPEAT_AFTER);
         }
+        self.start_waiting_syncs();
         self.release_ranges(slot);
         self.continue_change(slot)
     }

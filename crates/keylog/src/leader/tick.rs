@@ -30,6 +30,7 @@ impl<S: Store> Keylog<S> {
             }
             self.tell_blocks_ready(slot);
         }
+        self.start_waiting_syncs();
         Ok(())
     }
 
