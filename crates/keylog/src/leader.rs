@@ -72,6 +72,8 @@ pub(crate) struct Leadership {
     pub(crate) sync: Option<sync::Sync>,
     /// When the next comparison with the members is due, if any.
     pub(crate) sync_at: Option<Instant>,
+    /// When members were last asked for the digest of what they hold.
+    pub(crate) digests_asked_at: Instant,
     pub(crate) change: Option<change::Change>,
     /// Newcomers that have all blocks.
     pub(crate) ready: BTreeSet<NodeId>,
@@ -219,6 +221,7 @@ impl Leadership {
             refused: BoundedMap::new(REFUSED_MAX),
             sync: None,
             sync_at: None,
+            digests_asked_at: now,
             change: None,
             ready: BTreeSet::new(),
             in_sync: BTreeSet::new(),

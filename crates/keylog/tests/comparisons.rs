@@ -66,7 +66,7 @@ impl Members {
             for output in replica.take_outputs() {
                 match output {
                     Output::Send { to, message } => sent.push((*name, to, message)),
-                    Output::Entered { configuration } if configuration.newcomers().contains(name) => {
+                    Output::Entered { configuration, .. } if configuration.newcomers().contains(name) => {
                         replica.handle_blocks_fetched(configuration.slot, configuration.epoch).unwrap();
                     }
                     Output::Entered { .. } => {}
@@ -139,4 +139,16 @@ fn a_member_that_missed_writes_of_every_slot_is_repaired_a_few_slots_at_a_time()
     members.leader().handle_suspicion(absent, false).unwrap();
     members.run_until(Members::are_equal);
     assert!((1..=COMPARED_MAX).contains(&members.scanned_at_once), "{} slots at once", members.scanned_at_once);
+}
+
+#[test]
+fn a_member_that_was_out_of_sight_and_missed_nothing_is_not_listed() {
+    let mut members = Members::new();
+    let absent = NodeId([3; 32]);
+    members.scanned_at_once = 0;
+    members.leader().handle_suspicion(absent, true).unwrap();
+    assert!(!members.is_settled());
+    members.leader().handle_suspicion(absent, false).unwrap();
+    members.run_until(Members::is_settled);
+    assert_eq!(members.scanned_at_once, 0, "digests would have told");
 }

@@ -93,7 +93,7 @@ impl<S: Store> Keylog<S> {
             candidate.promises.iter().filter(|(_, digest)| Some(**digest) == own).map(|(node, _)| *node).collect();
         // Equal digests mean equal registers at equal ballots: a majority of those is committed as it is.
         leadership.is_synced = state.record.configuration.is_quorum(&leadership.in_sync) || skips_copy;
-        if leadership.in_sync.len() < state.record.configuration.all_members().len() {
+        if !leadership.is_synced || leadership.in_sync.len() < candidate.promises.len() {
             // Give the promises that are still on their way time to arrive before comparing in detail.
             let patience = if leadership.is_synced { self.options.resend_after } else { Duration::ZERO };
             leadership.sync_at = Some(now + patience);
@@ -211,7 +211,6 @@ impl<S: Store> Keylog<S> {
         node: NodeId,
         is_suspect: bool,
     ) -> Result<(), StoreError> {
-        let back_at = self.now + self.options.resend_after;
         if is_suspect {
             if let Some(state) = self.slots.get_mut(&slot) {
                 if let Phase::Leading(leadership) = &mut state.phase {
@@ -222,13 +221,8 @@ impl<S: Store> Keylog<S> {
             self.forget_sync_member(slot, node);
             self.fail_waiting_for(slot, node)?;
             self.fail_without_quorum(slot);
-        } else if let Some(leadership) = self.leadership(slot)
-            && !leadership.in_sync.contains(&node)
-        {
-            // It may be behind, and may not even know who leads.
-            leadership.sync_at.get_or_insert(back_at);
-        }
-        if let Some(leadership) = self.leadership(slot).filter(|_| !is_suspect) {
+        } else if let Some(leadership) = self.leadership(slot) {
+            // It may be behind, which its digest will tell, and may not even know who leads.
             leadership.told = None;
         }
         self.consider_campaign(slot);

@@ -311,6 +311,37 @@ impl<S: Store> Keylog<S> {
         }
     }
 
+    /// Asks the members that have not told what they hold for its digest, unless a comparison is to come anyway: whoever
+    /// comes back with the same as before is not compared page by page.
+    pub(crate) fn ask_for_digests(&mut self, slot: SlotId) {
+        let (now, resend_after) = (self.now, self.options.resend_after);
+        let Some(state) = self.slots.get(&slot) else { return };
+        let Phase::Leading(leadership) = &state.phase else { return };
+        let is_due = now.since(leadership.digests_asked_at) >= resend_after
+            && leadership.sync.is_none()
+            && leadership.sync_at.is_none();
+        if !is_due {
+            return;
+        }
+        let term = leadership.term;
+        let silent: Vec<NodeId> = (state.record.configuration.all_members().into_iter())
+            .filter(|node| *node != self.me && !leadership.in_sync.contains(node) && !self.suspects.contains(node))
+            // Whoever is full differs, and accepts nothing; it tells when that is over.
+            .filter(|node| !self.is_full(node))
+            .collect();
+        if silent.is_empty() {
+            return;
+        }
+        let configuration = state.record.configuration.clone();
+        if let Some(leadership) = self.leadership(slot) {
+            leadership.digests_asked_at = now;
+        }
+        // A promise that is given again carries the digest.
+        for member in silent {
+            self.send(member, KeylogMessage::Prepare { configuration: configuration.clone(), term });
+        }
+    }
+
     /// A member told the digest of what it holds.
     pub(crate) fn note_digest(&mut self, slot: SlotId, node: NodeId, digest: SlotDigest) {
         let Ok(own) = self.store.digest(slot) else { return };

@@ -1,6 +1,6 @@
 //! What time brings: messages are sent again, campaigns and changes are begun.
 
-use difuse_types::{Key, SlotId};
+use difuse_types::{Key, NodeId, SlotId};
 
 use super::{
     Phase, Stage,
@@ -45,7 +45,12 @@ impl<S: Store> Keylog<S> {
             Phase::Candidate(_) => false,
             Phase::Leading(leadership) => {
                 let is_placed = |(desired, _): &(Vec<_>, _)| is_same_group(desired, &configuration.members);
-                leadership.is_idle() && state.desired.as_ref().is_none_or(is_placed)
+                let is_known = |node: &NodeId| {
+                    *node == self.me || leadership.in_sync.contains(node) || self.suspects.contains(node)
+                };
+                leadership.is_idle()
+                    && state.desired.as_ref().is_none_or(is_placed)
+                    && configuration.members.iter().all(is_known)
             }
         }
     }
@@ -91,6 +96,7 @@ impl<S: Store> Keylog<S> {
         self.resend_sync(slot);
         self.resend_change(slot);
         self.start_sync_if_due(slot);
+        self.ask_for_digests(slot);
         self.continue_change(slot)?;
         self.consider_change(slot, may_move)
     }

@@ -119,6 +119,7 @@ fn lazy_writes_of_a_key_keep_their_order_and_are_applied_once() {
     assert_eq!(queued(ring.ask(third, write(Change::Set("a"), Level::Lazy, 2))), first);
     ring.mend();
     ring.run_until_suspect(third, leader, false);
+    ring.run_until_suspect(second, third, false);
     let heights = [first, last].map(|id| match wait_for_outcome(&mut ring, second, id) {
         OperationState::Applied { height, .. } => height,
         other => panic!("{other:?}"),
