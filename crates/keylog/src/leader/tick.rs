@@ -37,7 +37,7 @@ impl<S: Store> Keylog<S> {
     /// Whether time brings nothing to a slot: as a rule that is so of nearly all.
     fn is_at_rest(&self, state: &SlotState) -> bool {
         let configuration = &state.record.configuration;
-        if configuration.is_joint() || !state.parked.is_empty() {
+        if configuration.is_joint() || configuration.is_recovery() || !state.parked.is_empty() {
             return false;
         }
         match &state.phase {
