@@ -9,7 +9,8 @@ use crate::{HostState, Ring, RingMessage, RingOutput};
 
 /// Up to this many hosts everybody pings everybody.
 const WATCH_ALL_HOSTS: usize = 32;
-/// On larger rings: how many random hosts are watched besides neighbours and fingers.
+/// On larger rings neighbours are pinged in every round, and besides them so many of all hosts and so many fingers, drawn
+/// anew each time. Pinging all fingers all the time would be most of a large ring's traffic.
 const WATCH_RANDOM_HOSTS: usize = 4;
 /// Every so many rounds one host that was given up is asked whether it is back.
 const ROUNDS_BETWEEN_PROBES: u64 = 4;
@@ -27,6 +28,8 @@ pub(crate) struct Detector {
 struct Peer {
     /// When the latest ping that was answered was sent; when we began to watch, before the first answer.
     answered: Instant,
+    /// When the latest ping was sent, until it is answered: so long it is watched, lest it be forgotten before it is judged.
+    awaited: Option<Instant>,
     suspect_since: Option<Instant>,
 }
 
@@ -35,19 +38,25 @@ impl Detector {
         self.peers.get(node).is_some_and(|peer| peer.suspect_since.is_some())
     }
 
+    /// As if the last round had been at `now`.
+    pub(crate) fn begin_rounds_at(&mut self, now: Instant, next_round: Instant) {
+        (self.last_round, self.next_round) = (now, next_round);
+    }
+
     /// Begins anew with a host: what was known is of its life before.
     pub(crate) fn forget(&mut self, node: &NodeId) {
         self.peers.remove(node);
     }
 
     fn watch(&mut self, node: NodeId, now: Instant) -> &mut Peer {
-        self.peers.entry(node).or_insert(Peer { answered: now, suspect_since: None })
+        self.peers.entry(node).or_insert(Peer { answered: now, awaited: None, suspect_since: None })
     }
 
     /// A process that was paused has missed answers by its own fault: all waiting begins anew.
     fn excuse_a_pause(&mut self, now: Instant) {
         for peer in self.peers.values_mut() {
             peer.answered = now;
+            peer.awaited = None;
             peer.suspect_since = peer.suspect_since.map(|_| now);
         }
     }
@@ -118,6 +127,9 @@ impl Ring {
     }
 
     pub(crate) fn ping(&mut self, to: NodeId) {
+        if let Some(peer) = self.detector.peers.get_mut(&to) {
+            peer.awaited = Some(self.now);
+        }
         self.send(to, RingMessage::Ping { sent_ns: self.now.0 });
     }
 
@@ -138,6 +150,7 @@ impl Ring {
         let suspect_after = self.config.suspect_after;
         let Some(peer) = self.detector.peers.get_mut(&sender) else { return };
         peer.answered = peer.answered.max(sent);
+        peer.awaited = peer.awaited.filter(|asked| sent < *asked);
         let fresh = self.now.since(sent) < suspect_after;
         if fresh && peer.suspect_since.is_some_and(|since| sent >= since) {
             peer.suspect_since = None;
@@ -163,7 +176,7 @@ impl Ring {
         }
     }
 
-    /// All on small rings; else the hosts that our virtual nodes point at, suspects, and a random few.
+    /// All on small rings; else neighbours, suspects, a random few, and those that have yet to answer.
     fn watched_hosts(&mut self) -> BTreeSet<NodeId> {
         let watchable =
             |node: &NodeId| *node != self.me && self.table.entry(node).is_some_and(|entry| !entry.state.is_away());
@@ -171,12 +184,15 @@ impl Ring {
         if all.len() <= WATCH_ALL_HOSTS {
             return all.into_iter().collect();
         }
-        let neighbours = self.virtual_nodes.iter().flat_map(|node| node.pointers()).map(|place| place.node());
-        let suspects =
-            self.detector.peers.iter().filter(|(_, peer)| peer.suspect_since.is_some()).map(|(node, _)| *node);
-        let mut watched: BTreeSet<NodeId> = neighbours.chain(suspects).filter(watchable).collect();
+        let neighbours = self.virtual_nodes.iter().flat_map(|node| node.neighbours()).map(|place| place.node());
+        let unsettled = |peer: &Peer| peer.suspect_since.is_some() || peer.awaited.is_some();
+        let unsettled = self.detector.peers.iter().filter(|(_, peer)| unsettled(peer)).map(|(node, _)| *node);
+        let mut watched: BTreeSet<NodeId> = neighbours.chain(unsettled).filter(watchable).collect();
+        let fingers = self.virtual_nodes.iter().flat_map(|node| node.fingers.values()).map(|place| place.node());
+        let fingers: Vec<NodeId> = fingers.filter(watchable).collect();
         for _ in 0..WATCH_RANDOM_HOSTS {
             watched.extend(self.rng.choice(&all).copied());
+            watched.extend(self.rng.choice(&fingers).copied());
         }
         watched
     }

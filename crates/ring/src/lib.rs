@@ -31,6 +31,7 @@
 
 mod circle;
 mod config;
+mod converged;
 mod detection;
 mod gossip;
 pub mod invariants;

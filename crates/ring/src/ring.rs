@@ -51,9 +51,9 @@ pub struct Ring {
     /// Until then all our virtual nodes stabilize at the faster pace.
     pub(crate) restless_until: Instant,
     last_id: u64,
-    placement_told: u64,
+    pub(crate) placement_told: u64,
     to_ourselves: VecDeque<RingMessage>,
-    outputs: Vec<RingOutput>,
+    pub(crate) outputs: Vec<RingOutput>,
 }
 
 impl Ring {
@@ -105,7 +105,7 @@ impl Ring {
         ring
     }
 
-    fn new(config: RingConfig, me: NodeId, now: Instant, rng_seed: u64) -> Self {
+    pub(crate) fn new(config: RingConfig, me: NodeId, now: Instant, rng_seed: u64) -> Self {
         let virtual_nodes =
             (0..config.settings.virtual_nodes).map(|index| LocalVirtualNode::new(me, index, now)).collect();
         let mut ring = Self {

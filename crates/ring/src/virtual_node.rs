@@ -78,9 +78,14 @@ impl LocalVirtualNode {
         self.successors.first().copied().unwrap_or(self.place)
     }
 
+    /// Those next to it on the ring.
+    pub(crate) fn neighbours(&self) -> impl Iterator<Item = &VirtualNode> {
+        self.successors.iter().chain(self.predecessor.iter())
+    }
+
     /// All it knows on the ring.
     pub(crate) fn pointers(&self) -> impl Iterator<Item = &VirtualNode> {
-        self.successors.iter().chain(self.fingers.values()).chain(self.predecessor.iter())
+        self.neighbours().chain(self.fingers.values())
     }
 
     /// When it next needs attention.

@@ -6,3 +6,4 @@ mod growth;
 mod hostile;
 mod network;
 mod routing;
+mod watching;
