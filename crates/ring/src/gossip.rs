@@ -11,6 +11,9 @@ use crate::{DIGEST_BUCKETS, ENTRIES_PER_PAGE_MAX, HostEntry, RefuseReason, Ring,
 const SMALL_RING_HOSTS: usize = 16;
 /// How many hosts hear news in one round on larger rings.
 const NEWS_FANOUT: usize = 4;
+/// The most rows of news in one message. More come from a comparison, and are not passed on as news: a node that joins
+/// would tell everybody the whole table.
+const NEWS_ROWS_MAX: usize = 32;
 /// Most pages sent in answer to one message: what is left follows at the next comparison.
 const PAGES_MAX: usize = 32;
 
@@ -44,7 +47,9 @@ impl Ring {
         let entries: Vec<HostEntry> =
             self.gossip.news.keys().filter_map(|node| self.table.entry(node)).map(HostEntry::without_opinion).collect();
         for to in self.news_receivers() {
-            self.send_rows(to, entries.clone(), Vec::new());
+            for part in entries.chunks(NEWS_ROWS_MAX) {
+                self.send_rows(to, part.to_vec(), Vec::new());
+            }
         }
         self.gossip.news.retain(|_, rounds| {
             *rounds = rounds.saturating_sub(1);
@@ -105,8 +110,13 @@ impl Ring {
         if !self.is_our_ring(sender, ring) {
             return;
         }
+        let news_before = (entries.len() > NEWS_ROWS_MAX).then(|| self.gossip.news.clone());
         for entry in entries.into_iter().take(ENTRIES_PER_PAGE_MAX) {
             self.merge(sender, entry);
+        }
+        if let Some(before) = news_before {
+            let me = self.me;
+            self.gossip.news.retain(|node, _| *node == me || before.contains_key(node));
         }
         wanted.retain(|bucket| usize::from(*bucket) < DIGEST_BUCKETS);
         wanted.sort_unstable();

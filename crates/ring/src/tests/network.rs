@@ -26,6 +26,8 @@ pub(super) struct Network {
     pub(super) replicas: u8,
     /// The virtual nodes of each node when they were last checked.
     pointers: BTreeMap<NodeId, Vec<VirtualNodeSnapshot>>,
+    /// How many rows of its host table each node has sent.
+    pub(super) rows_sent: BTreeMap<NodeId, usize>,
     messages: BTreeMap<(Instant, u64), (NodeId, NodeId, RingMessage)>,
     sent: u64,
     rng: fastrand::Rng,
@@ -61,6 +63,7 @@ impl Network {
             gone_after: Duration::from_secs(300),
             replicas: 3,
             pointers: BTreeMap::new(),
+            rows_sent: BTreeMap::new(),
             messages: BTreeMap::new(),
             sent: 0,
             rng: fastrand::Rng::with_seed(seed),
@@ -231,6 +234,9 @@ impl Network {
 
     fn transmit(&mut self, from: NodeId, to: NodeId, message: RingMessage) {
         assert_ne!(from, to, "what a node says to itself stays inside");
+        if let RingMessage::GossipRows { entries, .. } = &message {
+            *self.rows_sent.entry(from).or_default() += entries.len();
+        }
         if self.rng.f64() >= self.loss {
             let delay = Duration::from_micros(self.rng.u64(100..3000));
             self.sent += 1;

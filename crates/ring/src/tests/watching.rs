@@ -45,6 +45,19 @@ fn a_dead_host_is_found_out_by_those_that_do_not_point_at_it() {
     assert!(count * 3 > strangers.len(), "only {count} of {} that do not point at it suspect it", strangers.len());
 }
 
+/// A node that joined told the whole table, which it had just been told itself, to everybody as news.
+#[test]
+fn a_joining_node_tells_of_itself_and_not_of_all_others() {
+    const JOINER: u16 = 500;
+    let mut network = converged(5);
+    network.join(JOINER, 0);
+    network.run_for(5 * SECOND);
+    assert!(network.rings.values().all(|ring| ring.host(&node(JOINER)).is_some_and(|row| row.state == HostState::Up)));
+    assert_eq!(network.rings[&node(JOINER)].hosts().count(), usize::from(HOSTS) + 1);
+    let rows = network.rows_sent[&node(JOINER)];
+    assert!(rows < 3 * usize::from(HOSTS), "{rows} rows sent");
+}
+
 #[test]
 fn a_ring_made_as_if_it_had_converged_stays_as_it_is() {
     let mut network = converged(4);
