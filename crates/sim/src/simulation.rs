@@ -28,6 +28,11 @@ const REDIAL_EVERY: Duration = Duration::from_millis(200);
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// Every so many events the ring's invariants are checked.
 const EVENTS_PER_RING_CHECK: u64 = 16;
+/// How long a ring may take to form,
+const FORMING_MAX: Duration = Duration::from_secs(60);
+/// and how much longer for each message in a thousand that is lost: who is settled must hear from all others that they
+/// are, and where many answers are lost that takes luck.
+const FORMING_MAX_PER_LOSS: Duration = Duration::from_secs(2);
 /// A node that runs so often at one time spins.
 const RUNS_AT_ONE_TIME_MAX: u32 = 1000;
 
@@ -156,7 +161,7 @@ impl Simulation {
             nodes: BTreeMap::new(),
             node_ids: Vec::new(),
             phase: Phase::Forming,
-            phase_ends_at: Instant(0) + Duration::from_secs(60),
+            phase_ends_at: Instant(0) + FORMING_MAX + FORMING_MAX_PER_LOSS * plan.loss_per_mille,
             trace: Trace::new(tracing),
             figures: Figures::default(),
             chains: Chains::default(),
