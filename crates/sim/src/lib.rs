@@ -28,6 +28,7 @@ mod observer;
 pub mod plan;
 mod processes;
 mod queue;
+pub mod scale;
 pub mod scenario;
 mod simulation;
 mod trace;

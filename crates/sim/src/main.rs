@@ -1,5 +1,7 @@
 //! `difuse-sim`: simulates many seeds, or one with its trace.
 
+mod scale_command;
+
 use std::{
     process::ExitCode,
     sync::{
@@ -15,8 +17,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Simulates whole difuse rings under faults and checks what they promise.
 #[derive(Parser)]
-#[command(name = "difuse-sim", version)]
+#[command(name = "difuse-sim", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<scale_command::Command>,
     /// How many seeds to simulate.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
@@ -54,6 +58,9 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(command) = arguments.command {
+        return scale_command::run(command);
+    }
     let tracing = if arguments.trace { Tracing::Print } else { Tracing::Off };
     let outcomes = match arguments.seed {
         Some(seed) => vec![run_seed_with(seed, tracing, |plan| arguments.change(plan))],
