@@ -16,6 +16,10 @@ pub enum Rule {
     OneEpoch,
     /// Heads count as agreed only at one and the same ballot.
     OneBallot,
+    /// A leader calls what it reads without asking anybody linearizable only while it has a lease.
+    Lease,
+    /// A replica forgets what is below a checkpoint only when the checkpoint is known to be committed.
+    CommittedCheckpoint,
 }
 
 impl<S> Keylog<S> {

@@ -16,6 +16,10 @@ pub enum Control {
     OneEpoch,
     /// Equal heads count as agreed only at one ballot.
     OneBallot,
+    /// A leader calls a read linearizable without asking anybody only while it has a lease.
+    Lease,
+    /// What is below a checkpoint is forgotten only when the checkpoint is committed.
+    CommittedCheckpoint,
     /// A successor on the ring is adopted only when it was seen alive.
     CheckedSuccessor,
 }
@@ -27,6 +31,8 @@ impl Control {
             Self::FreshBallots => BrokenRule::Keylog(Rule::FreshBallots),
             Self::OneEpoch => BrokenRule::Keylog(Rule::OneEpoch),
             Self::OneBallot => BrokenRule::Keylog(Rule::OneBallot),
+            Self::Lease => BrokenRule::Keylog(Rule::Lease),
+            Self::CommittedCheckpoint => BrokenRule::Keylog(Rule::CommittedCheckpoint),
             Self::CheckedSuccessor => BrokenRule::CheckedSuccessor,
         }
     }

@@ -14,6 +14,7 @@ use super::{Round, RoundSlot};
 use crate::{
     Term,
     keylog::{Keylog, LEASE_DRIFT_BOUND, Lease},
+    rule::Rule,
     store::Store,
 };
 
@@ -24,7 +25,8 @@ impl<S: Store> Keylog<S> {
     /// Whether nobody else leads the slot now, for certain.
     pub(crate) fn has_lease(&mut self, slot: SlotId) -> bool {
         let now = self.now;
-        self.leadership(slot).is_some_and(|leadership| now < leadership.lease_until)
+        let is_bold = self.breaks(Rule::Lease);
+        self.leadership(slot).is_some_and(|leadership| now < leadership.lease_until || is_bold)
     }
 
     /// A head is read at level leader: it is worth a lease.

@@ -7,6 +7,7 @@ use super::{Proposal, chain::Beginning, damage::ReadError};
 use crate::{
     Register, Transaction,
     keylog::Keylog,
+    rule::Rule,
     store::{Head, RECENT_OPERATIONS_MAX, Store},
 };
 
@@ -31,11 +32,9 @@ impl<S: Store> Keylog<S> {
             (Beginning::Held, Some(existing)) => existing.base,
             (Beginning::Held, None) => 1,
         };
-        let base = if may_forget_below(head.checkpoint, (*committed_height).min(*height)) {
-            lowest.max(head.checkpoint)
-        } else {
-            lowest
-        };
+        let may_forget = may_forget_below(head.checkpoint, (*committed_height).min(*height));
+        let base =
+            if may_forget || self.breaks(Rule::CommittedCheckpoint) { lowest.max(head.checkpoint) } else { lowest };
         Ok(Register { ballot: *ballot, head, base })
     }
 

@@ -69,6 +69,17 @@ fn torn() -> Setup {
     Setup { members: vec![1, 2, 3], limits, is_torn: true, ..Setup::default() }
 }
 
+/// A slot has moved from nodes 1, 2 and 3 to nodes 2, 3 and 4, and node 1 still takes itself for the leader; a client writes.
+fn missed_move() -> Setup {
+    let limits = Limits { writes: 1, reads: 1, placements: 1, ..Limits::default() };
+    Setup { members: vec![1, 2, 3], target: vec![2, 3, 4], limits, is_moved_without_leader: true, ..Setup::default() }
+}
+
+#[test]
+fn a_leader_that_missed_a_move_explored_whole() {
+    assert_eq!(explore("a missed move", missed_move(), 2_000_000), (PROGRESS.to_vec(), true));
+}
+
 #[test]
 fn one_write_with_two_leaders_explored_whole() {
     assert_eq!(explore("one write, two leaders", two_leaders(1, 0, 1), 1_000_000), (PROGRESS.to_vec(), true));
@@ -109,5 +120,6 @@ fn broken_rules_are_caught() {
     let stale = "a read is not older than what was acknowledged";
     check("no copy from a majority", Rule::CopyFromMajority, two_leaders(1, 1, 3), stale);
     check("ballots used again", Rule::FreshBallots, crash(), "a ballot carries one value");
+    check("epochs mixed", Rule::OneEpoch, missed_move(), "every quorum holds what was acknowledged");
     check("ballots mixed", Rule::OneBallot, torn(), "every quorum holds what was acknowledged");
 }

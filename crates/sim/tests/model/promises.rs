@@ -39,9 +39,13 @@ fn has_all_shown(state: &State, quorum: &BTreeSet<NodeId>) -> bool {
 
 /// Whether every write was acknowledged, and the slot is with whom it should be.
 pub fn is_all_done(setup: &Setup, state: &State) -> bool {
+    is_with_target(setup, state) && state.seen.shown.len() >= usize::from(setup.limits.writes)
+}
+
+/// Whether the slot is with whom it should be in the end.
+pub fn is_with_target(setup: &Setup, state: &State) -> bool {
     let wanted = if setup.limits.placements > 0 { &setup.target } else { &setup.members };
     let wanted: BTreeSet<NodeId> = wanted.iter().map(|name| node(*name)).collect();
-    let is_there = newest(state)
-        .is_some_and(|newest| !newest.is_joint() && newest.members.iter().copied().collect::<BTreeSet<_>>() == wanted);
-    is_there && state.seen.shown.len() >= usize::from(setup.limits.writes)
+    newest(state)
+        .is_some_and(|newest| !newest.is_joint() && newest.members.iter().copied().collect::<BTreeSet<_>>() == wanted)
 }

@@ -39,6 +39,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Whether members begin with three proposals of which none came to be decided: see [`State::first`].
     pub is_torn: bool,
+    /// Whether the move is over at the beginning, and the first member, which led, has not heard of it.
+    pub is_moved_without_leader: bool,
     /// Whether a batch becomes durable in a step of its own; else at once.
     pub is_flush_apart: bool,
     /// A rule that is broken on purpose.

@@ -16,13 +16,19 @@ use difuse_keylog::{
 };
 use difuse_types::{Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
-use crate::setup::{Limits, Seen, Setup, node};
+use crate::{
+    promises,
+    setup::{Limits, Seen, Setup, node},
+};
 
 pub const SLOT: SlotId = SlotId(0);
 pub static KEY: LazyLock<Key> = LazyLock::new(|| Key::new(b"k").expect("a short name"));
 
 /// Longer than every timer.
 const LONG: Duration = Duration::from_secs(60);
+
+/// Most steps of what happens before a run begins.
+const STEPS_MAX: usize = 10_000;
 
 /// Something shared between states, with its fingerprint.
 pub struct Shared<T>(Arc<T>, u64);
@@ -179,7 +185,42 @@ impl State {
             state.call(setup, id, |keylog| keylog.handle_tick());
         }
         state.wire.retain(|envelope| !matches!(envelope.2, KeylogMessage::Holdings { .. }));
+        if setup.is_moved_without_leader {
+            state.move_without_leader(setup);
+        }
         state
+    }
+
+    /// The first node leads; then nobody hears it, or is heard by it, until the others have moved the slot to the target.
+    /// It still takes itself for the leader.
+    fn move_without_leader(&mut self, setup: &Setup) {
+        let (mut left, leader) = (self.left, node(setup.members[0]));
+        self.left = Limits { ticks: u8::MAX, suspicions: u8::MAX, placements: 1, ..left };
+        while let Some(index) = self.wire.len().checked_sub(1) {
+            let message = self.wire[index].2.clone();
+            self.act(setup, Action::Deliver(message, index));
+        }
+        assert!(self.nodes[&leader].is_leading(SLOT), "the first member leads");
+        let others: Vec<NodeId> = setup.nodes().into_iter().filter(|id| *id != leader).collect();
+        for id in &others {
+            self.act(setup, Action::Suspect(*id, leader, true));
+        }
+        self.act(setup, Action::Place);
+        for turn in 0..STEPS_MAX {
+            self.wire.retain(|envelope| envelope.0.0 != leader && envelope.0.1 != leader);
+            if let Some(index) = self.wire.len().checked_sub(1) {
+                let message = self.wire[index].2.clone();
+                self.act(setup, Action::Deliver(message, index));
+            } else if promises::is_with_target(setup, self) {
+                break;
+            } else if self.left.ticks > 0 {
+                self.act(setup, Action::Tick(others[turn % others.len()]));
+            }
+        }
+        assert!(promises::is_with_target(setup, self), "the slot has moved");
+        self.suspicions.clear();
+        left.placements = 0;
+        self.left = left;
     }
 
     fn start(&self, setup: &Setup, id: NodeId, store: MemoryStore, now: Instant) -> Keylog<MemoryStore> {
