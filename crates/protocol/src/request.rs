@@ -568,12 +568,6 @@ pub enum RequestError {
         /// The write.
         operation_id: OperationId,
     },
-    /// The level is not served for this request yet.
-    #[error("consistency level {level} is not yet supported here: use quorum")]
-    LevelNotSupported {
-        /// The level.
-        level: Level,
-    },
     /// The bytes are not those of the hash.
     #[error("the content's hash is {actual}, not {expected}")]
     WrongHash {

@@ -151,15 +151,13 @@ mod tests {
         });
         assert_eq!(decode(&unknown_message), Err(WireError::Malformed("an unknown message".into())));
         let unknown_level = finished(VERSION, |builder| {
-            let args = request::LevelNotSupportedErrorArgs { level: crate::generated::difuse::types::Level(9) };
-            let body = Some(request::LevelNotSupportedError::create(builder, &args).as_union_value());
-            let body_type = request::ErrorBody::LevelNotSupportedError;
-            let error = request::RequestError::create(builder, &request::RequestErrorArgs { body_type, body });
-            let outcome = Some(error.as_union_value());
-            let outcome_type = request::Outcome::RequestError;
-            let response = request::Response::create(builder, &request::ResponseArgs { id: 1, outcome_type, outcome });
-            let body = Some(response.as_union_value());
-            vec![fb::MessageBox::create(builder, &fb::MessageBoxArgs { body_type: fb::Body::Response, body })]
+            let hash = Some(&crate::types::hash_out(&difuse_types::Hash::ZERO));
+            let level = crate::generated::difuse::types::Level(9);
+            let read = request::ReadBlock::create(builder, &request::ReadBlockArgs { hash, level });
+            let (body_type, body) = (request::RequestBody::ReadBlock, Some(read.as_union_value()));
+            let args = request::RequestArgs { id: 1, direct: false, body_type, body };
+            let body = Some(request::Request::create(builder, &args).as_union_value());
+            vec![fb::MessageBox::create(builder, &fb::MessageBoxArgs { body_type: fb::Body::Request, body })]
         });
         assert_eq!(decode(&unknown_level), Err(WireError::OutOfBounds { field: "level" }));
     }

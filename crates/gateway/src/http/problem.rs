@@ -89,7 +89,6 @@ impl From<RequestError> for Problem {
             RequestError::Conflict { .. } => (StatusCode::PRECONDITION_FAILED, "condition_failed"),
             RequestError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             RequestError::Unknown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unknown_outcome"),
-            RequestError::LevelNotSupported { .. } => (StatusCode::NOT_IMPLEMENTED, "level_not_supported"),
             RequestError::NotAll { differing, .. } if !differing.is_empty() => (StatusCode::CONFLICT, "members_differ"),
             RequestError::NotAll { .. } => (StatusCode::SERVICE_UNAVAILABLE, "members_silent"),
             RequestError::WrongHash { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_hash"),

@@ -1,5 +1,5 @@
 use difuse_api::{request::RequestError, testing::content};
-use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId, WallTime};
+use difuse_types::{Hash, Key, NodeId, OperationId, SlotId, WallTime};
 use serde_json::Value;
 
 use crate::server::{Answer, Server};
@@ -365,7 +365,6 @@ async fn what_goes_wrong_behind_the_gateway() {
         (RequestError::NotServing("it is leaving".into()), 503, "not_serving"),
         (RequestError::Full { reason: "/data: 3 bytes are free".into() }, 507, "full"),
         (RequestError::Storage("the log cannot be flushed".into()), 500, "storage"),
-        (RequestError::LevelNotSupported { level: Level::All }, 501, "level_not_supported"),
         (RequestError::Invalid("too long".into()), 400, "invalid"),
     ] {
         let text = error.to_string();

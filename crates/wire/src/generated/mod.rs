@@ -13591,15 +13591,14 @@ pub struct ReplyBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ERROR_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ERROR_BODY: u8 = 13;
+pub const ENUM_MAX_ERROR_BODY: u8 = 12;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 14] = [
+pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 13] = [
   ErrorBody::NONE,
   ErrorBody::ConflictError,
   ErrorBody::UnavailableError,
   ErrorBody::UnknownError,
-  ErrorBody::LevelNotSupportedError,
   ErrorBody::WrongHashError,
   ErrorBody::InvalidError,
   ErrorBody::BlockReferencedError,
@@ -13620,25 +13619,23 @@ impl ErrorBody {
   pub const ConflictError: Self = Self(1);
   pub const UnavailableError: Self = Self(2);
   pub const UnknownError: Self = Self(3);
-  pub const LevelNotSupportedError: Self = Self(4);
-  pub const WrongHashError: Self = Self(5);
-  pub const InvalidError: Self = Self(6);
-  pub const BlockReferencedError: Self = Self(7);
-  pub const BusyError: Self = Self(8);
-  pub const StorageError: Self = Self(9);
-  pub const NotServingError: Self = Self(10);
-  pub const NotAllError: Self = Self(11);
-  pub const PrunedError: Self = Self(12);
-  pub const FullError: Self = Self(13);
+  pub const WrongHashError: Self = Self(4);
+  pub const InvalidError: Self = Self(5);
+  pub const BlockReferencedError: Self = Self(6);
+  pub const BusyError: Self = Self(7);
+  pub const StorageError: Self = Self(8);
+  pub const NotServingError: Self = Self(9);
+  pub const NotAllError: Self = Self(10);
+  pub const PrunedError: Self = Self(11);
+  pub const FullError: Self = Self(12);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 13;
+  pub const ENUM_MAX: u8 = 12;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::ConflictError,
     Self::UnavailableError,
     Self::UnknownError,
-    Self::LevelNotSupportedError,
     Self::WrongHashError,
     Self::InvalidError,
     Self::BlockReferencedError,
@@ -13656,7 +13653,6 @@ impl ErrorBody {
       Self::ConflictError => Some("ConflictError"),
       Self::UnavailableError => Some("UnavailableError"),
       Self::UnknownError => Some("UnknownError"),
-      Self::LevelNotSupportedError => Some("LevelNotSupportedError"),
       Self::WrongHashError => Some("WrongHashError"),
       Self::InvalidError => Some("InvalidError"),
       Self::BlockReferencedError => Some("BlockReferencedError"),
@@ -22862,103 +22858,6 @@ impl ::core::fmt::Debug for UnknownError<'_> {
       ds.finish()
   }
 }
-pub enum LevelNotSupportedErrorOffset {}
-#[derive(Copy, Clone, PartialEq)]
-
-/// The level is not served for this request yet.
-pub struct LevelNotSupportedError<'a> {
-  pub _tab: ::flatbuffers::Table<'a>,
-}
-
-impl<'a> ::flatbuffers::Follow<'a> for LevelNotSupportedError<'a> {
-  type Inner = LevelNotSupportedError<'a>;
-  #[inline]
-  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
-  }
-}
-
-impl<'a> LevelNotSupportedError<'a> {
-  pub const VT_LEVEL: ::flatbuffers::VOffsetT = 4;
-
-  #[inline]
-  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
-    LevelNotSupportedError { _tab: table }
-  }
-  #[allow(unused_mut)]
-  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
-    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-    args: &'args LevelNotSupportedErrorArgs
-  ) -> ::flatbuffers::WIPOffset<LevelNotSupportedError<'bldr>> {
-    let mut builder = LevelNotSupportedErrorBuilder::new(_fbb);
-    builder.add_level(args.level);
-    builder.finish()
-  }
-
-
-  #[inline]
-  pub fn level(&self) -> super::types::Level {
-    // Safety:
-    // Created from valid Table for this object
-    // which contains a valid value in this slot
-    unsafe { self._tab.get::<super::types::Level>(LevelNotSupportedError::VT_LEVEL, Some(super::types::Level::Lazy)).unwrap()}
-  }
-}
-
-impl ::flatbuffers::Verifiable for LevelNotSupportedError<'_> {
-  #[inline]
-  fn run_verifier(
-    v: &mut ::flatbuffers::Verifier, pos: usize
-  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
-    v.visit_table(pos)?
-     .visit_field::<super::types::Level>("level", Self::VT_LEVEL, false)?
-     .finish();
-    Ok(())
-  }
-}
-pub struct LevelNotSupportedErrorArgs {
-    pub level: super::types::Level,
-}
-impl<'a> Default for LevelNotSupportedErrorArgs {
-  #[inline]
-  fn default() -> Self {
-    LevelNotSupportedErrorArgs {
-      level: super::types::Level::Lazy,
-    }
-  }
-}
-
-pub struct LevelNotSupportedErrorBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
-  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
-  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
-}
-impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LevelNotSupportedErrorBuilder<'a, 'b, A> {
-  #[inline]
-  pub fn add_level(&mut self, level: super::types::Level) {
-    self.fbb_.push_slot::<super::types::Level>(LevelNotSupportedError::VT_LEVEL, level, super::types::Level::Lazy);
-  }
-  #[inline]
-  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> LevelNotSupportedErrorBuilder<'a, 'b, A> {
-    let start = _fbb.start_table();
-    LevelNotSupportedErrorBuilder {
-      fbb_: _fbb,
-      start_: start,
-    }
-  }
-  #[inline]
-  pub fn finish(self) -> ::flatbuffers::WIPOffset<LevelNotSupportedError<'a>> {
-    let o = self.fbb_.end_table(self.start_);
-    ::flatbuffers::WIPOffset::new(o.value())
-  }
-}
-
-impl ::core::fmt::Debug for LevelNotSupportedError<'_> {
-  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-    let mut ds = f.debug_struct("LevelNotSupportedError");
-      ds.field("level", &self.level());
-      ds.finish()
-  }
-}
 pub enum WrongHashErrorOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -24047,20 +23946,6 @@ impl<'a> RequestError<'a> {
 
   #[inline]
   #[allow(non_snake_case)]
-  pub fn body_as_level_not_supported_error(&self) -> Option<LevelNotSupportedError<'a>> {
-    if self.body_type() == ErrorBody::LevelNotSupportedError {
-      let u = self.body();
-      // Safety:
-      // Created from a valid Table for this object
-      // Which contains a valid union in this slot
-      Some(unsafe { LevelNotSupportedError::init_from_table(u) })
-    } else {
-      None
-    }
-  }
-
-  #[inline]
-  #[allow(non_snake_case)]
   pub fn body_as_wrong_hash_error(&self) -> Option<WrongHashError<'a>> {
     if self.body_type() == ErrorBody::WrongHashError {
       let u = self.body();
@@ -24198,7 +24083,6 @@ impl ::flatbuffers::Verifiable for RequestError<'_> {
           ErrorBody::ConflictError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ConflictError>>("ErrorBody::ConflictError", pos),
           ErrorBody::UnavailableError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<UnavailableError>>("ErrorBody::UnavailableError", pos),
           ErrorBody::UnknownError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<UnknownError>>("ErrorBody::UnknownError", pos),
-          ErrorBody::LevelNotSupportedError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<LevelNotSupportedError>>("ErrorBody::LevelNotSupportedError", pos),
           ErrorBody::WrongHashError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<WrongHashError>>("ErrorBody::WrongHashError", pos),
           ErrorBody::InvalidError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<InvalidError>>("ErrorBody::InvalidError", pos),
           ErrorBody::BlockReferencedError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<BlockReferencedError>>("ErrorBody::BlockReferencedError", pos),
@@ -24279,13 +24163,6 @@ impl ::core::fmt::Debug for RequestError<'_> {
         },
         ErrorBody::UnknownError => {
           if let Some(x) = self.body_as_unknown_error() {
-            ds.field("body", &x)
-          } else {
-            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
-          }
-        },
-        ErrorBody::LevelNotSupportedError => {
-          if let Some(x) = self.body_as_level_not_supported_error() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

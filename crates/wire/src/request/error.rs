@@ -8,7 +8,7 @@ use crate::{
     generated::difuse::request as fb,
     keylog::write_nodes,
     limits::HOLDINGS_MAX,
-    types::{hash_in, hash_out, level_in, level_out, node_in, operation_id_in, operation_id_out, slot_in},
+    types::{hash_in, hash_out, node_in, operation_id_in, operation_id_out, slot_in},
 };
 
 /// Writes why a request was not served.
@@ -35,10 +35,6 @@ fn write_body(builder: &mut Builder, error: &RequestError) -> (fb::ErrorBody, Un
         RequestError::Unknown { operation_id } => {
             let args = fb::UnknownErrorArgs { operation_id: Some(&operation_id_out(operation_id)) };
             (Body::UnknownError, fb::UnknownError::create(builder, &args).as_union_value())
-        }
-        RequestError::LevelNotSupported { level } => {
-            let args = fb::LevelNotSupportedErrorArgs { level: level_out(*level) };
-            (Body::LevelNotSupportedError, fb::LevelNotSupportedError::create(builder, &args).as_union_value())
         }
         RequestError::WrongHash { expected, actual } => {
             let (expected, actual) = (hash_out(expected), hash_out(actual));
@@ -107,10 +103,6 @@ pub(super) fn read_error(error: fb::RequestError<'_>) -> Result<RequestError, Wi
         Body::UnknownError => {
             let operation_id = present(error.body_as_unknown_error(), WHAT)?.operation_id();
             RequestError::Unknown { operation_id: operation_id_in(operation_id) }
-        }
-        Body::LevelNotSupportedError => {
-            let level = present(error.body_as_level_not_supported_error(), WHAT)?.level();
-            RequestError::LevelNotSupported { level: level_in(level)? }
         }
         Body::WrongHashError => {
             let table = present(error.body_as_wrong_hash_error(), WHAT)?;

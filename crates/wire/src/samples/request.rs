@@ -225,7 +225,6 @@ fn errors() -> Vec<RequestError> {
         RequestError::Conflict { current: None },
         RequestError::Unavailable { slot: SLOT, reason: reason() },
         RequestError::Unknown { operation_id: OPERATION_ID },
-        RequestError::LevelNotSupported { level: Level::All },
         RequestError::WrongHash { expected: hash(1), actual: hash(2) },
         RequestError::Invalid(reason()),
         RequestError::BlockReferenced { hash: hash(1) },
