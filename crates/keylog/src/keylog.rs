@@ -10,7 +10,7 @@ use difuse_types::{Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, Sl
 use crate::{
     Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
     leader::{Phase, Round, WaitingRead, sync::Comparisons},
-    replica::{Assembly, Committed, Proposal, damage::Damages},
+    replica::{Assembly, Committed, damage::Damages},
     store::{SlotRecord, Store, StoreError},
 };
 
@@ -496,25 +496,6 @@ impl<S: Store> Keylog<S> {
     pub(crate) fn preferred_leader(&self, configuration: &Configuration) -> Option<NodeId> {
         let members = configuration.members.iter().chain(&configuration.joint);
         members.copied().find(|node| *node == self.me || !self.suspects.contains(node))
-    }
-}
-
-pub(crate) fn proposal_of(message: KeylogMessage) -> Option<(SlotId, Proposal)> {
-    match message {
-        KeylogMessage::Accept {
-            slot,
-            ballot,
-            key,
-            height,
-            hash,
-            transactions,
-            committed_height,
-            committed_through,
-        } => {
-            let proposal = Proposal { ballot, key, height, hash, transactions, committed_height, committed_through };
-            Some((slot, proposal))
-        }
-        _ => None,
     }
 }
 

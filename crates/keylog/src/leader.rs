@@ -12,11 +12,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use difuse_types::{BoundedMap, Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, SlotId};
+use difuse_types::{BoundedMap, Instant, Key, KeyPrefix, Level, NodeId, OperationId, SlotId};
 
 use crate::{
-    Answer, Ballot, Condition, Configuration, Proposed, RegisterSummary, SlotDigest, Submission, Term, Ticket,
-    Transaction,
+    Answer, Ballot, Condition, Configuration, Proposal, Proposed, RegisterSummary, SlotDigest, Submission, Term,
+    Ticket, Transaction,
 };
 
 pub(crate) mod append;
@@ -136,15 +136,10 @@ pub(crate) struct Fetching {
 
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Proposing {
-    pub(crate) ballot: Ballot,
-    pub(crate) height: u64,
-    pub(crate) hash: Hash,
-    pub(crate) transactions: Vec<Transaction>,
+    pub(crate) proposal: Proposal,
     pub(crate) voters: BTreeSet<NodeId>,
     /// The height that is committed for certain meanwhile (0: absent); `None` until the proposal is.
     pub(crate) committed_height: Option<u64>,
-    /// Up to where members may rely on the chain: told with the proposal.
-    pub(crate) told_height: u64,
     /// What to answer when it has gone as far as each level asks for.
     pub(crate) results: Vec<Decided>,
     pub(crate) sent_at: Instant,

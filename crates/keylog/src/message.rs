@@ -21,6 +21,26 @@ pub struct RegisterSummary {
     pub hash: Hash,
 }
 
+/// A key's next head, as a leader proposes it.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub struct Proposal {
+    /// The ballot.
+    pub ballot: Ballot,
+    /// The key.
+    pub key: Key,
+    /// Height of the proposed head.
+    pub height: u64,
+    /// Hash of the proposed head.
+    pub hash: Hash,
+    /// The chain that ends at the head, or nothing if the receiver is believed to hold it.
+    pub transactions: Vec<Transaction>,
+    /// The chain up to this height is committed, as far as the leader knows; 0: nothing is known to be. What is below a
+    /// committed checkpoint may be forgotten.
+    pub committed_height: u64,
+    /// All proposals of the term up to this sequence are committed.
+    pub committed_through: u64,
+}
+
 /// A message between two replicas, or between a leader and itself.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum KeylogMessage {
@@ -81,21 +101,8 @@ pub enum KeylogMessage {
     Accept {
         /// The slot.
         slot: SlotId,
-        /// The ballot.
-        ballot: Ballot,
-        /// The key.
-        key: Key,
-        /// Height of the proposed head.
-        height: u64,
-        /// Hash of the proposed head.
-        hash: Hash,
-        /// The chain that ends at the head, or nothing if the receiver is believed to hold it.
-        transactions: Vec<Transaction>,
-        /// The chain up to this height is committed, as far as the leader knows; 0: nothing is known to be. What is below
-        /// a committed checkpoint may be forgotten.
-        committed_height: u64,
-        /// All proposals of the term up to this sequence are committed.
-        committed_through: u64,
+        /// The head.
+        proposal: Proposal,
     },
     /// Accepted, durably.
     Accepted {

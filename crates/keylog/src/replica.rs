@@ -6,7 +6,8 @@
 use difuse_types::{Hash, Key, NodeId, SlotId};
 
 use crate::{
-    Ballot, Configuration, KeylogMessage, Register, RegisterSummary, SCAN_PAGE_MAX, SlotDigest, Term, Transaction,
+    Ballot, Configuration, KeylogMessage, Proposal, Register, RegisterSummary, SCAN_PAGE_MAX, SlotDigest, Term,
+    Transaction,
     keylog::Keylog,
     rule::Rule,
     store::{Proposed, SlotRecord, Store, StoreError, Write},
@@ -276,18 +277,6 @@ impl<S: Store> Keylog<S> {
         }
         Ok(())
     }
-}
-
-/// What an accept message proposes.
-#[derive(Debug)]
-pub(crate) struct Proposal {
-    pub(crate) ballot: Ballot,
-    pub(crate) key: Key,
-    pub(crate) height: u64,
-    pub(crate) hash: Hash,
-    pub(crate) transactions: Vec<Transaction>,
-    pub(crate) committed_height: u64,
-    pub(crate) committed_through: u64,
 }
 
 /// A register as it is shown to a leader.

@@ -18,9 +18,9 @@ impl Simulation {
     /// Looks at a message between replicas.
     pub(crate) fn observe_message(&mut self, message: &KeylogMessage) -> Result<(), Violation> {
         self.configurations.observe_message(message)?;
-        if let KeylogMessage::Accept { slot, ballot, key, height, hash, transactions, .. } = message {
-            transactions.iter().for_each(|transaction| self.learn(transaction));
-            self.ballots.observe(*slot, key, *ballot, (*height, *hash))?;
+        if let KeylogMessage::Accept { slot, proposal } = message {
+            proposal.transactions.iter().for_each(|transaction| self.learn(transaction));
+            self.ballots.observe(*slot, &proposal.key, proposal.ballot, (proposal.height, proposal.hash))?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::{hint::black_box, time::Instant};
 
 use bytes::Bytes;
-use difuse_keylog::{Ballot, KeylogMessage, Operation, Term, Transaction, Value, ValueKind};
+use difuse_keylog::{Ballot, KeylogMessage, Operation, Proposal, Term, Transaction, Value, ValueKind};
 use difuse_protocol::message::Message;
 use difuse_types::{Hash, Key, KeyError, NodeId, OperationId, SlotId, WallTime};
 use difuse_wire::{Encoder, decode};
@@ -24,8 +24,7 @@ fn accept() -> Result<Message, KeyError> {
         checkpoint: None,
     };
     let term = Term { epoch: 1, number: 1, node: NodeId([2; 32]) };
-    Ok(Message::Keylog(KeylogMessage::Accept {
-        slot: SlotId(17),
+    let proposal = Proposal {
         ballot: Ballot { term, sequence: 1 },
         key,
         height: 7,
@@ -33,7 +32,8 @@ fn accept() -> Result<Message, KeyError> {
         transactions: vec![transaction],
         committed_height: 6,
         committed_through: 76,
-    }))
+    };
+    Ok(Message::Keylog(KeylogMessage::Accept { slot: SlotId(17), proposal }))
 }
 
 /// Nanoseconds per message of `work`, which is done on `batch` messages at a time.

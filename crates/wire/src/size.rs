@@ -56,9 +56,8 @@ fn of_transactions(transactions: &[Transaction]) -> usize {
 
 fn of_keylog(message: &KeylogMessage) -> usize {
     match message {
-        KeylogMessage::Accept { transactions, .. } | KeylogMessage::Transactions { transactions, .. } => {
-            of_transactions(transactions)
-        }
+        KeylogMessage::Accept { proposal, .. } => of_transactions(&proposal.transactions),
+        KeylogMessage::Transactions { transactions, .. } => of_transactions(transactions),
         KeylogMessage::Scanned { registers, .. } => registers.iter().map(|(key, _)| ELEMENT_BYTES + of_key(key)).sum(),
         KeylogMessage::Confirm { leaderships, .. } => leaderships.len() * 56,
         KeylogMessage::Confirmed { slots, .. } => slots.len() * 4,

@@ -2,7 +2,7 @@
 
 use difuse_types::{Instant, Key, KeyPrefix, NodeId, SlotId};
 
-use super::{Failure, Job, Keylog, ParkedJob, Ticket, Work, proposal_of};
+use super::{Failure, Job, Keylog, ParkedJob, Ticket, Work};
 use crate::{
     KeylogMessage, WriteSequence,
     store::{Store, StoreError},
@@ -139,10 +139,7 @@ impl<S: Store> Keylog<S> {
             KeylogMessage::RegisterRead { slot, term, key, register } => {
                 self.handle_register_read(from, slot, term, key, register)
             }
-            message @ KeylogMessage::Accept { .. } => match proposal_of(message) {
-                Some((slot, proposal)) => self.handle_accept(from, slot, proposal),
-                None => Ok(()),
-            },
+            KeylogMessage::Accept { slot, proposal } => self.handle_accept(from, slot, proposal),
             KeylogMessage::Accepted { slot, ballot, key } => self.handle_accepted(from, slot, ballot, key),
             KeylogMessage::Lacking { slot, ballot, key, from_height } => {
                 self.handle_lacking(from, slot, ballot, key, from_height)

@@ -210,7 +210,7 @@ impl<S: Store> Keylog<S> {
         let mut answered = leadership.note_accepted(from, ballot, &key);
         if let Some(key_state) = leadership.keys.get_mut(&key)
             && let Stage::Proposing(proposing) = &mut key_state.stage
-            && proposing.ballot == ballot
+            && proposing.proposal.ballot == ballot
         {
             proposing.voters.insert(from);
             if from == me {
@@ -233,10 +233,10 @@ impl<S: Store> Keylog<S> {
         };
         let Stage::Proposing(mut proposing) = std::mem::take(&mut state.stage) else { return Ok(()) };
         if let Some(leadership) = self.leadership(slot) {
-            leadership.in_flight.remove(&proposing.ballot.sequence);
+            leadership.in_flight.remove(&proposing.proposal.ballot.sequence);
         }
         for mut decided in std::mem::take(&mut proposing.results) {
-            decided.mark(proposing.ballot);
+            decided.mark(proposing.proposal.ballot);
             match decided.level {
                 Level::All if matches!(decided.answer, Answer::Appended { .. }) => {
                     self.await_every_member(slot, key, &proposing, decided);
@@ -255,7 +255,7 @@ impl Proposing {
         let is_early = |decided: &mut Decided| {
             matches!(decided.level, Level::Lazy | Level::Leader) && matches!(decided.answer, Answer::Appended { .. })
         };
-        let ballot = self.ballot;
+        let ballot = self.proposal.ballot;
         let early = self.results.extract_if(.., is_early);
         early
             .map(|mut decided| {

@@ -7,7 +7,7 @@ use difuse_types::{Hash, Instant, Key, NodeId, SlotId};
 
 use super::{Decided, Leadership, Phase, Proposing, Stage};
 use crate::{
-    Answer, Ballot, CommittedHead, Failure, KeylogMessage, RegisterSummary, Ticket,
+    Answer, Ballot, CommittedHead, Failure, KeylogMessage, Proposal, RegisterSummary, Ticket,
     keylog::Keylog,
     replica::damage::outcome,
     store::{Store, StoreError},
@@ -91,7 +91,7 @@ impl<S: Store> Keylog<S> {
         let members = self.configuration(slot).map(crate::Configuration::all_members).unwrap_or_default();
         let awaited = Awaited {
             key: key.clone(),
-            ballot: proposing.ballot,
+            ballot: proposing.proposal.ballot,
             missing: members.into_iter().filter(|node| !proposing.voters.contains(node)).collect(),
             ticket: decided.ticket,
             answer: decided.answer,
@@ -129,20 +129,18 @@ impl<S: Store> Keylog<S> {
             let Some(register) = self.store.register(slot, &key)?.filter(|own| own.ballot.term == term) else {
                 continue;
             };
-            let (ballot, height, hash) = (register.ballot, register.head.height, register.head.hash);
-            for member in missing {
+            let proposal = Proposal {
+                ballot: register.ballot,
+                key,
+                height: register.head.height,
+                hash: register.head.hash,
                 // Who lacks the transactions asks for them.
-                let message = KeylogMessage::Accept {
-                    slot,
-                    ballot,
-                    key: key.clone(),
-                    height,
-                    hash,
-                    transactions: Vec::new(),
-                    committed_height: 0,
-                    committed_through,
-                };
-                self.send(member, message);
+                transactions: Vec::new(),
+                committed_height: 0,
+                committed_through,
+            };
+            for member in missing {
+                self.send(member, KeylogMessage::Accept { slot, proposal: proposal.clone() });
             }
         }
         Ok(())

@@ -147,7 +147,7 @@ impl<S: Store> Keylog<S> {
         let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
         if let Some(Stage::Proposing(proposing)) = stage {
             // The committed head was accepted at a ballot below the proposal's.
-            let (term, sequence) = (proposing.ballot.term, proposing.ballot.sequence.saturating_sub(1));
+            let (term, sequence) = (proposing.proposal.ballot.term, proposing.proposal.ballot.sequence.saturating_sub(1));
             return Ok(Some(Ballot { term, sequence }));
         }
         Ok(self.store.register(slot, key)?.map(|register| register.ballot))

@@ -7,7 +7,7 @@ use super::{
     change::{PARKED_MAX, is_same_group},
 };
 use crate::{
-    KeylogMessage,
+    KeylogMessage, Proposal,
     keylog::{Keylog, SlotState},
     store::{Store, StoreError},
 };
@@ -145,22 +145,10 @@ impl<S: Store> Keylog<S> {
             }
             Stage::Proposing(proposing) => {
                 proposing.sent_at = now;
-                let (ballot, height, hash) = (proposing.ballot, proposing.height, proposing.hash);
-                let committed_height = proposing.told_height;
-                let transactions = proposing.transactions.clone();
+                let proposal = Proposal { committed_through, ..proposing.proposal.clone() };
                 let missing: Vec<_> = members.into_iter().filter(|node| !proposing.voters.contains(node)).collect();
                 for member in missing {
-                    let message = KeylogMessage::Accept {
-                        slot,
-                        ballot,
-                        key: key.clone(),
-                        height,
-                        hash,
-                        transactions: transactions.clone(),
-                        committed_height,
-                        committed_through,
-                    };
-                    self.send(member, message);
+                    self.send(member, KeylogMessage::Accept { slot, proposal: proposal.clone() });
                 }
             }
         }

@@ -6,7 +6,7 @@ use difuse_types::{Key, NodeId, SlotId};
 
 use super::{Fetching, Phase, Proposing, Stage, append::BATCH_MAX, holders_of};
 use crate::{
-    Ballot, KeylogMessage, Register, RegisterSummary, Term, Transaction,
+    Ballot, KeylogMessage, Proposal, Register, RegisterSummary, Term, Transaction,
     keylog::Keylog,
     replica::{committed_above, damage::ReadError, summary_of},
     rule::Rule,
@@ -245,17 +245,9 @@ impl<S: Store> Keylog<S> {
             let Some(last) = transactions.last().map(|last| last.height) else { return Ok(()) };
             if last == target.height {
                 let (height, hash) = (target.height, target.hash);
-                let message = KeylogMessage::Accept {
-                    slot,
-                    ballot,
-                    key,
-                    height,
-                    hash,
-                    transactions,
-                    committed_height,
-                    committed_through,
-                };
-                self.send(from, message);
+                let proposal =
+                    Proposal { ballot, key, height, hash, transactions, committed_height, committed_through };
+                self.send(from, KeylogMessage::Accept { slot, proposal });
                 return Ok(());
             }
             self.send(from, KeylogMessage::Transactions { slot, key: key.clone(), transactions });
@@ -268,7 +260,9 @@ impl<S: Store> Keylog<S> {
         let base = committed_above(own.base);
         let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
         match stage {
-            Some(Stage::Proposing(proposing)) if proposing.ballot == own.ballot => proposing.told_height.max(base),
+            Some(Stage::Proposing(proposing)) if proposing.proposal.ballot == own.ballot => {
+                proposing.proposal.committed_height.max(base)
+            }
             _ => base,
         }
     }
@@ -290,36 +284,27 @@ impl<S: Store> Keylog<S> {
         let ballot = leadership.next_ballot();
         let committed_through = leadership.committed_through();
         leadership.last_append = now;
-        let voters = Default::default();
         let state = leadership.keys.entry(key.clone()).or_default();
-        let told_height = committed_height.unwrap_or(0).max(std::mem::take(&mut state.handed_height));
-        let proposing = Proposing {
+        let proposal = Proposal {
             ballot,
+            key: key.clone(),
             height,
             hash,
-            transactions: transactions.clone(),
-            voters,
-            committed_height,
-            told_height,
-            results,
-            sent_at: now,
+            transactions,
+            committed_height: committed_height.unwrap_or(0).max(std::mem::take(&mut state.handed_height)),
+            committed_through,
         };
+        let voters = Default::default();
+        let proposing = Proposing { proposal: proposal.clone(), voters, committed_height, results, sent_at: now };
         state.stage = Stage::Proposing(proposing);
         // A long chain was fetched because this node lacked it; others that lack it will say so.
-        let for_others = if transactions.len() > BATCH_MAX { Vec::new() } else { transactions.clone() };
+        let is_long = proposal.transactions.len() > BATCH_MAX;
         for member in members {
-            let transactions = if member == self.me { transactions.clone() } else { for_others.clone() };
-            let message = KeylogMessage::Accept {
-                slot,
-                ballot,
-                key: key.clone(),
-                height,
-                hash,
-                transactions,
-                committed_height: told_height,
-                committed_through,
-            };
-            self.send(member, message);
+            let mut proposal = proposal.clone();
+            if is_long && member != self.me {
+                proposal.transactions.clear();
+            }
+            self.send(member, KeylogMessage::Accept { slot, proposal });
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
 
 use difuse_keylog::{
     Answer, Ballot, Condition, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output,
-    Store, Submission, Transaction, Value, ValueKind, WriteSequence, store::MemoryStore, verify_chain,
+    Proposal, Store, Submission, Transaction, Value, ValueKind, WriteSequence, store::MemoryStore, verify_chain,
 };
 use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
@@ -555,17 +555,9 @@ fn nothing_is_forgotten_below_what_is_not_committed() {
     let mut accept = |sequence, transactions, committed_height| {
         let (height, hash) = (200, previous);
         let ballot = Ballot { term, sequence };
-        let accept = KeylogMessage::Accept {
-            slot: SLOT,
-            ballot,
-            key: key.clone(),
-            height,
-            hash,
-            transactions,
-            committed_height,
-            committed_through: 0,
-        };
-        replica.handle_message(term.node, accept).unwrap();
+        let proposal =
+            Proposal { ballot, key: key.clone(), height, hash, transactions, committed_height, committed_through: 0 };
+        replica.handle_message(term.node, KeylogMessage::Accept { slot: SLOT, proposal }).unwrap();
         let register = replica.store().register(SLOT, &key).unwrap().unwrap();
         assert_eq!((register.ballot, register.head.checkpoint), (ballot, 20));
         register.base

@@ -446,9 +446,8 @@ fn content_bytes(message: &Message) -> u64 {
         transactions.iter().filter_map(Transaction::value).map(|value| value.bytes.len() as u64).sum()
     };
     match message {
-        Message::Keylog(
-            KeylogMessage::Accept { transactions, .. } | KeylogMessage::Transactions { transactions, .. },
-        ) => of_transactions(transactions),
+        Message::Keylog(KeylogMessage::Accept { proposal, .. }) => of_transactions(&proposal.transactions),
+        Message::Keylog(KeylogMessage::Transactions { transactions, .. }) => of_transactions(transactions),
         Message::Block(BlockMessage::Ask { question: BlockQuestion::Put { bytes, .. }, .. })
         | Message::Block(BlockMessage::Answer { answer: BlockAnswer::Content { bytes: Some(bytes), .. }, .. }) => {
             bytes.len() as u64

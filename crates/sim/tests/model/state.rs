@@ -394,8 +394,8 @@ impl State {
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, message: KeylogMessage) {
-        if let KeylogMessage::Accept { ballot, height, hash, .. } = &message {
-            self.seen.note_value(*ballot, (*height, *hash));
+        if let KeylogMessage::Accept { proposal, .. } = &message {
+            self.seen.note_value(proposal.ballot, (proposal.height, proposal.hash));
         }
         if !self.nodes.contains_key(&to) {
             return;

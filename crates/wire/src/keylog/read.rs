@@ -1,4 +1,4 @@
-use difuse_keylog::{KeylogMessage, Proposed, SCAN_PAGE_MAX, SlotDigest, TRANSACTIONS_MAX};
+use difuse_keylog::{KeylogMessage, Proposal, Proposed, SCAN_PAGE_MAX, SlotDigest, TRANSACTIONS_MAX};
 
 use crate::{
     error::{WireError, present},
@@ -94,8 +94,7 @@ fn register_read(frame: &Frame<'_>, table: fb::RegisterRead<'_>) -> Result<Keylo
 fn accept(frame: &Frame<'_>, table: fb::Accept<'_>) -> Result<KeylogMessage, WireError> {
     let key = frame.key(table.key())?;
     let transactions = read_transactions(frame, Some(&key), table.transactions(), TRANSACTIONS_MAX)?;
-    Ok(KeylogMessage::Accept {
-        slot: slot_in(table.slot())?,
+    let proposal = Proposal {
         ballot: ballot_in(table.ballot()),
         key,
         height: table.height(),
@@ -103,7 +102,8 @@ fn accept(frame: &Frame<'_>, table: fb::Accept<'_>) -> Result<KeylogMessage, Wir
         transactions,
         committed_height: table.committed_height(),
         committed_through: table.committed_through(),
-    })
+    };
+    Ok(KeylogMessage::Accept { slot: slot_in(table.slot())?, proposal })
 }
 
 fn accepted(frame: &Frame<'_>, table: fb::Accepted<'_>) -> Result<KeylogMessage, WireError> {

@@ -1,5 +1,7 @@
-use difuse_keylog::{Ballot, Configuration, KeylogMessage, Proposed, RegisterSummary, SlotDigest, Term, Transaction};
-use difuse_types::{Hash, Key, SlotId};
+use difuse_keylog::{
+    Ballot, Configuration, KeylogMessage, Proposal, Proposed, RegisterSummary, SlotDigest, Term, Transaction,
+};
+use difuse_types::{Key, SlotId};
 
 use crate::{
     builder::{Builder, Offset, UnionOffset, write_tables},
@@ -29,19 +31,7 @@ fn write_body(builder: &mut Builder, message: &KeylogMessage) -> (fb::KeylogBody
         KeylogMessage::RegisterRead { slot, term, key, register } => {
             (Body::RegisterRead, register_read(builder, *slot, term, key, register.as_ref()))
         }
-        KeylogMessage::Accept {
-            slot,
-            ballot,
-            key,
-            height,
-            hash,
-            transactions,
-            committed_height,
-            committed_through,
-        } => {
-            let committed = (*committed_height, *committed_through);
-            (Body::Accept, accept(builder, *slot, ballot, key, (*height, hash), transactions, committed))
-        }
+        KeylogMessage::Accept { slot, proposal } => (Body::Accept, accept(builder, *slot, proposal)),
         KeylogMessage::Accepted { slot, ballot, key } => (Body::Accepted, accepted(builder, *slot, ballot, key)),
         KeylogMessage::Lacking { slot, ballot, key, from_height } => {
             (Body::Lacking, lacking(builder, *slot, ballot, key, *from_height))
@@ -131,15 +121,8 @@ fn register_read(
     .as_union_value()
 }
 
-fn accept(
-    builder: &mut Builder,
-    slot: SlotId,
-    ballot: &Ballot,
-    key: &Key,
-    (height, hash): (u64, &Hash),
-    transactions: &[Transaction],
-    (committed_height, committed_through): (u64, u64),
-) -> UnionOffset {
+fn accept(builder: &mut Builder, slot: SlotId, proposal: &Proposal) -> UnionOffset {
+    let Proposal { ballot, key, height, hash, transactions, committed_height, committed_through } = proposal;
     let key_offset = write_key(builder, key);
     let transactions =
         (!transactions.is_empty()).then(|| write_transactions(builder, Some((key, key_offset)), transactions));
@@ -149,11 +132,11 @@ fn accept(
             slot: slot.0,
             ballot: Some(&ballot_out(ballot)),
             key: Some(key_offset),
-            height,
+            height: *height,
             hash: Some(&hash_out(hash)),
             transactions,
-            committed_height,
-            committed_through,
+            committed_height: *committed_height,
+            committed_through: *committed_through,
         },
     )
     .as_union_value()

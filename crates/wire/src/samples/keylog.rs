@@ -1,4 +1,4 @@
-use difuse_keylog::{KeylogMessage, Proposed, SlotDigest};
+use difuse_keylog::{KeylogMessage, Proposal, Proposed, SlotDigest};
 use difuse_types::SlotId;
 
 use super::parts::{SLOT, ballot, configuration, file, hash, joint_configuration, key, register, term, transactions};
@@ -26,15 +26,10 @@ fn elections() -> Vec<KeylogMessage> {
 }
 
 fn agreement() -> Vec<KeylogMessage> {
-    let accept = |transactions| KeylogMessage::Accept {
-        slot: SLOT,
-        ballot: ballot(),
-        key: key("k"),
-        height: 5,
-        hash: hash(6),
-        committed_through: 76,
-        transactions,
-        committed_height: 4,
+    let accept = |transactions| {
+        let (ballot, key, height, hash) = (ballot(), key("k"), 5, hash(6));
+        let proposal = Proposal { ballot, key, height, hash, transactions, committed_height: 4, committed_through: 76 };
+        KeylogMessage::Accept { slot: SLOT, proposal }
     };
     let register_read = |register| KeylogMessage::RegisterRead { slot: SLOT, term: term(), key: file(), register };
     vec![
