@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use difuse_types::{Instant, Key, NodeId, SlotId};
+use difuse_types::{Hash, Instant, Key, NodeId, SlotId};
 
 use super::{KeyRead, Phase, RangeRead, Round, RoundSlot, Stage, WaitingRead, Wanted};
 use crate::{
@@ -131,15 +131,17 @@ impl<S: Store> Keylog<S> {
         Ok(())
     }
 
-    /// The height up to which the key's log here is committed.
-    fn committed_height(&mut self, slot: SlotId, key: &Key) -> Result<u64, StoreError> {
+    /// The height up to which the key's log here is committed, and the hash of what is there if it is known without
+    /// reading it.
+    fn committed_end(&mut self, slot: SlotId, key: &Key) -> Result<(u64, Option<Hash>), StoreError> {
         let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
         if let Some(Stage::Proposing(proposing)) = stage
             && let Some(height) = proposing.committed_height
         {
-            return Ok(height);
+            return Ok((height, None));
         }
-        Ok(self.store.register(slot, key)?.map_or(0, |register| register.head.height))
+        let register = self.store.register(slot, key)?;
+        Ok(register.map_or((0, None), |register| (register.head.height, Some(register.head.hash))))
     }
 
     /// Up to where whoever sees the committed head of a key has seen its slot.
@@ -147,7 +149,8 @@ impl<S: Store> Keylog<S> {
         let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
         if let Some(Stage::Proposing(proposing)) = stage {
             // The committed head was accepted at a ballot below the proposal's.
-            let (term, sequence) = (proposing.proposal.ballot.term, proposing.proposal.ballot.sequence.saturating_sub(1));
+            let (term, sequence) =
+                (proposing.proposal.ballot.term, proposing.proposal.ballot.sequence.saturating_sub(1));
             return Ok(Some(Ballot { term, sequence }));
         }
         Ok(self.store.register(slot, key)?.map(|register| register.ballot))
@@ -155,20 +158,21 @@ impl<S: Store> Keylog<S> {
 
     /// The committed head of a key as this leader knows it.
     pub(crate) fn own_head(&mut self, slot: SlotId, key: &Key) -> Result<CommittedHead, ReadError> {
-        let head = self.committed_head(slot, key)?.map(|transaction| (transaction.hash(), transaction));
+        let head = self.committed_head(slot, key)?;
         Ok(CommittedHead { head, is_linearizable: false, mark: self.mark(slot, key)? })
     }
 
-    fn committed_head(&mut self, slot: SlotId, key: &Key) -> Result<Option<Transaction>, ReadError> {
-        match self.committed_height(slot, key)? {
-            0 => Ok(None),
-            height => match self.stored(slot, key, height)? {
-                Some(transaction) => Ok(Some(transaction)),
-                None => {
-                    self.note_damage(slot, key, height);
-                    Err(ReadError::Damaged)
-                }
-            },
+    fn committed_head(&mut self, slot: SlotId, key: &Key) -> Result<Option<(Hash, Transaction)>, ReadError> {
+        let (height, hash) = self.committed_end(slot, key)?;
+        if height == 0 {
+            return Ok(None);
+        }
+        match self.stored(slot, key, height)? {
+            Some(transaction) => Ok(Some((hash.unwrap_or_else(|| transaction.hash()), transaction))),
+            None => {
+                self.note_damage(slot, key, height);
+                Err(ReadError::Damaged)
+            }
         }
     }
 
@@ -180,7 +184,7 @@ impl<S: Store> Keylog<S> {
                 Ok(Answer::Head(Box::new(read)))
             }
             KeyRead::Log { from_height, limit } => {
-                let head_height = self.committed_height(slot, key)?;
+                let (head_height, _) = self.committed_end(slot, key)?;
                 if let Some(checkpoint) = self.base_above(slot, key, *from_height)? {
                     return Ok(Answer::Pruned(checkpoint));
                 }
@@ -221,9 +225,9 @@ impl<S: Store> Keylog<S> {
                 if heads.len() >= range.limit || bytes > MESSAGE_BYTES_MAX {
                     return Ok(Answer::Range { heads, next: after });
                 }
-                let head = self.committed_head(slot, &key)?.filter(|head| head.value().is_some());
-                bytes += head.as_ref().map_or(0, Transaction::approximate_bytes);
-                heads.extend(head.map(|transaction| (transaction.hash(), transaction)));
+                let head = self.committed_head(slot, &key)?.filter(|(_, head)| head.value().is_some());
+                bytes += head.as_ref().map_or(0, |(_, head)| head.approximate_bytes());
+                heads.extend(head);
                 after = Some(key);
             }
             after = Some(last);

@@ -163,22 +163,23 @@ impl<S: Store> Keylog<S> {
             return Ok(None);
         }
         let register = self.store.register(slot, key)?;
-        let (height, mark) = match committed.pending.get(key) {
+        let (height, hash, mark) = match committed.pending.get(key) {
             // The committed head was accepted at a ballot below that of what is pending.
             Some(Pending { ballot, committed_height: Some(height) }) => {
-                (*height, Some(Ballot { sequence: ballot.sequence.saturating_sub(1), ..*ballot }))
+                (*height, None, Some(Ballot { sequence: ballot.sequence.saturating_sub(1), ..*ballot }))
             }
             Some(Pending { committed_height: None, .. }) => return Ok(None),
-            None if committed.is_committed(key, register.as_ref()) => {
-                (register.as_ref().map_or(0, |register| register.head.height), register.map(|register| register.ballot))
-            }
+            None if committed.is_committed(key, register.as_ref()) => match register {
+                Some(register) => (register.head.height, Some(register.head.hash), Some(register.ballot)),
+                None => (0, None, None),
+            },
             None => return Ok(None),
         };
         if height == 0 {
             return Ok(Some(CommittedHead { head: None, is_linearizable: false, mark }));
         }
         let stored = outcome(self.stored(slot, key, height))?.ok().flatten();
-        let head = stored.map(|transaction| (transaction.hash(), transaction));
+        let head = stored.map(|transaction| (hash.unwrap_or_else(|| transaction.hash()), transaction));
         Ok(head.map(|head| CommittedHead { head: Some(head), is_linearizable: false, mark }))
     }
 
