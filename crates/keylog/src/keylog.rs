@@ -46,6 +46,9 @@ pub struct KeylogOptions {
     /// A leader makes a checkpoint of the transaction that lies so far above the last one; 0: of none, and so every
     /// transaction is kept. At least 256, or that is what counts.
     pub checkpoint_every: u64,
+    /// For how long a tombstone is kept at least, by the clock on the wall; `None`: for ever. The time only says when the
+    /// leader tries to drop it: whether that is safe does not depend on any clock.
+    pub tombstones_kept: Option<Duration>,
     /// A rule that is broken on purpose.
     #[cfg(feature = "controls")]
     pub broken: Option<crate::Rule>,
@@ -65,6 +68,7 @@ impl KeylogOptions {
             moves_max: 128,
             jobs_max: 65_536,
             checkpoint_every: 1024,
+            tombstones_kept: Some(Duration::from_secs(24 * 3600)),
             #[cfg(feature = "controls")]
             broken: None,
         }
@@ -312,6 +316,8 @@ pub struct Keylog<S> {
     pub(crate) options: KeylogOptions,
     pub(crate) store: S,
     pub(crate) now: Instant,
+    /// The time on the wall, for the age of tombstones.
+    pub(crate) wall: WallTime,
     pub(crate) rng: fastrand::Rng,
     pub(crate) slots: BTreeMap<SlotId, SlotState>,
     pub(crate) suspects: BTreeSet<NodeId>,
@@ -360,6 +366,7 @@ impl<S: Store> Keylog<S> {
             options,
             store,
             now,
+            wall: WallTime(0),
             // Rounds of an earlier life of this node must not be taken for those of this one.
             last_round: rng.u64(..u64::MAX / 2),
             rng,
@@ -393,6 +400,7 @@ impl<S: Store> Keylog<S> {
                 configuration: Configuration::first(slot, vec![self.me]),
                 promised: Term::start_of(1),
                 proposed: None,
+                dropped: None,
             })
             .collect();
         self.write(records.iter().cloned().map(Write::Slot).collect())?;
@@ -407,6 +415,11 @@ impl<S: Store> Keylog<S> {
     /// The time of the calls that follow.
     pub fn set_time(&mut self, now: Instant) {
         self.now = self.now.max(now);
+    }
+
+    /// The time on the wall, by which tombstones grow old; without it, none does.
+    pub fn set_wall_time(&mut self, wall: WallTime) {
+        self.wall = wall;
     }
 
     /// What to do, in order, since the last call.

@@ -8,6 +8,7 @@
 //! - [`lease`] asks for the promise that nobody else leads for a while, for reads without a round;
 //! - [`every`] waits for every member, for what is asked for at level all;
 //! - [`sync`] compares all registers with those of the members and repairs what differs;
+//! - [`tombstones`] gives up the registers of keys that were deleted long ago;
 //! - [`change`] moves the slot to other members.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,6 +29,7 @@ mod lease;
 mod read;
 pub(crate) mod sync;
 mod tick;
+pub(crate) mod tombstones;
 mod touch;
 
 /// How many keys a leader remembers as settled at an older ballot than its own.
@@ -93,6 +95,7 @@ pub(crate) struct Leadership {
     pub(crate) told: Option<u64>,
     /// Committed appends whose level is all and that some member has not accepted yet.
     pub(crate) awaited: Vec<every::Awaited>,
+    pub(crate) tombstones: tombstones::Tombstones,
 }
 
 #[derive(Default, Clone, Debug, Hash)]
@@ -228,6 +231,7 @@ impl Leadership {
             in_flight: BTreeSet::new(),
             told: None,
             awaited: Vec::new(),
+            tombstones: Default::default(),
         }
     }
 

@@ -3,12 +3,15 @@
 
 use difuse_types::{Hash, Key, SlotId};
 
-use crate::{Ballot, Configuration, SlotDigest, Term, Transaction, store::Proposed};
+use crate::{Ballot, Configuration, Register, SlotDigest, Term, Transaction, store::Proposed};
 
 /// The most registers in one page of a scan.
 pub const SCAN_PAGE_MAX: usize = 512;
 /// The most transactions in one message; longer chains travel in several.
 pub const TRANSACTIONS_MAX: usize = 256;
+
+/// The most keys that are dropped by one message.
+pub const DROPS_MAX: usize = 256;
 
 /// A register without its operation ids: enough to compare, to adopt and to ask for the chain behind it.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
@@ -39,6 +42,22 @@ pub struct Proposal {
     pub committed_height: u64,
     /// All proposals of the term up to this sequence are committed.
     pub committed_through: u64,
+}
+
+impl Proposal {
+    /// Proposes what a leader has proposed, and holds, to a member that has not accepted it. Who lacks the transactions asks
+    /// for them.
+    pub(crate) fn again(key: Key, own: &Register, committed_through: u64) -> Self {
+        Self {
+            ballot: own.ballot,
+            key,
+            height: own.head.height,
+            hash: own.head.hash,
+            transactions: Vec::new(),
+            committed_height: 0,
+            committed_through,
+        }
+    }
 }
 
 /// A message between two replicas, or between a leader and itself.
@@ -222,6 +241,16 @@ pub enum KeylogMessage {
     Committed {
         /// Slot, ballot and digest.
         slots: Vec<(SlotId, Ballot, SlotDigest)>,
+    },
+    /// From the leader: these keys have no value, and what was accepted for them at these ballots or below matters to nobody
+    /// any more. Whoever holds such a register drops it, and accepts nothing up to `through` for keys without one.
+    Drop {
+        /// The slot.
+        slot: SlotId,
+        /// In the leader's term: not below the ballot of that term at which any of the keys was ever proposed.
+        through: Ballot,
+        /// At most [`DROPS_MAX`] keys and ballots.
+        keys: Vec<(Key, Ballot)>,
     },
     /// To the leader: the sender cannot tell which of its registers are committed.
     AskCommitted {

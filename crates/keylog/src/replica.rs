@@ -20,9 +20,11 @@ mod chain;
 mod committed;
 mod configure;
 pub(crate) mod damage;
+mod drop;
 
 pub(crate) use accepted::committed_above;
 pub(crate) use assembly::Assembly;
+use chain::Beginning;
 pub(crate) use committed::Committed;
 use damage::ReadError;
 
@@ -205,6 +207,7 @@ impl<S: Store> Keylog<S> {
             state.committed.note_watermark(Ballot { term: ballot.term, sequence: committed_through });
         }
         match &existing {
+            None if self.may_be_of_a_dropped_key(slot, ballot) => return Ok(()),
             Some(register) if register.ballot > ballot => return Ok(()),
             Some(register) if register.ballot == ballot => {
                 self.send_durably(from, KeylogMessage::Accepted { slot, ballot, key });
@@ -232,7 +235,13 @@ impl<S: Store> Keylog<S> {
                 let transactions = proposal.transactions;
                 self.write(vec![Write::Accept { slot, key: key.clone(), register, transactions }])?;
                 if let Some(state) = self.slots.get_mut(&slot) {
-                    state.committed.note_accepted(&key, ballot, existing.as_ref(), committed_height);
+                    let is_anew = existing.is_some() && !matches!(beginning, Beginning::Held);
+                    let before = existing.as_ref().filter(|_| !is_anew);
+                    if is_anew {
+                        // It may be another life of the key: what is known of the one held says nothing of this one.
+                        state.committed.note_dropped(&key);
+                    }
+                    state.committed.note_accepted(&key, ballot, before, committed_height);
                 }
                 self.send_durably(from, KeylogMessage::Accepted { slot, ballot, key });
             }

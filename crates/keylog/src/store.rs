@@ -1,6 +1,6 @@
 //! What a replica keeps, and the trait of the stores that keep it.
 
-use difuse_types::{Hash, HashContext, Key, KeyPrefix, OperationId, SlotId};
+use difuse_types::{Hash, HashContext, Key, KeyPrefix, OperationId, SlotId, WallTime};
 
 use crate::{Ballot, Configuration, Term, Transaction};
 
@@ -24,6 +24,9 @@ pub struct SlotRecord {
     /// The next configuration that it has accepted, if any: from then on it accepts no key's proposal in this epoch,
     /// so that everything committed in the epoch is visible to a majority read that follows.
     pub proposed: Option<Proposed>,
+    /// Nothing is accepted at this ballot or below for a key that has no register: the key may have had one, up to this
+    /// ballot, that was dropped with its tombstone. `None`: nothing was ever dropped.
+    pub dropped: Option<Ballot>,
 }
 
 /// A next configuration, as accepted in a term.
@@ -44,6 +47,8 @@ pub struct Head {
     pub hash: Hash,
     /// Height of the newest checkpoint at or below it; 0 if there is none.
     pub checkpoint: u64,
+    /// When the last transaction came in, if it deletes the key: then the head is a tombstone.
+    pub deleted: Option<WallTime>,
     /// The operation ids of the last transactions, newest first: that of height `height - i` at index `i`.
     pub recent: Vec<OperationId>,
 }
@@ -106,6 +111,13 @@ pub enum Write {
         register: Register,
         /// The new transactions.
         transactions: Vec<Transaction>,
+    },
+    /// Removes a key's register and its transactions, if there are any.
+    Drop {
+        /// The slot.
+        slot: SlotId,
+        /// The key.
+        key: Key,
     },
     /// Removes all registers and transactions of a slot; its record stays.
     ClearSlot(SlotId),
@@ -197,6 +209,8 @@ pub trait Store {
 pub struct SlotSize {
     /// Keys, tombstones among them.
     pub keys: u64,
+    /// Keys that were deleted and whose tombstones are kept.
+    pub tombstones: u64,
     /// Bytes of their transactions.
     pub bytes: u64,
 }

@@ -92,6 +92,11 @@ impl Transaction {
         200 + self.key.encoded().len() + self.value().map_or(0, |value| value.bytes.len())
     }
 
+    /// When it came in, if it deletes the key.
+    pub fn deletes_at(&self) -> Option<WallTime> {
+        matches!(self.operation, Operation::Delete).then_some(self.time)
+    }
+
     /// The value that the key has after this transaction.
     pub fn value(&self) -> Option<&Value> {
         match &self.operation {

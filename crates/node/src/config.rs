@@ -23,6 +23,8 @@ pub struct NodeConfig {
     pub suspect_after: Duration,
     /// After how long a suspect node is replaced.
     pub gone_after: Duration,
+    /// For how long deleted keys are remembered at least; `None`: for ever.
+    pub tombstones_kept: Option<Duration>,
     /// Transactions and blocks are refused while the disk has less free space than this, in bytes.
     pub keep_free: u64,
     /// How many bytes of what is on the disk are read and checked again per second; `None`: only when it is asked for.

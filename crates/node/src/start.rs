@@ -84,6 +84,7 @@ impl OpenNode {
             suspect_after: config.suspect_after,
             gone_after: config.gone_after,
             scrub_rate: config.scrub_rate,
+            tombstones_kept: config.tombstones_kept,
             ..PeerOptions::default()
         };
         let clock = Clock::new();

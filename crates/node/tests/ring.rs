@@ -25,6 +25,7 @@ fn config(directory: &Path, join: Vec<String>) -> NodeConfig {
         secret: None,
         suspect_after: Duration::from_secs(1),
         gone_after: Duration::from_secs(300),
+        tombstones_kept: None,
         keep_free: 0,
         scrub_rate: None,
         founding: Founding { replicas: 3, slots: 32, virtual_nodes: 4 },

@@ -58,6 +58,8 @@ pub struct PeerOptions {
     pub scrub_rate: Option<u64>,
     /// See [`KeylogOptions::checkpoint_every`].
     pub checkpoint_every: u64,
+    /// See [`KeylogOptions::tombstones_kept`].
+    pub tombstones_kept: Option<Duration>,
     /// A rule that is broken on purpose.
     #[cfg(feature = "controls")]
     pub broken: Option<BrokenRule>,
@@ -86,6 +88,7 @@ impl Default for PeerOptions {
             fetches_max: 32,
             scrub_rate: None,
             checkpoint_every: 1024,
+            tombstones_kept: Some(Duration::from_secs(24 * 3600)),
             #[cfg(feature = "controls")]
             broken: None,
         }
@@ -433,6 +436,7 @@ impl<S: Store> Peer<S> {
         self.now = self.now.max(now);
         self.wall = wall;
         self.keylog.set_time(self.now);
+        self.keylog.set_wall_time(wall);
         for input in inputs {
             self.handle_input(input)?;
             self.settle()?;
@@ -763,7 +767,8 @@ fn ring_config(settings: RingSettings, options: &PeerOptions) -> RingConfig {
 }
 
 fn keylog_options(settings: RingSettings, options: &PeerOptions) -> KeylogOptions {
-    let keylog = KeylogOptions { checkpoint_every: options.checkpoint_every, ..KeylogOptions::new(settings.slots) };
+    let PeerOptions { checkpoint_every, tombstones_kept, .. } = *options;
+    let keylog = KeylogOptions { checkpoint_every, tombstones_kept, ..KeylogOptions::new(settings.slots) };
     #[cfg(feature = "controls")]
     let keylog = match options.broken {
         Some(BrokenRule::Keylog(rule)) => KeylogOptions { broken: Some(rule), ..keylog },

@@ -307,6 +307,8 @@ pub struct NodeStatus {
     pub keys_damaged: u64,
     /// Whether its disk is so full that it takes over no more slots.
     pub is_short_of_room: bool,
+    /// Deleted keys whose tombstones are kept, in the slots that it leads.
+    pub tombstones: u64,
     /// The moves that it leads or takes part in as a newcomer.
     pub moving: Moving,
 }
@@ -326,6 +328,8 @@ pub struct RingView {
     pub moving: Moving,
     /// Nodes whose disks are so full that they take over no more slots.
     pub short_of_room: Vec<NodeId>,
+    /// Deleted keys whose tombstones are kept.
+    pub tombstones: u64,
     /// Every host.
     pub hosts: Vec<(Host, HostState)>,
 }

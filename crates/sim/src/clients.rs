@@ -12,7 +12,7 @@ use difuse_protocol::{
     Input, RequestId,
     request::{Condition, Request},
 };
-use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId, Slots};
+use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots};
 
 use crate::{
     Plan, Violation,
@@ -22,6 +22,8 @@ use crate::{
 
 /// After so many operations a key is left, and another one used, so that histories stay short.
 const OPERATIONS_PER_KEY: usize = 64;
+/// For how long a deleted key is left alone where it may be forgotten.
+const REST: Duration = Duration::from_secs(14);
 /// How often a request is repeated during the faults.
 const RETRIES_MAX: u32 = 3;
 
@@ -108,6 +110,8 @@ pub(crate) struct Clients {
     pub(crate) histories: Vec<History>,
     /// The keys in use.
     active: Vec<usize>,
+    /// Keys that were deleted and are left alone until then: they may be forgotten meanwhile.
+    resting: Vec<(Instant, usize)>,
     /// All writes by number, from 1.
     pub(crate) writes: BTreeMap<u64, Written>,
     /// Writes of which clients were told that nothing was changed.
@@ -117,6 +121,8 @@ pub(crate) struct Clients {
     /// Counts the beginnings and ends of operations.
     clock: u64,
     slots: Slots,
+    /// Whether keys may be forgotten: then nothing is repeated or queued for long, and heights begin anew.
+    forgets: bool,
 }
 
 impl Clients {
@@ -127,11 +133,13 @@ impl Clients {
             last_request: 0,
             histories: Vec::new(),
             active: Vec::new(),
+            resting: Vec::new(),
             writes: BTreeMap::new(),
             refused: BTreeSet::new(),
             last_reads: Vec::new(),
             clock: 0,
             slots: plan.settings.slots,
+            forgets: plan.tombstones_kept.is_some(),
         };
         for _ in 0..plan.keys {
             let history = clients.new_history();
@@ -218,10 +226,13 @@ impl Clients {
     }
 
     /// The client thinks of something new to ask for.
-    fn invent(&mut self, client: usize, blocks: &mut crate::invariants::Blocks, rng: &mut fastrand::Rng) {
+    fn invent(&mut self, client: usize, now: Instant, blocks: &mut crate::invariants::Blocks, rng: &mut fastrand::Rng) {
         let place = rng.usize(..self.active.len());
         if self.histories[self.active[place]].operations.len() >= OPERATIONS_PER_KEY {
             self.active[place] = self.new_history();
+        }
+        if let Some(rested) = self.resting.iter().position(|(until, _)| *until <= now) {
+            self.active[place] = self.resting.swap_remove(rested).1;
         }
         let history = self.active[place];
         let (aim, request) = match rng.u32(..100) {
@@ -232,8 +243,8 @@ impl Clients {
                 let is_session = matches!(level, Level::Lazy | Level::Leader) && rng.bool();
                 let seen = seen.filter(|_| is_session);
                 let least_height = match seen {
-                    Some(_) => self.clients[client].heights.get(&history).copied().unwrap_or_default(),
-                    None => 0,
+                    Some(_) if !self.forgets => self.clients[client].heights.get(&history).copied().unwrap_or_default(),
+                    _ => 0,
                 };
                 (Aim::Read { history, least_height }, self.read_request(history, level, seen))
             }
@@ -254,6 +265,12 @@ impl Clients {
                 (Aim::ReadBlock { hash, must_be_there }, Request::ReadBlock { hash, level })
             }
         };
+        if let Aim::Write { call: Call::Write { has_value: false, .. }, .. } = aim
+            && self.forgets
+        {
+            self.resting.push((now + REST, history));
+            self.active[place] = self.new_history();
+        }
         self.begin(client, aim, request);
     }
 
@@ -282,7 +299,10 @@ impl Clients {
             (5, _) => Condition::Present,
             (_, Some(hash)) => Condition::Head(hash),
         };
-        let level = level(rng);
+        let level = match level(rng) {
+            Level::Lazy if self.forgets => Level::Leader,
+            level => level,
+        };
         let key = self.histories[history].key.clone();
         let value = has_value.then(|| Bytes::from(format!("{key} {operation}")));
         self.writes.insert(operation, Written { key: key.clone(), value: value.clone() });
@@ -322,7 +342,7 @@ impl Simulation {
     pub(crate) fn step_client(&mut self, client: usize) -> Result<(), Violation> {
         if self.clients.under_way(client).is_none() {
             match self.phase {
-                Phase::Faults => self.clients.invent(client, &mut self.blocks, &mut self.rng),
+                Phase::Faults => self.clients.invent(client, self.now, &mut self.blocks, &mut self.rng),
                 Phase::LastReads => {
                     if let Some(history) = self.clients.last_reads.pop() {
                         let request = self.clients.read_request(history, Level::Quorum, None);
@@ -395,8 +415,10 @@ impl Simulation {
     pub(crate) fn retries(&mut self, client: usize) -> bool {
         let is_last = self.phase == Phase::LastReads;
         let wants = is_last || self.rng.bool();
+        let forgets = self.clients.forgets;
         let Some(under_way) = self.clients.under_way(client) else { return false };
-        if !wants || (!is_last && under_way.retries >= RETRIES_MAX) {
+        let may_repeat = !forgets || !matches!(under_way.aim, Aim::Write { .. });
+        if !wants || !may_repeat || (!is_last && under_way.retries >= RETRIES_MAX) {
             return false;
         }
         under_way.retries += 1;

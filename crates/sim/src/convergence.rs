@@ -191,7 +191,7 @@ impl Simulation {
             let register = leader.and_then(|(_, keylog)| keylog.store().register(slot, key).ok().flatten());
             let head = register.map(|register| (register.head.height, register.head.hash));
             let is_refused = |operation| self.clients.refused.contains(&operation);
-            self.chains.check_final(key, head, is_refused)?;
+            self.chains.check_final(key, head, self.plan.tombstones_kept.is_some(), is_refused)?;
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Simulation {
     pub(crate) fn check_histories(&mut self) -> Result<(), Violation> {
         for history in &self.clients.histories {
             self.figures.histories += 1;
-            if !is_linearizable(&history.operations) {
+            if !is_linearizable(&history.operations, self.plan.tombstones_kept.is_some()) {
                 let history_text = history.operations.iter().map(describe).collect::<Vec<_>>().join("\n");
                 return Err(Violation::NotLinearizable { key: history.key.clone(), history: history_text });
             }

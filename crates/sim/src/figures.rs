@@ -33,6 +33,8 @@ pub struct Figures {
     pub leaves: u64,
     /// Members that have forgotten the beginning of a long history in the end.
     pub forgetful: u64,
+    /// Members told to drop the tombstone of a key.
+    pub dropped: u64,
 }
 
 impl AddAssign for Figures {
@@ -51,5 +53,6 @@ impl AddAssign for Figures {
         self.crashes += other.crashes;
         self.leaves += other.leaves;
         self.forgetful += other.forgetful;
+        self.dropped += other.dropped;
     }
 }

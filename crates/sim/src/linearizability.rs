@@ -72,14 +72,16 @@ pub struct Operation {
     pub completed_at: u64,
 }
 
-/// Whether some order explains the history. At most [`OPERATIONS_MAX`] operations.
-pub fn is_linearizable(operations: &[Operation]) -> bool {
+/// Whether some order explains the history. At most [`OPERATIONS_MAX`] operations. `forgets`: a deleted key may become one
+/// that was never written, at any time.
+pub fn is_linearizable(operations: &[Operation], forgets: bool) -> bool {
     assert!(operations.len() <= OPERATIONS_MAX, "a history is kept short");
-    Search { operations, visited: BTreeSet::new() }.search(0, NEVER_WRITTEN)
+    Search { operations, forgets, visited: BTreeSet::new() }.search(0, NEVER_WRITTEN)
 }
 
 struct Search<'a> {
     operations: &'a [Operation],
+    forgets: bool,
     visited: BTreeSet<(u128, WriteId)>,
 }
 
@@ -110,6 +112,7 @@ impl Search<'_> {
         }
         candidates.sort_unstable();
         candidates.into_iter().any(|(_, index, after)| self.search(done | (1 << index), after))
+            || (self.forgets && !self.has_value(state) && self.search(done, NEVER_WRITTEN))
     }
 
     /// The state after an operation that is told its answer in `state`; `None` if it would be told another.
@@ -157,12 +160,14 @@ mod tests {
         Call::Write { id, demand: Demand::Present, has_value: false }
     }
 
-    fn check(name: &str, history: &[(Call, Answer, u64, u64)], expected: bool) {
+    fn check(name: &str, history: &[(Call, Answer, u64, u64)], expected: bool) -> Vec<Operation> {
         let operation = |(client, (call, answer, invoked_at, completed_at)): (usize, &(Call, Answer, u64, u64))| {
             Operation { client, call: *call, answer: *answer, invoked_at: *invoked_at, completed_at: *completed_at }
         };
         let operations: Vec<_> = history.iter().enumerate().map(operation).collect();
-        assert_eq!(is_linearizable(&operations), expected, "{name}");
+        assert_eq!(is_linearizable(&operations, false), expected, "{name}");
+        assert!(!expected || is_linearizable(&operations, true), "{name}");
+        operations
     }
 
     #[test]
@@ -198,5 +203,27 @@ mod tests {
         let again = [(first, Written, 0, 1), (delete(2), Unknown, 2, OPEN), (set(3, Demand::Absent), Written, 4, 5)];
         check("an unknown delete explains a creation", &again, true);
         check("a conflict that was none", &[(set(1, Demand::Absent), Conflict(0), 0, 1)], false);
+    }
+
+    #[test]
+    fn only_a_deleted_key_may_be_forgotten() {
+        use Answer::{Conflict, Last, Written};
+        let first = set(1, Demand::None);
+        let gone = [
+            (first, Written, 0, 1),
+            (delete(2), Written, 2, 3),
+            (Call::Read, Last(0), 4, 5),
+            (set(3, Demand::Last(2)), Conflict(0), 6, 7),
+        ];
+        assert!(is_linearizable(&check("a tombstone was dropped", &gone, false), true));
+        let back = [
+            (first, Written, 0, 1),
+            (delete(2), Written, 2, 3),
+            (Call::Read, Last(0), 4, 5),
+            (Call::Read, Last(2), 6, 7),
+        ];
+        assert!(!is_linearizable(&check("a tombstone comes back", &back, false), true));
+        let kept = [(first, Written, 0, 1), (Call::Read, Last(0), 2, 3)];
+        assert!(!is_linearizable(&check("a value was dropped", &kept, false), true));
     }
 }

@@ -111,7 +111,7 @@ impl Node {
             known_hosts: Vec::new(),
             flush_max: plan.flush_max,
             is_full: false,
-            wall_skew_ms: rng.i64(..10_000_000),
+            wall_skew_ms: if plan.tombstones_kept.is_some() { 0 } else { rng.i64(..10_000_000) },
             drift_ppm: rng.i64(-i64::from(plan.drift_ppm_max)..=i64::from(plan.drift_ppm_max)),
             has_joined: false,
             is_leaving: false,
@@ -137,6 +137,7 @@ impl Node {
             #[cfg(feature = "controls")]
             broken: plan.broken.map(crate::Control::rule),
             checkpoint_every: plan.checkpoint_every,
+            tombstones_kept: plan.tombstones_kept,
             ..PeerOptions::default()
         };
         // Who remembers nobody but itself joins anew.

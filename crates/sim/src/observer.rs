@@ -22,6 +22,9 @@ impl Simulation {
             proposal.transactions.iter().for_each(|transaction| self.learn(transaction));
             self.ballots.observe(*slot, &proposal.key, proposal.ballot, (proposal.height, proposal.hash))?;
         }
+        if let KeylogMessage::Drop { keys, .. } = message {
+            self.figures.dropped += keys.len() as u64;
+        }
         Ok(())
     }
 
@@ -31,6 +34,9 @@ impl Simulation {
             let (height, previous) = (transaction.height, transaction.previous);
             let operation = operation_number(transaction.operation_id);
             self.chains.learn(hash, Known { height, previous, operation });
+            if transaction.deletes_at().is_some() {
+                self.chains.learn_delete(&transaction.key, height, hash);
+            }
         }
     }
 

@@ -115,6 +115,9 @@ pub struct Plan {
     pub bursts: u32,
     /// How far checkpoints are apart at least.
     pub checkpoint_every: u64,
+    /// For how long tombstones are kept; `None`: for ever. Then clients repeat no writes, and clocks on walls agree: what may
+    /// still be under way must be younger.
+    pub tombstones_kept: Option<Duration>,
     /// Whether every message is encoded and decoded.
     pub is_through_wire: bool,
     /// Whether disks say that writes are durable though they are not: a control, which must be caught.
@@ -132,15 +135,17 @@ impl Plan {
         let settings = RingSettings::new(id, 3, slots, rng.u16(2..=4));
         let share = rng.u32(1..=5);
         let kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.u32(..10) < share).collect();
-        let faults = kinds.into_iter().flat_map(|fault| std::iter::repeat_n(fault, rng.usize(1..=4))).collect();
+        let drops = seed % 4 == 2;
+        let kinds = kinds.into_iter().filter(|fault| !drops || *fault != Fault::ClockJump);
+        let faults = kinds.flat_map(|fault| std::iter::repeat_n(fault, rng.usize(1..=4))).collect();
         Self {
             // The numbers above are within their ranges.
             settings: settings.unwrap_or_else(|error| unreachable!("{error}")),
             nodes: rng.usize(3..=5),
             gone_after: Duration::from_secs(if rng.bool() { rng.u64(4..15) } else { 300 }),
-            request_timeout: Duration::from_secs(rng.u64(3..=10)),
+            request_timeout: Duration::from_secs(if drops { rng.u64(3..=10).min(2) } else { rng.u64(3..=10) }),
             is_calm_start: rng.u32(..4) > 0,
-            faults_for: Duration::from_secs(rng.u64(15..=40)),
+            faults_for: Duration::from_secs(if drops { rng.u64(15..=40).max(40) } else { rng.u64(15..=40) }),
             fault_every_max: Duration::from_millis([500, 2000, 6000][rng.usize(..3)]),
             faults,
             loss_per_mille: [0, 0, 5, 30, 100][rng.usize(..5)],
@@ -155,6 +160,7 @@ impl Plan {
             pause_max: Duration::from_millis([5, 50, 400][rng.usize(..3)]),
             bursts: if seed.is_multiple_of(3) { 12 } else { 0 },
             checkpoint_every: 256,
+            tombstones_kept: drops.then(|| Duration::from_secs(12)),
             is_through_wire: rng.u32(..4) == 0,
             do_disks_lie: false,
             #[cfg(feature = "controls")]

@@ -182,7 +182,13 @@ fn accept(number: u64) -> Write {
     let term = Term { epoch: 1, number: 1, node: NodeId([1; 32]) };
     let register = Register {
         ballot: Ballot { term, sequence: number },
-        head: Head { height: 1, hash: Hash([3; 32]), checkpoint: 0, recent: vec![transaction.operation_id] },
+        head: Head {
+            height: 1,
+            hash: Hash([3; 32]),
+            checkpoint: 0,
+            deleted: None,
+            recent: vec![transaction.operation_id],
+        },
         base: 1,
     };
     let slot = Slots::with_bits(10).map_or_else(Default::default, |slots| slots.of_key(&key));

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Version of the layout of a batch; the first byte of each.
-const BATCH_VERSION: u8 = 2;
+const BATCH_VERSION: u8 = 4;
 /// The first byte of a record of copies instead.
 const COPIES_VERSION: u8 = 3;
 /// Set in the byte that tells a transaction's operation if the hash of the state follows.
@@ -130,11 +130,14 @@ pub(crate) fn decode_all<T>(
 }
 
 pub(crate) fn put_register(out: &mut Vec<u8>, register: &Register) {
-    put_term(out, &register.ballot.term);
-    out.put_u64(register.ballot.sequence);
+    put_ballot(out, &register.ballot);
     out.put_u64(register.head.height);
     out.extend_from_slice(register.head.hash.as_bytes());
     out.put_u64(register.head.checkpoint);
+    out.put_u8(u8::from(register.head.deleted.is_some()));
+    if let Some(time) = register.head.deleted {
+        out.put_u64(time.0);
+    }
     out.put_u64(register.base);
     out.put_u16(register.head.recent.len() as u16);
     for operation in &register.head.recent {
@@ -143,12 +146,31 @@ pub(crate) fn put_register(out: &mut Vec<u8>, register: &Register) {
 }
 
 pub(crate) fn take_register(from: &mut Decoder) -> Result<Register, Malformed> {
-    let ballot = Ballot { term: take_term(from)?, sequence: from.take_u64()? };
+    let ballot = take_ballot(from)?;
     let (height, hash) = (from.take_u64()?, Hash(from.take_array()?));
-    let (checkpoint, base) = (from.take_u64()?, from.take_u64()?);
+    let checkpoint = from.take_u64()?;
+    let deleted = if take_flag(from)? { Some(WallTime(from.take_u64()?)) } else { None };
+    let base = from.take_u64()?;
     let count = from.take_u16()?;
     let recent = (0..count).map(|_| from.take_array().map(OperationId)).collect::<Result<_, _>>()?;
-    Ok(Register { ballot, head: Head { height, hash, checkpoint, recent }, base })
+    Ok(Register { ballot, head: Head { height, hash, checkpoint, deleted, recent }, base })
+}
+
+fn take_flag(from: &mut Decoder) -> Result<bool, Malformed> {
+    match from.take_u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Malformed),
+    }
+}
+
+fn put_ballot(out: &mut Vec<u8>, ballot: &Ballot) {
+    put_term(out, &ballot.term);
+    out.put_u64(ballot.sequence);
+}
+
+fn take_ballot(from: &mut Decoder) -> Result<Ballot, Malformed> {
+    Ok(Ballot { term: take_term(from)?, sequence: from.take_u64()? })
 }
 
 fn put_term(out: &mut Vec<u8>, term: &Term) {
@@ -192,16 +214,20 @@ pub(crate) fn put_slot_record(out: &mut Vec<u8>, record: &SlotRecord) {
         put_term(out, &proposed.term);
         put_configuration(out, &proposed.configuration);
     }
+    out.put_u8(u8::from(record.dropped.is_some()));
+    if let Some(dropped) = &record.dropped {
+        put_ballot(out, dropped);
+    }
 }
 
 pub(crate) fn take_slot_record(from: &mut Decoder) -> Result<SlotRecord, Malformed> {
     let (configuration, promised) = (take_configuration(from)?, take_term(from)?);
-    let proposed = match from.take_u8()? {
-        0 => None,
-        1 => Some(Proposed { term: take_term(from)?, configuration: take_configuration(from)? }),
-        _ => return Err(Malformed),
+    let proposed = match take_flag(from)? {
+        true => Some(Proposed { term: take_term(from)?, configuration: take_configuration(from)? }),
+        false => None,
     };
-    Ok(SlotRecord { configuration, promised, proposed })
+    let dropped = if take_flag(from)? { Some(take_ballot(from)?) } else { None };
+    Ok(SlotRecord { configuration, promised, proposed, dropped })
 }
 
 /// A transaction without its key.
@@ -272,6 +298,11 @@ fn put_write(out: &mut Vec<u8>, write: &Write, start: usize, ranges: &mut Vec<Bo
                 let (range_start, length) = ((body - start) as u32, (out.len() - body) as u32);
                 ranges.push(BodyRange { start: range_start, length, crc: crc32fast::hash(&out[body..]) });
             }
+        }
+        Write::Drop { slot, key } => {
+            out.put_u8(6);
+            out.put_u32(slot.0);
+            out.put_framed(key.encoded());
         }
         Write::ClearSlot(slot) => {
             out.put_u8(3);
@@ -383,6 +414,7 @@ fn take_write(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) ->
         3 => Ok(Write::ClearSlot(SlotId(from.take_u32()?))),
         4 => Ok(Write::Meta(take_name(from)?, Some(from.take_framed()?.to_vec()))),
         5 => Ok(Write::Meta(take_name(from)?, None)),
+        6 => Ok(Write::Drop { slot: SlotId(from.take_u32()?), key: take_key(from)? }),
         _ => Err(Malformed),
     }
 }
@@ -425,7 +457,8 @@ mod tests {
         vec![
             Write::Slot(conformance::sample_record(SlotId(7), 1)),
             Write::Slot(conformance::sample_record(SlotId(8), 2)),
-            Write::Accept { slot: SlotId(9), key, register, transactions },
+            Write::Accept { slot: SlotId(9), key: key.clone(), register, transactions },
+            Write::Drop { slot: SlotId(9), key },
             Write::ClearSlot(SlotId(3)),
             Write::Meta("name".to_string(), Some(vec![1, 2])),
             Write::Meta(String::new(), None),

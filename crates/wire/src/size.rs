@@ -63,6 +63,7 @@ fn of_keylog(message: &KeylogMessage) -> usize {
         KeylogMessage::Confirmed { slots, .. } => slots.len() * 4,
         KeylogMessage::Holdings { slots } => slots.len() * 32,
         KeylogMessage::Committed { slots } => slots.len() * 96,
+        KeylogMessage::Drop { keys, .. } => keys.iter().map(|(key, _)| ELEMENT_BYTES + of_key(key)).sum(),
         KeylogMessage::AskCommitted { slots } => slots.len() * 4,
         _ => 0,
     }

@@ -41,6 +41,9 @@ fn view_text(view: &RingView) -> String {
         let nodes: Vec<_> = view.short_of_room.iter().map(ToString::to_string).collect();
         text += &format!("\nShort of disk space, and taking over no more slots: {}", nodes.join(", "));
     }
+    if view.tombstones > 0 {
+        text += &format!("\n{} deleted keys are remembered", view.tombstones);
+    }
     if view.moving.slots > 0 {
         let (done, total) = (terminal::bytes(view.moving.bytes_done), terminal::bytes(view.moving.bytes_total));
         text += &format!("\n{} slots are moving: {done} of {total} done", view.moving.slots);
@@ -69,6 +72,7 @@ fn view_json(view: &RingView) -> serde_json::Value {
             "bytes_total": view.moving.bytes_total,
         },
         "short_of_room": view.short_of_room,
+        "tombstones": view.tombstones,
         "hosts": hosts.collect::<Vec<_>>(),
     })
 }
@@ -100,12 +104,14 @@ mod tests {
             slots_short: 7,
             moving: Moving { slots: 2, bytes_done: 1024, bytes_total: 4096 },
             short_of_room: vec![host.node],
+            tombstones: 3,
             hosts: vec![(host, HostState::Up)],
         };
         let text = view_text(&view);
         for part in [
             "not settled",
             "7 slots have fewer",
+            "3 deleted keys are remembered",
             "1.0 KiB of 4.0 KiB",
             "127.0.0.1:9090",
             "attic",

@@ -99,6 +99,10 @@ pub struct Flags {
     /// After how long a silent node is replaced [default: 5m].
     #[arg(long, global = true, value_name = "DURATION")]
     pub gone_after: Option<String>,
+    /// For how long the history of a deleted key is kept at least, before the key is forgotten as if it had never been
+    /// written, or `forever` [default: 24h].
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub tombstones_kept: Option<String>,
     /// Refuse writes while the disk of the data directory has less free space than this, and take over no more slots
     /// below twice as much (0, 500MB, 256MiB, 4GiB, …) [default: 256MiB].
     #[arg(long, global = true, value_name = "SIZE")]
@@ -174,6 +178,7 @@ impl Flags {
             ("host_label", &self.host_label),
             ("suspect_after", &self.suspect_after),
             ("gone_after", &self.gone_after),
+            ("tombstones_kept", &self.tombstones_kept),
             ("keep_free", &self.keep_free),
             ("scrub_rate", &self.scrub_rate),
             ("secret_file", &self.secret_file),

@@ -37,6 +37,8 @@ struct RingBody {
     moving: MovingBody,
     /// Nodes whose disks are so full that they take over no more slots.
     short_of_room: Vec<NodeId>,
+    /// Deleted keys whose tombstones are kept.
+    tombstones: u64,
     hosts: Vec<HostBody>,
 }
 
@@ -74,6 +76,7 @@ pub(super) async fn ring(State(gateway): State<Gateway>) -> Result<Response, Pro
             bytes_total: view.moving.bytes_total,
         },
         short_of_room: view.short_of_room,
+        tombstones: view.tombstones,
         hosts: view.hosts.into_iter().map(|(host, state)| host_body(host, state)).collect(),
     };
     Ok(Json(body).into_response())

@@ -100,6 +100,7 @@ impl<S: Store> Keylog<S> {
         }
         self.next_tick = self.now + self.options.resend_after / 4;
         self.tick_slots()?;
+        self.tick_tombstones()?;
         self.tick_damages()?;
         self.resend_rounds();
         self.tick_leases();
@@ -171,6 +172,7 @@ impl<S: Store> Keylog<S> {
                 Ok(())
             }
             KeylogMessage::Committed { slots } => self.handle_committed(from, slots),
+            KeylogMessage::Drop { slot, through, keys } => self.handle_drop(from, slot, through, &keys),
             KeylogMessage::AskCommitted { slots } => {
                 self.handle_ask_committed(from, &slots);
                 Ok(())

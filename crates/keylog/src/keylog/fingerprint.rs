@@ -9,7 +9,7 @@ use super::Keylog;
 /// there were before changes nothing of what follows.
 impl<S: Hash> Hash for Keylog<S> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        (self.me, self.now, self.next_tick, self.next_holdings).hash(hasher);
+        (self.me, self.now, self.wall, self.next_tick, self.next_holdings).hash(hasher);
         (&self.store, &self.slots, &self.suspects, &self.inbox).hash(hasher);
         (&self.assembly, &self.waiting_reads, &self.rounds, self.last_round, self.jobs).hash(hasher);
         (&self.damages, &self.no_room).hash(hasher);

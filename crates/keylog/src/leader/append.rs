@@ -208,6 +208,7 @@ impl<S: Store> Keylog<S> {
             return Ok(());
         }
         let mut answered = leadership.note_accepted(from, ballot, &key);
+        leadership.tombstones.note_accepted(from, ballot, &key);
         if let Some(key_state) = leadership.keys.get_mut(&key)
             && let Stage::Proposing(proposing) = &mut key_state.stage
             && proposing.proposal.ballot == ballot

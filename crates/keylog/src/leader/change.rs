@@ -282,7 +282,8 @@ impl<S: Store> Keylog<S> {
         }
         for (leader, slots) in holdings {
             for part in slots.chunks(HELD_MAX) {
-                self.send(leader, KeylogMessage::Holdings { slots: part.to_vec() });
+                // What it holds, on disk: a leader lets old members go when the new ones hold everything.
+                self.send_durably(leader, KeylogMessage::Holdings { slots: part.to_vec() });
             }
         }
         for (leader, slots) in unsure {

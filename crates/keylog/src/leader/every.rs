@@ -61,6 +61,11 @@ impl Leadership {
         self.awaited.extract_if(.., is_complete).map(|awaited| (awaited.ticket, awaited.answer)).collect()
     }
 
+    /// Whether an append that was proposed up to this sequence is still awaited.
+    pub(crate) fn awaits_through(&self, sequence: u64) -> bool {
+        self.awaited.iter().any(|awaited| awaited.ballot.sequence <= sequence)
+    }
+
     /// The appends that are still awaited, as failures, for a leader that can wait no longer.
     pub(crate) fn fail_awaited(&mut self, is_lost: impl Fn(&Awaited) -> bool) -> Vec<(Ticket, Failure)> {
         let lost = self.awaited.extract_if(.., |awaited| is_lost(awaited));
@@ -129,16 +134,7 @@ impl<S: Store> Keylog<S> {
             let Some(register) = self.store.register(slot, &key)?.filter(|own| own.ballot.term == term) else {
                 continue;
             };
-            let proposal = Proposal {
-                ballot: register.ballot,
-                key,
-                height: register.head.height,
-                hash: register.head.hash,
-                // Who lacks the transactions asks for them.
-                transactions: Vec::new(),
-                committed_height: 0,
-                committed_through,
-            };
+            let proposal = Proposal::again(key, &register, committed_through);
             for member in missing {
                 self.send(member, KeylogMessage::Accept { slot, proposal: proposal.clone() });
             }

@@ -278,7 +278,11 @@ impl<S: Store> Keylog<S> {
         leadership.keys.entry(key.clone()).or_default();
         if self.is_settled(slot, &key)? {
             // Committed as it is here: whatever else was told is an older ballot, or is not committed.
-            let Some(own) = own else { return self.forget_if_idle(slot, &key) };
+            let Some(own) = own else {
+                let strays = reads.iter().filter_map(|(node, read)| Some((*node, read.as_ref()?.ballot)));
+                self.drop_strays(slot, &key, strays.collect());
+                return self.forget_if_idle(slot, &key);
+            };
             let head = (own.height, own.hash);
             return self.propose(slot, &key, head, Vec::new(), Some(own.height), Vec::new());
         }
@@ -368,7 +372,7 @@ impl<S: Store> Keylog<S> {
                 self.send(from, KeylogMessage::Outdated { configuration });
             } else if epoch > configuration.epoch {
                 let own = (slot, configuration.epoch, self.store.digest(slot)?);
-                self.send(from, KeylogMessage::Holdings { slots: vec![own] });
+                self.send_durably(from, KeylogMessage::Holdings { slots: vec![own] });
             } else if configuration.contains(&from) {
                 self.note_digest(slot, from, digest);
                 self.start_sync_if_due(slot);

@@ -1,7 +1,7 @@
 //! What a replica's register becomes when it accepts a proposal: the head follows from the chain alone, the base from
 //! what is known to be committed.
 
-use difuse_types::{Key, OperationId, SlotId};
+use difuse_types::{Hash, Key, OperationId, SlotId, WallTime};
 
 use super::{Proposal, chain::Beginning, damage::ReadError};
 use crate::{
@@ -25,6 +25,7 @@ impl<S: Store> Keylog<S> {
             height: *height,
             hash: *hash,
             checkpoint: self.newest_checkpoint(slot, key, existing, *height, transactions)?,
+            deleted: self.deleted(slot, key, existing, (*height, *hash), transactions)?,
             recent: self.recent_operations(slot, key, existing, *height, transactions)?,
         };
         let lowest = match (beginning, existing) {
@@ -36,6 +37,24 @@ impl<S: Store> Keylog<S> {
         let base =
             if may_forget || self.breaks(Rule::CommittedCheckpoint) { lowest.max(head.checkpoint) } else { lowest };
         Ok(Register { ballot: *ballot, head, base })
+    }
+
+    /// When the last transaction of a new head came in, if it deletes the key.
+    fn deleted(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        existing: Option<&Register>,
+        (height, hash): (u64, Hash),
+        transactions: &[Transaction],
+    ) -> Result<Option<WallTime>, ReadError> {
+        if let Some(last) = transactions.last() {
+            return Ok(last.deletes_at());
+        }
+        match existing {
+            Some(existing) if existing.head.hash == hash => Ok(existing.head.deleted),
+            _ => Ok(self.stored(slot, key, height)?.and_then(|last| last.deletes_at())),
+        }
     }
 
     /// The operation ids of a new head, newest first: those of the new transactions, then those below them.

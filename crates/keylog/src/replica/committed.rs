@@ -89,6 +89,11 @@ impl Committed {
         self.note_sequence(ballot);
     }
 
+    /// A key's register was dropped: the key is known to have no value.
+    pub(crate) fn note_dropped(&mut self, key: &Key) {
+        self.remove(key);
+    }
+
     fn remove(&mut self, key: &Key) {
         if let Some(pending) = self.pending.remove(key) {
             self.by_ballot.remove(&pending.ballot);

@@ -1,6 +1,6 @@
 //! How a replica accepts its slot's next configuration, and enters one that is decided.
 
-use difuse_types::{NodeId, SlotId};
+use difuse_types::{KeyPrefix, NodeId, SlotId};
 
 use super::{Standing, accepts_proposal, follows};
 use crate::{
@@ -57,10 +57,13 @@ impl<S: Store> Keylog<S> {
         let is_member = configuration.contains(&self.me);
         let known = self.configuration(slot);
         let begins_anew = is_member && known.is_some_and(|known| configuration.begins_anew_after(known));
+        let is_newcomer = configuration.newcomers().contains(&self.me);
         // Promises die with their epoch; the leader who decided its end has given up its lease before anyone else knew.
         // But whom a recovery gives up was not asked, and may have a lease.
         let lease = configuration.is_recovery().then(|| Lease { holder: None, until: self.now + self.options.lease });
-        let record = SlotRecord { promised: Term::start_of(configuration.epoch), configuration, proposed: None };
+        let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped);
+        let promised = Term::start_of(configuration.epoch);
+        let record = SlotRecord { promised, configuration, proposed: None, dropped };
         let state = self.slots.entry(slot).or_insert_with(|| SlotState::new(record.clone()));
         state.record = record.clone();
         state.refused_since = None;
@@ -69,9 +72,12 @@ impl<S: Store> Keylog<S> {
         state.lease = lease;
         self.next_tick = lease.map_or(self.next_tick, |lease| lease.until.min(self.next_tick));
         let mut writes = vec![Write::Slot(record.clone())];
-        if begins_anew {
+        if begins_anew || is_newcomer {
             state.committed = Default::default();
-            writes.insert(0, Write::ClearSlot(slot));
+            // What a newcomer has left of an earlier membership counts in no majority, and may be of keys dropped since.
+            if begins_anew || !self.store.scan(slot, &KeyPrefix::new(), None, 1)?.is_empty() {
+                writes.insert(0, Write::ClearSlot(slot));
+            }
         }
         self.write(writes)?;
         if !is_member {

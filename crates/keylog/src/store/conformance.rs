@@ -24,6 +24,7 @@ pub fn check_all<S: Store>(mut make: impl FnMut() -> S) {
     check_diverged_chain(make());
     check_base(make());
     check_scan(make());
+    check_drop(make());
     check_clear_slot(make());
     check_slot_records_and_meta(make());
     for seed in 0..4 {
@@ -42,6 +43,7 @@ pub fn check_persistent<S: Store>(
         check_random_restarts(make(), seed, &mut flush, &mut reopen);
     }
     check_cleared_stays_cleared(make(), &mut flush, &mut reopen);
+    check_dropped_stays_dropped(make(), &mut flush, &mut reopen);
 }
 
 /// The keys that the checks use, in the order of scans: some begin with another, some have bytes at the ends of the
@@ -93,6 +95,7 @@ pub fn sample_register(transactions: &[Transaction], ballot: u64) -> Register {
             height: transactions.last().map_or(0, |last| last.height),
             hash: transactions.last().map_or(Hash::ZERO, Transaction::hash),
             checkpoint: marked.last().map_or(0, |transaction| transaction.height),
+            deleted: transactions.last().and_then(Transaction::deletes_at),
             recent: transactions.iter().rev().map(|transaction| transaction.operation_id).collect(),
         },
         base: 1,
@@ -105,7 +108,8 @@ pub fn sample_record(slot: SlotId, epoch: u64) -> SlotRecord {
     let promised = Term { epoch, number: 7, node: NodeId([2; 32]) };
     let next = configuration.towards(vec![NodeId([3; 32])]);
     let proposed = (epoch % 2 == 1).then_some(Proposed { term: promised, configuration: next });
-    SlotRecord { configuration, promised, proposed }
+    let dropped = (epoch % 3 == 1).then_some(Ballot { term: promised, sequence: epoch });
+    SlotRecord { configuration, promised, proposed, dropped }
 }
 
 fn accept(slot: SlotId, key: &Key, register: &Register, transactions: &[Transaction]) -> Write {
@@ -259,6 +263,36 @@ fn check_one_scan<S: Store>(
     assert_eq!(found, expected, "prefix {prefix:?} after {after:?} limit {limit}");
 }
 
+fn check_drop<S: Store>(mut store: S) {
+    let (slot, keys) = (SLOTS[1], sample_keys());
+    let chains: Vec<_> = keys.iter().map(|key| sample_chain(key, (0, Hash::ZERO), 5, 5)).collect();
+    let fill = keys.iter().zip(&chains);
+    let fill: Vec<_> = fill.map(|(key, chain)| accept(slot, key, &sample_register(chain, 1), chain)).collect();
+    store.write(fill.clone()).expect("a write");
+    assert_eq!(store.size(slot).expect("a size").tombstones, keys.len() as u64);
+    let mut expected = Snapshot::of(&store);
+
+    let drop = |key: &Key| Write::Drop { slot, key: key.clone() };
+    store.write(vec![drop(&keys[2]), drop(&keys[3]), drop(&keys[2])]).expect("a write");
+    expected.entries.retain(|(_, key), _| *key != keys[2] && *key != keys[3]);
+    expected.check_against(&store, "only what belongs to a dropped key goes");
+    let kept: Vec<_> = [&keys[..2], &keys[4..]].concat();
+    for limit in [1, 2, 3, usize::MAX] {
+        check_one_scan(&store, slot, &kept, &KeyPrefix::new(), None, limit);
+        check_one_scan(&store, slot, &kept, &KeyPrefix::new(), Some(&keys[1]), limit);
+    }
+
+    let anew = sample_chain(&keys[2], (0, Hash::ZERO), 2, 1);
+    let (again, register) = (&fill[3], sample_register(&anew, 2));
+    let batch = vec![accept(slot, &keys[2], &register, &anew), again.clone(), drop(&keys[3])];
+    store.write(batch).expect("a write");
+    check_chain(&store, slot, &keys[2], &anew);
+    check_chain(&store, slot, &keys[3], &[]);
+    assert_eq!(store.register(slot, &keys[2]), Ok(Some(register)), "a key may be written anew");
+    assert_eq!(store.register(slot, &keys[3]), Ok(None), "the writes of a batch take effect in order");
+    assert_eq!(store.size(slot).expect("a size").tombstones, keys.len() as u64 - 2);
+}
+
 fn check_clear_slot<S: Store>(mut store: S) {
     let keys = sample_keys();
     let chains: Vec<_> = keys.iter().map(|key| sample_chain(key, (0, Hash::ZERO), 2, 5)).collect();
@@ -387,6 +421,31 @@ fn check_cleared_stays_cleared<S: Store>(
     }
 }
 
+fn check_dropped_stays_dropped<S: Store>(
+    mut store: S,
+    flush: &mut impl FnMut(&mut S),
+    reopen: &mut impl FnMut(S, bool) -> S,
+) {
+    let (slot, keys) = (SLOTS[0], sample_keys());
+    let chain = |key: &Key| sample_chain(key, (0, Hash::ZERO), 4, 1);
+    let fill = |key: &Key| accept(slot, key, &sample_register(&chain(key), 1), &chain(key));
+    store.write(keys.iter().map(fill).collect()).expect("a write");
+    flush(&mut store);
+    store = reopen(store, false);
+    store.write(keys[..4].iter().map(|key| Write::Drop { slot, key: key.clone() }).collect()).expect("a write");
+    let again = chain(&keys[3]);
+    store.write(vec![accept(slot, &keys[3], &sample_register(&again[..1], 2), &again[..1])]).expect("a write");
+    flush(&mut store);
+    for crash in [true, false, true] {
+        store = reopen(store, crash);
+        let left = store.scan(slot, &KeyPrefix::new(), None, usize::MAX).expect("a scan");
+        let left: Vec<_> = left.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(left, keys[3..], "crash {crash}");
+        check_chain(&store, slot, &keys[2], &[]);
+        check_chain(&store, slot, &keys[3], &again[..1]);
+    }
+}
+
 /// All that a store holds of the slots, keys and names of the checks; also the plain model of a store.
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Snapshot {
@@ -428,6 +487,8 @@ impl Snapshot {
             assert_eq!(store.digest(slot), Ok(sum), "{context}: digest of {slot:?}");
             let transactions: Vec<_> = entries().flat_map(|(_, (_, chain))| chain.clone()).collect();
             check_size(store, slot, entries().count() as u64, &transactions);
+            let tombstones = entries().filter(|(_, (register, _))| register.head.deleted.is_some()).count() as u64;
+            assert_eq!(store.size(slot).map(|size| size.tombstones), Ok(tombstones), "{context}: {slot:?}");
             for key in keys.iter().filter(|key| !self.entries.contains_key(&(slot, (*key).clone()))) {
                 assert_eq!(store.register(slot, key), Ok(None), "{context}: {key:?}");
                 check_chain(store, slot, key, &[]);
@@ -454,6 +515,10 @@ impl Snapshot {
         let slot = SLOTS[random.usize(..SLOTS.len())];
         match random.u8(..40) {
             0 => Write::ClearSlot(slot),
+            7..11 => {
+                let keys = sample_keys();
+                Write::Drop { slot, key: keys[random.usize(..keys.len())].clone() }
+            }
             1..4 => Write::Slot(sample_record(slot, random.u64(1..20))),
             4..7 => {
                 let value = random.bool().then(|| vec![random.u8(..); random.usize(..20)]);
@@ -498,6 +563,7 @@ impl Snapshot {
                 entry.1.retain(|transaction| transaction.height >= register.base);
                 entry.0 = register;
             }
+            Write::Drop { slot, key } => drop(self.entries.remove(&(slot, key))),
             Write::ClearSlot(slot) => self.entries.retain(|(of, _), _| *of != slot),
             Write::Meta(name, Some(value)) => {
                 self.meta.insert(name, value);

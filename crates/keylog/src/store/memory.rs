@@ -74,6 +74,13 @@ enum Undo {
         digest: SlotDigest,
         bytes: u64,
     },
+    /// What was dropped of a key.
+    Drop {
+        slot: SlotId,
+        entry: Option<Entry>,
+        digest: SlotDigest,
+        bytes: u64,
+    },
     Contents(SlotId, Option<Contents>),
     Meta(String, Option<Vec<u8>>),
 }
@@ -100,7 +107,7 @@ impl MemoryStore {
         WriteSequence(self.written.0 - self.unflushed.len() as u64)
     }
 
-    /// What was written after the batch `seen`, but for slots that were cleared; `None` if some of that is durable
+    /// What was written after the batch `seen`, but for slots that were cleared and keys that were dropped; `None` if some of that is durable
     /// already: it is not remembered then.
     pub fn changed_since(&self, seen: WriteSequence) -> Option<Changes> {
         let known = seen.0.checked_sub(self.durable().0)? as usize;
@@ -109,7 +116,7 @@ impl MemoryStore {
             match undo {
                 Undo::Record(slot, _) => _ = changes.records.insert(*slot),
                 Undo::Accept { slot, key, .. } => _ = changes.keys.insert((*slot, key.clone())),
-                Undo::Contents(..) | Undo::Meta(..) => {}
+                Undo::Drop { .. } | Undo::Contents(..) | Undo::Meta(..) => {}
             }
         }
         Some(changes)
@@ -188,6 +195,11 @@ impl MemoryStore {
                 }
                 self.contents.entry(slot).or_default().accept(slot, key, register, transactions)
             }
+            Write::Drop { slot, key } => {
+                let encoded = key.encoded();
+                self.damaged.retain(|(of, key, _)| (of, key) != (&slot, encoded));
+                self.contents.entry(slot).or_default().drop_key(slot, &key)
+            }
             Write::ClearSlot(slot) => {
                 self.damaged.retain(|(of, ..)| *of != slot);
                 Undo::Contents(slot, self.contents.remove(&slot))
@@ -207,6 +219,11 @@ impl MemoryStore {
             Undo::Accept { slot, key, register, removed, inserted, digest, bytes } => {
                 let contents = self.contents.entry(slot).or_default();
                 contents.restore(key, register, removed, &inserted);
+                (contents.digest, contents.bytes) = (digest, bytes);
+            }
+            Undo::Drop { slot, entry, digest, bytes } => {
+                let contents = self.contents.entry(slot).or_default();
+                contents.entries.extend(entry.map(|entry| (entry.key.encoded().clone(), entry)));
                 (contents.digest, contents.bytes) = (digest, bytes);
             }
             Undo::Contents(slot, before) => {
@@ -242,6 +259,16 @@ impl Contents {
         self.bytes += transactions.iter().map(stored_bytes).sum::<u64>();
         entry.transactions.extend(transactions.into_iter().map(|transaction| (transaction.height, transaction)));
         Undo::Accept { slot, key, register: before, removed, inserted, digest, bytes }
+    }
+
+    fn drop_key(&mut self, slot: SlotId, key: &Key) -> Undo {
+        let (digest, bytes) = (self.digest, self.bytes);
+        let entry = self.entries.remove(key.encoded());
+        if let Some(entry) = &entry {
+            self.digest = digest.replace(key, Some(&entry.register), None);
+            self.bytes -= entry.transactions.values().map(stored_bytes).sum::<u64>();
+        }
+        Undo::Drop { slot, entry, digest, bytes }
     }
 
     fn restore(&mut self, key: Key, register: Option<Register>, removed: BTreeMap<u64, Transaction>, inserted: &[u64]) {
@@ -320,7 +347,11 @@ impl Store for MemoryStore {
     }
 
     fn size(&self, slot: SlotId) -> Result<SlotSize, StoreError> {
-        let size = |contents: &Contents| SlotSize { keys: contents.entries.len() as u64, bytes: contents.bytes };
+        let size = |contents: &Contents| {
+            let is_tombstone = |entry: &&Entry| entry.register.head.deleted.is_some();
+            let tombstones = contents.entries.values().filter(is_tombstone).count() as u64;
+            SlotSize { keys: contents.entries.len() as u64, tombstones, bytes: contents.bytes }
+        };
         Ok(self.contents.get(&slot).map_or_else(SlotSize::default, size))
     }
 
@@ -398,7 +429,7 @@ mod tests {
     fn tells_what_was_written_since() {
         let slot = |number| {
             let configuration = Configuration::first(SlotId(number), Vec::new());
-            Write::Slot(SlotRecord { configuration, promised: Term::start_of(1), proposed: None })
+            Write::Slot(SlotRecord { configuration, promised: Term::start_of(1), proposed: None, dropped: None })
         };
         let mut store = MemoryStore::new();
         let seen: Vec<_> = (0..3).map(|number| store.write(vec![slot(number)]).unwrap()).collect();

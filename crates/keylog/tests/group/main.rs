@@ -12,6 +12,7 @@ use difuse_keylog::{
 };
 use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
+mod dropping;
 mod recovery;
 
 const SLOT: SlotId = SlotId(0);
@@ -29,6 +30,7 @@ fn key(name: &str) -> Key {
 /// Replicas, the messages between them, and what became of jobs.
 struct Group {
     now: Instant,
+    wall: WallTime,
     rng: fastrand::Rng,
     replicas: BTreeMap<NodeId, Keylog<MemoryStore>>,
     down: BTreeMap<NodeId, MemoryStore>,
@@ -45,6 +47,7 @@ impl Group {
     fn new(names: &[u8], seed: u64) -> Self {
         let mut group = Self {
             now: Instant(0),
+            wall: WallTime(0),
             rng: fastrand::Rng::with_seed(seed),
             replicas: BTreeMap::new(),
             down: BTreeMap::new(),
@@ -71,7 +74,11 @@ impl Group {
     }
 
     fn start(&mut self, name: NodeId, store: MemoryStore) {
-        let options = KeylogOptions { checkpoint_every: EVERY, ..KeylogOptions::new(Slots::with_count(1).unwrap()) };
+        let options = KeylogOptions {
+            checkpoint_every: EVERY,
+            tombstones_kept: Some(dropping::KEPT),
+            ..KeylogOptions::new(Slots::with_count(1).unwrap())
+        };
         let mut replica = Keylog::new(name, options, store, self.now, self.rng.u64(..)).unwrap();
         replica.handle_placement(SLOT, self.placement.clone());
         self.replicas.insert(name, replica);
@@ -126,6 +133,7 @@ impl Group {
     fn turn(&mut self, name: NodeId) {
         let replica = self.replicas.get_mut(&name).unwrap();
         replica.set_time(self.now);
+        replica.set_wall_time(self.wall);
         replica.handle_tick().unwrap();
         // A flush now and then: batches wait for it a little.
         if self.rng.u32(..3) == 0 {
@@ -700,4 +708,29 @@ fn damage_below_a_branch_of_its_own_does_not_keep_a_member_behind() {
         group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.heads(&key).len() == 1);
         assert_eq!(group.log(1, &key).len(), 6, "seed {seed}");
     }
+}
+
+/// A member that told what it holds, and lost it in a crash, was taken for one that may do without the members it replaces.
+#[test]
+fn a_member_tells_what_it_holds_when_it_is_on_its_disk() {
+    let mut group = Group::joined(&[1, 2, 3], 11);
+    let key = key("k");
+    let job = Job::Append(submission(1, Condition::None));
+    group.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, key.clone(), job).unwrap();
+    let proposal = dropping::hold_back_proposal(&mut group, 3, &key);
+    let member = group.replicas.get_mut(&node(3)).unwrap();
+    let written = member.store_mut().flush_all();
+    member.handle_durable(written).unwrap();
+    member.take_outputs();
+    member.set_time(group.now + Duration::from_secs(10));
+    member.handle_message(node(1), KeylogMessage::Accept { slot: SLOT, proposal }).unwrap();
+    member.handle_tick().unwrap();
+    let tells = |outputs: Vec<Output>| {
+        let is_told = |output: &Output| matches!(output, Output::Send { message: KeylogMessage::Holdings { .. }, .. });
+        outputs.iter().any(is_told)
+    };
+    assert!(!tells(member.take_outputs()));
+    let written = member.store_mut().flush_all();
+    member.handle_durable(written).unwrap();
+    assert!(tells(member.take_outputs()));
 }

@@ -122,6 +122,7 @@ impl<S: Store> Peer<S> {
                 slots_left_over: sum.slots_left_over + status.slots_left_over,
                 keys_damaged: sum.keys_damaged + status.keys_damaged,
                 is_short_of_room: sum.is_short_of_room || status.is_short_of_room,
+                tombstones: sum.tombstones + status.tombstones,
                 moving: Moving {
                     slots: sum.moving.slots + status.moving.slots,
                     bytes_done: sum.moving.bytes_done + status.moving.bytes_done,
@@ -144,6 +145,7 @@ impl<S: Store> Peer<S> {
             slots_short: sum.slots_short,
             moving: sum.moving,
             short_of_room,
+            tombstones: sum.tombstones,
             hosts,
         }
     }
@@ -170,6 +172,7 @@ impl<S: Store> Peer<S> {
                 status.slots_settled += u64::from(summary.is_settled);
                 status.slots_short += u64::from(summary.members < usize::from(self.settings.replicas));
                 status.moving.slots += u64::from(summary.is_moving);
+                status.tombstones += self.keylog.size(summary.slot)?.tombstones;
             }
             if !summary.is_member && self.keylog.size(summary.slot)?.keys > 0 {
                 status.slots_left_over += 1;

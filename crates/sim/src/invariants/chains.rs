@@ -16,11 +16,17 @@ pub(crate) struct Known {
     pub(crate) operation: u64,
 }
 
-/// All transactions, and those of them that clients were told are committed.
+/// All transactions, and those of them that clients were told are committed. A key that was deleted and forgotten, and then
+/// written anew, has another life: another chain, which begins with another transaction.
 #[derive(Default)]
 pub(crate) struct Chains {
     known: BTreeMap<Hash, Known>,
-    shown: BTreeMap<Key, BTreeMap<u64, Hash>>,
+    /// The first transaction of the chain of others, as far as it was looked for.
+    births: BTreeMap<Hash, Hash>,
+    /// By key and the chain's first transaction.
+    shown: BTreeMap<(Key, Hash), BTreeMap<u64, Hash>>,
+    /// Transactions that delete a key.
+    deletes: BTreeMap<Key, Vec<(u64, Hash)>>,
     /// Transactions below which some member has forgotten everything.
     bases: BTreeMap<Key, BTreeSet<(u64, Hash)>>,
 }
@@ -35,6 +41,11 @@ impl Chains {
         self.known.insert(hash, known);
     }
 
+    /// A transaction that is known deletes its key.
+    pub(crate) fn learn_delete(&mut self, key: &Key, height: u64, hash: Hash) {
+        self.deletes.entry(key.clone()).or_default().push((height, hash));
+    }
+
     /// A member relies on this transaction: it has forgotten what is below.
     pub(crate) fn rely(&mut self, key: &Key, height: u64, hash: Hash) {
         self.bases.entry(key.clone()).or_default().insert((height, hash));
@@ -42,7 +53,8 @@ impl Chains {
 
     /// A client was told that this transaction is committed: so are all before it.
     pub(crate) fn show(&mut self, key: &Key, height: u64, hash: Hash) -> Result<(), Violation> {
-        let shown = self.shown.entry(key.clone()).or_default();
+        let birth = self.birth(hash).ok_or_else(|| Violation::Unheard { key: key.clone(), height, hash })?;
+        let shown = self.shown.entry((key.clone(), birth)).or_default();
         let (mut height, mut hash) = (height, hash);
         while height > 0 {
             match shown.insert(height, hash) {
@@ -57,6 +69,25 @@ impl Chains {
         Ok(())
     }
 
+    /// The first transaction of the chain that ends with this one; `None` if not all of it is known.
+    fn birth(&mut self, hash: Hash) -> Option<Hash> {
+        let mut passed = Vec::new();
+        let mut next = hash;
+        let birth = loop {
+            if let Some(birth) = self.births.get(&next) {
+                break *birth;
+            }
+            let known = self.known.get(&next)?;
+            passed.push(next);
+            if known.height <= 1 {
+                break next;
+            }
+            next = known.previous;
+        };
+        self.births.extend(passed.into_iter().map(|hash| (hash, birth)));
+        Some(birth)
+    }
+
     /// The chain that ends at `head`, from its first transaction on.
     pub(crate) fn chain(&self, head: Hash) -> Vec<Known> {
         let mut chain: Vec<Known> =
@@ -65,23 +96,32 @@ impl Chains {
         chain
     }
 
-    /// The last head of a key, as all its members hold it: what was shown must be at or below it, and no write must be
-    /// there twice, or at all if its client was told that it was not applied.
+    /// The last head of a key, as all its members hold it: what was shown must be at or below it, or, if a deleted key may be
+    /// forgotten, all at or below one transaction that deletes the key; and no write must be there twice, or at all if its
+    /// client was told that it was not applied.
     pub(crate) fn check_final(
         &self,
         key: &Key,
         head: Option<(u64, Hash)>,
+        forgets: bool,
         is_refused: impl Fn(u64) -> bool,
     ) -> Result<(), Violation> {
-        let chain: BTreeMap<u64, Hash> = self.hashes_below(head);
-        for (height, hash) in self.shown.get(key).into_iter().flatten() {
-            if chain.get(height) != Some(hash) {
-                return Err(Violation::Lost { key: key.clone(), height: *height, hash: *hash });
+        let deletes = self.deletes.get(key).into_iter().flatten().filter(|_| forgets);
+        let ends: Vec<(u64, Hash)> = head.into_iter().chain(deletes.copied()).collect();
+        let chains: Vec<BTreeMap<u64, Hash>> = ends.into_iter().map(|end| self.hashes_below(Some(end))).collect();
+        let is_in = |chain: &BTreeMap<u64, Hash>, (height, hash): (&u64, &Hash)| chain.get(height) == Some(hash);
+        let of_key = self.shown.range((key.clone(), Hash::ZERO)..).take_while(|((of, _), _)| of == key);
+        for (_, shown) in of_key {
+            let is_whole = |chain: &&BTreeMap<u64, Hash>| shown.iter().all(|place| is_in(chain, place));
+            if chains.iter().find(is_whole).is_none() {
+                let lost = shown.iter().find(|place| chains.first().is_none_or(|chain| !is_in(chain, *place)));
+                let (height, hash) = lost.map_or((0, Hash::ZERO), |(height, hash)| (*height, *hash));
+                return Err(Violation::Lost { key: key.clone(), height, hash });
             }
         }
-        for &(height, hash) in self.bases.get(key).into_iter().flatten() {
-            if chain.get(&height) != Some(&hash) {
-                return Err(Violation::Forgotten { key: key.clone(), height, hash });
+        for (height, hash) in self.bases.get(key).into_iter().flatten() {
+            if !chains.iter().any(|chain| is_in(chain, (height, hash))) {
+                return Err(Violation::Forgotten { key: key.clone(), height: *height, hash: *hash });
             }
         }
         let mut seen = BTreeMap::new();
@@ -141,8 +181,8 @@ mod tests {
         let key = Key::new(b"k").unwrap();
         let (mut chains, [_, b, c, fork]) = chains();
         chains.rely(&key, 2, b);
-        assert!(chains.check_final(&key, Some((3, c)), |_| false).is_ok());
-        assert!(chains.check_final(&key, Some((2, fork)), |_| false).is_err());
+        assert!(chains.check_final(&key, Some((3, c)), false, |_| false).is_ok());
+        assert!(chains.check_final(&key, Some((2, fork)), false, |_| false).is_err());
     }
 
     #[test]
@@ -150,9 +190,26 @@ mod tests {
         let key = Key::new(b"k").unwrap();
         let (mut chains, [_, b, c, fork]) = chains();
         chains.show(&key, 2, b).unwrap();
-        assert!(chains.check_final(&key, Some((3, c)), |_| false).is_ok());
-        assert!(chains.check_final(&key, Some((3, c)), |operation| operation == 3).is_err());
-        assert!(chains.check_final(&key, Some((2, fork)), |_| false).is_err());
-        assert!(chains.check_final(&key, None, |_| false).is_err());
+        assert!(chains.check_final(&key, Some((3, c)), false, |_| false).is_ok());
+        assert!(chains.check_final(&key, Some((3, c)), false, |operation| operation == 3).is_err());
+        assert!(chains.check_final(&key, Some((2, fork)), false, |_| false).is_err());
+        assert!(chains.check_final(&key, None, false, |_| false).is_err());
+    }
+
+    #[test]
+    fn what_was_shown_may_go_with_a_tombstone_above_it() {
+        let key = Key::new(b"k").unwrap();
+        let (mut chains, [a, b, c, fork]) = chains();
+        let anew = Hash::of(b"e");
+        chains.learn(anew, Known { height: 1, previous: Hash::ZERO, operation: 5 });
+        chains.show(&key, 2, b).unwrap();
+        chains.show(&key, 1, anew).unwrap();
+        let check = |chains: &Chains| chains.check_final(&key, Some((1, anew)), true, |_| false).is_ok();
+        assert!(!check(&chains), "nothing deletes it");
+        chains.learn_delete(&key, 2, fork);
+        chains.learn_delete(&key, 1, a);
+        assert!(!check(&chains), "what deletes it is not above all that was shown");
+        chains.learn_delete(&key, 3, c);
+        assert!(check(&chains));
     }
 }

@@ -137,8 +137,11 @@ fn accepted(ballot: Ballot, operation: u8) -> Write {
         checkpoint: None,
     };
     let recent = vec![transaction.operation_id];
-    let register =
-        Register { ballot, head: Head { height: 1, hash: transaction.hash(), checkpoint: 0, recent }, base: 1 };
+    let register = Register {
+        ballot,
+        head: Head { height: 1, hash: transaction.hash(), checkpoint: 0, deleted: Some(WallTime(0)), recent },
+        base: 1,
+    };
     Write::Accept { slot: SLOT, key: KEY.clone(), register, transactions: vec![transaction] }
 }
 
@@ -152,6 +155,7 @@ impl State {
             configuration: Configuration::first(SLOT, members.clone()),
             promised: Term::start_of(1),
             proposed: None,
+            dropped: None,
         };
         let mut state = Self {
             nodes: BTreeMap::new(),

@@ -98,6 +98,11 @@ impl HeadCache {
         before.map(|before| before.register)
     }
 
+    /// Follows the removal of a key. Returns its register, if that was known.
+    pub fn remove(&self, slot: SlotId, key: &Key) -> Option<Register> {
+        self.lock().remove(&(slot, key.clone())).map(|before| before.register)
+    }
+
     /// Forgets everything.
     pub fn clear(&self) {
         *self.lock() = Generations::default();

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | – | checkpoint: segment, offset, sequence, whether an update was under way |
 //! | 1 | slot | slot record |
-//! | 2 | slot | digest, keys, bytes |
+//! | 2 | slot | digest, keys, tombstones, bytes |
 //! | 3 | name | node value |
 //! | 4 | slot, encoded key | register; location of the head's body, if known |
 //! | 5 | slot, length of key, encoded key, height | location of the body of another transaction |
@@ -219,15 +219,16 @@ impl KeyIndex {
         live: &mut LiveBytes,
     ) -> Result<(), StoreError> {
         let key = &entry.key;
+        let Some(register) = &entry.register else { return self.remove_key(slot, key, live) };
         let before = if is_cleared { None } else { self.head(slot, key)? };
-        let base = entry.register.base;
+        let base = register.base;
         if entry.cuts && !is_cleared {
             self.remove_listed(slot, key, entry.gone_from..u64::MAX, live)?;
         }
         if entry.forgets && !is_cleared {
             self.remove_listed(slot, key, 0..base, live)?;
         }
-        let head_height = entry.register.head.height;
+        let head_height = register.head.height;
         let mut head_location = None;
         let old_head = before.and_then(|(register, location)| Some((register.head.height, location?)));
         let old_head = old_head.filter(|(height, _)| (base..entry.gone_from).contains(height));
@@ -239,7 +240,17 @@ impl KeyIndex {
                 self.put_listed(slot, key, height, location, live)?;
             }
         }
-        self.put_register(slot, key, &entry.register, head_location, live)
+        self.put_register(slot, key, register, head_location, live)
+    }
+
+    /// Removes a key's register and the locations of all its transactions.
+    fn remove_key(&self, slot: SlotId, key: &Key, live: &mut LiveBytes) -> Result<(), StoreError> {
+        self.remove_listed(slot, key, 0..u64::MAX, live)?;
+        let before = self.tree.remove(register_key(slot, key.encoded())).map_err(failed)?;
+        if let Some(location) = before.map(|before| decode(&before, take_head)).transpose()?.and_then(|head| head.1) {
+            live.remove(key.encoded().len(), location);
+        }
+        Ok(())
     }
 
     fn put_listed(
@@ -356,6 +367,7 @@ impl Index for KeyIndex {
         for (key, register) in self.scan(slot, &KeyPrefix::new(), None, usize::MAX)? {
             totals.digest = totals.digest.replace(&key, None, Some(&register));
             totals.size.keys += 1;
+            totals.size.tombstones += u64::from(register.head.deleted.is_some());
             let locations = self.locations(slot, &key, register.base..u64::MAX)?.into_values();
             totals.size.bytes += locations.map(|location| u64::from(location.length)).sum::<u64>();
         }
@@ -402,13 +414,15 @@ fn decode_location((key, value): &(sled::IVec, sled::IVec)) -> Result<(u64, Loca
 fn put_totals(totals: &Totals) -> Vec<u8> {
     let mut out = totals.digest.0.to_le_bytes().to_vec();
     out.put_u64(totals.size.keys);
+    out.put_u64(totals.size.tombstones);
     out.put_u64(totals.size.bytes);
     out
 }
 
 fn take_totals(from: &mut Decoder) -> Result<Totals, Malformed> {
     let digest = SlotDigest(u128::from_le_bytes(from.take_array()?));
-    Ok(Totals { digest, size: SlotSize { keys: from.take_u64()?, bytes: from.take_u64()? } })
+    let (keys, tombstones, bytes) = (from.take_u64()?, from.take_u64()?, from.take_u64()?);
+    Ok(Totals { digest, size: SlotSize { keys, tombstones, bytes } })
 }
 
 fn slot_key(kind: u8, slot: SlotId) -> Vec<u8> {

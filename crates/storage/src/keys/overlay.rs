@@ -51,13 +51,16 @@ pub(crate) struct SlotOverlay {
     pub totals: Totals,
     /// By encoded key.
     pub entries: BTreeMap<Bytes, EntryOverlay>,
+    /// How many of the entries have no register, at most.
+    pub dropped: usize,
 }
 
 /// What changed of a key.
 #[derive(Debug)]
 pub(crate) struct EntryOverlay {
     pub key: Key,
-    pub register: Register,
+    /// `None`: the key was dropped.
+    pub register: Option<Register>,
     /// From this height on, no transaction that lies below this overlay counts any more.
     pub gone_from: u64,
     /// Whether there may be such transactions.
@@ -115,12 +118,12 @@ impl Pending for Overlay {
 
 impl Overlay {
     pub fn register(&self, slot: SlotId, key: &Key) -> Known<Register> {
-        self.entry(slot, key, |entry| Known::Answer(Some(entry.register.clone())))
+        self.entry(slot, key, |entry| Known::Answer(entry.register.clone()))
     }
 
     pub fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Known<Transaction> {
         let found = self.entry(slot, key, |entry| match entry.transaction(height) {
-            _ if height < entry.register.base => Known::Answer(None),
+            _ if entry.register.as_ref().is_none_or(|register| height < register.base) => Known::Answer(None),
             Some((transaction, _)) => Known::Answer(Some(transaction.clone())),
             None if height >= entry.gone_from => Known::Answer(None),
             None => Known::Unknown,
@@ -174,11 +177,12 @@ impl Overlay {
                     });
                     self.accept(slot, key, register, located.collect(), below)?;
                 }
+                Write::Drop { slot, key } => self.drop_key(slot, key, below)?,
                 Write::ClearSlot(slot) => {
                     if let Some(heads) = below.heads {
                         heads.clear();
                     }
-                    let cleared = SlotOverlay { cleared: true, totals: Totals::default(), entries: BTreeMap::new() };
+                    let cleared = SlotOverlay { cleared: true, ..SlotOverlay::new(Totals::default()) };
                     self.slots.insert(slot, cleared);
                     self.bytes += ENTRY_BYTES;
                 }
@@ -214,10 +218,7 @@ impl Overlay {
         let last = transactions.last().map(|(transaction, _)| transaction);
         let before = match below.heads.and_then(|heads| heads.replace(slot, &key, &register, last)) {
             Some(before) => Some(before),
-            None => match self.register(slot, &key) {
-                Known::Answer(before) => before,
-                Known::Unknown => below.register(slot, &key)?,
-            },
+            None => self.register_before(slot, &key, below)?,
         };
         let above = register.head.height.saturating_add(1);
         let gone_from = transactions.first().map_or(above, |(first, _)| above.min(first.height));
@@ -231,8 +232,7 @@ impl Overlay {
 
         let overlay = self.slot(slot, below)?;
         let totals = &mut overlay.totals;
-        totals.digest = totals.digest.replace(&key, before.as_ref(), Some(&register));
-        totals.size.keys += u64::from(before.is_none());
+        totals.replace(&key, before.as_ref(), Some(&register));
         let added_bytes: u64 = transactions.iter().map(|(_, location)| u64::from(location.length)).sum();
         totals.size.bytes = totals.size.bytes.saturating_sub(removed_bytes) + added_bytes;
 
@@ -240,17 +240,49 @@ impl Overlay {
         let entry = overlay.entries.entry(key.encoded().clone()).or_insert_with(|| {
             bytes += ENTRY_BYTES + key.encoded().len() + 16 * register.head.recent.len();
             let (register, transactions, is_ahead) = (register.clone(), Vec::new(), below.index_is_ahead);
-            EntryOverlay { key, register, gone_from, cuts: is_ahead, forgets: is_ahead, transactions }
+            EntryOverlay { key, register: Some(register), gone_from, cuts: is_ahead, forgets: is_ahead, transactions }
         });
-        entry.register = register;
+        let base = register.base;
+        entry.register = Some(register);
         entry.gone_from = entry.gone_from.min(gone_from);
         entry.cuts |= cuts;
         entry.forgets |= forgets;
         entry.transactions.truncate(entry.count_below(gone_from));
         entry.transactions.extend(transactions);
-        entry.transactions.drain(..entry.count_below(entry.register.base));
+        entry.transactions.drain(..entry.count_below(base));
         self.bytes += bytes;
         Ok(())
+    }
+
+    fn drop_key(&mut self, slot: SlotId, key: Key, below: Below<'_>) -> Result<(), StoreError> {
+        let before = match below.heads.and_then(|heads| heads.remove(slot, &key)) {
+            Some(before) => Some(before),
+            None => self.register_before(slot, &key, below)?,
+        };
+        let removed_bytes = if before.is_some() { self.bytes_in(slot, &key, 0..u64::MAX, below)? } else { 0 };
+        let overlay = self.slot(slot, below)?;
+        overlay.totals.replace(&key, before.as_ref(), None);
+        overlay.totals.size.bytes = overlay.totals.size.bytes.saturating_sub(removed_bytes);
+        overlay.dropped += 1;
+        let bytes = ENTRY_BYTES + key.encoded().len();
+        let gone = EntryOverlay {
+            key: key.clone(),
+            register: None,
+            gone_from: 0,
+            cuts: true,
+            forgets: true,
+            transactions: Vec::new(),
+        };
+        overlay.entries.insert(key.encoded().clone(), gone);
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    fn register_before(&self, slot: SlotId, key: &Key, below: Below<'_>) -> Result<Option<Register>, StoreError> {
+        match self.register(slot, key) {
+            Known::Answer(before) => Ok(before),
+            Known::Unknown => below.register(slot, key),
+        }
     }
 
     /// The bytes of a key's transactions at these heights.
@@ -282,9 +314,29 @@ impl Overlay {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
                 let totals = below.totals(slot)?;
-                Ok(unknown.insert(SlotOverlay { cleared: false, totals, entries: BTreeMap::new() }))
+                Ok(unknown.insert(SlotOverlay::new(totals)))
             }
         }
+    }
+}
+
+impl SlotOverlay {
+    fn new(totals: Totals) -> Self {
+        Self { cleared: false, totals, entries: BTreeMap::new(), dropped: 0 }
+    }
+}
+
+impl Totals {
+    /// Counts a key's register `after` instead of `before`.
+    fn replace(&mut self, key: &Key, before: Option<&Register>, after: Option<&Register>) {
+        self.digest = self.digest.replace(key, before, after);
+        let counts = |register: Option<&Register>| {
+            let is_tombstone = register.is_some_and(|register| register.head.deleted.is_some());
+            (u64::from(register.is_some()), u64::from(is_tombstone))
+        };
+        let ((keys_before, tombstones_before), (keys_after, tombstones_after)) = (counts(before), counts(after));
+        self.size.keys = (self.size.keys + keys_after).saturating_sub(keys_before);
+        self.size.tombstones = (self.size.tombstones + tombstones_after).saturating_sub(tombstones_before);
     }
 }
 

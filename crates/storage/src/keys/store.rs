@@ -198,16 +198,19 @@ impl Store for KeyStore {
         limit: usize,
     ) -> Result<Vec<(Key, Register)>, StoreError> {
         let mut found = BTreeMap::new();
-        let cleared = {
+        let (cleared, limit_below) = {
             let layers = self.core.lock();
-            merge_overlays(&layers, slot, prefix, after, limit, &mut found)
+            // What was dropped hides as many registers below.
+            let slots = layers.newest_first().filter_map(|overlay| overlay.slots.get(&slot));
+            let limit_below = slots.map(|overlay| overlay.dropped).fold(limit, usize::saturating_add);
+            (merge_overlays(&layers, slot, prefix, after, limit_below, &mut found), limit_below)
         };
         if !cleared {
-            for (key, register) in self.core.index.scan(slot, prefix, after, limit)? {
-                found.entry(key).or_insert(register);
+            for (key, register) in self.core.index.scan(slot, prefix, after, limit_below)? {
+                found.entry(key).or_insert(Some(register));
             }
         }
-        Ok(found.into_iter().take(limit).collect())
+        Ok(found.into_iter().filter_map(|(key, register)| Some((key, register?))).take(limit).collect())
     }
 
     fn digest(&self, slot: SlotId) -> Result<SlotDigest, StoreError> {
@@ -267,14 +270,15 @@ impl Store for KeyStore {
     }
 }
 
-/// Adds the first `limit` fitting registers of each overlay, the newest of each key; whether nothing below counts.
+/// Adds the first `limit` fitting registers of each overlay, the newest of each key, and which keys were dropped; whether
+/// nothing below counts.
 fn merge_overlays(
     layers: &Layers<Overlay>,
     slot: SlotId,
     prefix: &KeyPrefix,
     after: Option<&Key>,
     limit: usize,
-    found: &mut BTreeMap<Key, Register>,
+    found: &mut BTreeMap<Key, Option<Register>>,
 ) -> bool {
     let after = after.map(Key::encoded);
     for overlay in layers.newest_first().filter_map(|overlay| overlay.slots.get(&slot)) {

@@ -487,6 +487,40 @@ fn files_in_which_little_is_live_are_given_back() {
     }
 }
 
+#[test]
+fn the_space_of_dropped_keys_is_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path()).unwrap();
+    let keys: Vec<Key> = (0..600).map(|number| Key::new(format!("key-{number}").as_bytes()).unwrap()).collect();
+    for key in &keys {
+        let chain = conformance::sample_chain(key, (0, Hash::ZERO), 4, 1);
+        let register = conformance::sample_register(&chain, 1);
+        let write = Write::Accept { slot: SLOT, key: key.clone(), register, transactions: chain };
+        let sequence = store.write(vec![write]).unwrap();
+        store.wait_durable(sequence).unwrap();
+    }
+    let full = log_bytes(directory.path());
+    assert!(full > 300_000, "{full}");
+    for part in keys[1..].chunks(50) {
+        let drops = part.iter().map(|key| Write::Drop { slot: SLOT, key: key.clone() }).collect();
+        store.write(drops).unwrap();
+    }
+    wait_until("the log stays long", || log_bytes(directory.path()) < 120_000);
+    for crash in [false, true] {
+        let size = store.size(SLOT).unwrap();
+        assert_eq!((size.keys, size.tombstones), (1, 1));
+        assert!(size.bytes < 2000, "{size:?}");
+        assert_eq!(store.register(SLOT, &keys[1]), Ok(None));
+        assert!(store.transaction(SLOT, &keys[0], 4).unwrap().is_some());
+        if crash {
+            store.crash();
+        } else {
+            drop(store);
+        }
+        store = open(directory.path()).unwrap();
+    }
+}
+
 /// As [`small`], but cleaned by hand only.
 fn uncleaned() -> Options {
     Options { clean_every: Duration::from_secs(3600), ..small() }

@@ -4225,10 +4225,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for ValueKind {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_KEYLOG_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_KEYLOG_BODY: u8 = 23;
+pub const ENUM_MAX_KEYLOG_BODY: u8 = 24;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_KEYLOG_BODY: [KeylogBody; 24] = [
+pub const ENUM_VALUES_KEYLOG_BODY: [KeylogBody; 25] = [
   KeylogBody::NONE,
   KeylogBody::Prepare,
   KeylogBody::Promise,
@@ -4253,6 +4253,7 @@ pub const ENUM_VALUES_KEYLOG_BODY: [KeylogBody; 24] = [
   KeylogBody::NoRoom,
   KeylogBody::Committed,
   KeylogBody::AskCommitted,
+  KeylogBody::DropKeys,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -4284,9 +4285,10 @@ impl KeylogBody {
   pub const NoRoom: Self = Self(21);
   pub const Committed: Self = Self(22);
   pub const AskCommitted: Self = Self(23);
+  pub const DropKeys: Self = Self(24);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 23;
+  pub const ENUM_MAX: u8 = 24;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Prepare,
@@ -4312,6 +4314,7 @@ impl KeylogBody {
     Self::NoRoom,
     Self::Committed,
     Self::AskCommitted,
+    Self::DropKeys,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -4340,6 +4343,7 @@ impl KeylogBody {
       Self::NoRoom => Some("NoRoom"),
       Self::Committed => Some("Committed"),
       Self::AskCommitted => Some("AskCommitted"),
+      Self::DropKeys => Some("DropKeys"),
       _ => None,
     }
   }
@@ -8948,6 +8952,259 @@ impl ::core::fmt::Debug for AskCommitted<'_> {
       ds.finish()
   }
 }
+pub enum DroppedKeyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A register to be dropped.
+pub struct DroppedKey<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DroppedKey<'a> {
+  type Inner = DroppedKey<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DroppedKey<'a> {
+  pub const VT_KEY: ::flatbuffers::VOffsetT = 4;
+  pub const VT_BALLOT: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DroppedKey { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DroppedKeyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DroppedKey<'bldr>> {
+    let mut builder = DroppedKeyBuilder::new(_fbb);
+    if let Some(x) = args.ballot { builder.add_ballot(x); }
+    if let Some(x) = args.key { builder.add_key(x); }
+    builder.finish()
+  }
+
+
+  /// The encoded key.
+  #[inline]
+  pub fn key(&self) -> ::flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(DroppedKey::VT_KEY, None).unwrap()}
+  }
+  /// If it was accepted at this ballot or below.
+  #[inline]
+  pub fn ballot(&self) -> &'a Ballot {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Ballot>(DroppedKey::VT_BALLOT, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DroppedKey<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("key", Self::VT_KEY, true)?
+     .visit_field::<Ballot>("ballot", Self::VT_BALLOT, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DroppedKeyArgs<'a> {
+    pub key: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub ballot: Option<&'a Ballot>,
+}
+impl<'a> Default for DroppedKeyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DroppedKeyArgs {
+      key: None, // required field
+      ballot: None, // required field
+    }
+  }
+}
+
+pub struct DroppedKeyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DroppedKeyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_key(&mut self, key: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DroppedKey::VT_KEY, key);
+  }
+  #[inline]
+  pub fn add_ballot(&mut self, ballot: &Ballot) {
+    self.fbb_.push_slot_always::<&Ballot>(DroppedKey::VT_BALLOT, ballot);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DroppedKeyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DroppedKeyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DroppedKey<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, DroppedKey::VT_KEY,"key");
+    self.fbb_.required(o, DroppedKey::VT_BALLOT,"ballot");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DroppedKey<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DroppedKey");
+      ds.field("key", &self.key());
+      ds.field("ballot", &self.ballot());
+      ds.finish()
+  }
+}
+pub enum DropKeysOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// From the leader: these keys have no value, and what was accepted for them matters to nobody any more.
+pub struct DropKeys<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for DropKeys<'a> {
+  type Inner = DropKeys<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> DropKeys<'a> {
+  pub const VT_SLOT: ::flatbuffers::VOffsetT = 4;
+  pub const VT_THROUGH: ::flatbuffers::VOffsetT = 6;
+  pub const VT_KEYS: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    DropKeys { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args DropKeysArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<DropKeys<'bldr>> {
+    let mut builder = DropKeysBuilder::new(_fbb);
+    if let Some(x) = args.keys { builder.add_keys(x); }
+    if let Some(x) = args.through { builder.add_through(x); }
+    builder.add_slot(args.slot);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn slot(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(DropKeys::VT_SLOT, Some(0)).unwrap()}
+  }
+  /// For keys without a register, nothing is accepted up to here.
+  #[inline]
+  pub fn through(&self) -> &'a Ballot {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Ballot>(DropKeys::VT_THROUGH, None).unwrap()}
+  }
+  /// At most 256.
+  #[inline]
+  pub fn keys(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<DroppedKey<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<DroppedKey>>>>(DropKeys::VT_KEYS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for DropKeys<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u32>("slot", Self::VT_SLOT, false)?
+     .visit_field::<Ballot>("through", Self::VT_THROUGH, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<DroppedKey>>>>("keys", Self::VT_KEYS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DropKeysArgs<'a> {
+    pub slot: u32,
+    pub through: Option<&'a Ballot>,
+    pub keys: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<DroppedKey<'a>>>>>,
+}
+impl<'a> Default for DropKeysArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DropKeysArgs {
+      slot: 0,
+      through: None, // required field
+      keys: None, // required field
+    }
+  }
+}
+
+pub struct DropKeysBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DropKeysBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_slot(&mut self, slot: u32) {
+    self.fbb_.push_slot::<u32>(DropKeys::VT_SLOT, slot, 0);
+  }
+  #[inline]
+  pub fn add_through(&mut self, through: &Ballot) {
+    self.fbb_.push_slot_always::<&Ballot>(DropKeys::VT_THROUGH, through);
+  }
+  #[inline]
+  pub fn add_keys(&mut self, keys: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<DroppedKey<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DropKeys::VT_KEYS, keys);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DropKeysBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    DropKeysBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<DropKeys<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, DropKeys::VT_THROUGH,"through");
+    self.fbb_.required(o, DropKeys::VT_KEYS,"keys");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for DropKeys<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("DropKeys");
+      ds.field("slot", &self.slot());
+      ds.field("through", &self.through());
+      ds.field("keys", &self.keys());
+      ds.finish()
+  }
+}
 pub enum KeylogMessageOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -9320,6 +9577,20 @@ impl<'a> KeylogMessage<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_drop_keys(&self) -> Option<DropKeys<'a>> {
+    if self.body_type() == KeylogBody::DropKeys {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { DropKeys::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for KeylogMessage<'_> {
@@ -9353,6 +9624,7 @@ impl ::flatbuffers::Verifiable for KeylogMessage<'_> {
           KeylogBody::NoRoom => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<NoRoom>>("KeylogBody::NoRoom", pos),
           KeylogBody::Committed => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Committed>>("KeylogBody::Committed", pos),
           KeylogBody::AskCommitted => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<AskCommitted>>("KeylogBody::AskCommitted", pos),
+          KeylogBody::DropKeys => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<DropKeys>>("KeylogBody::DropKeys", pos),
           _ => Ok(()),
         }
      })?
@@ -9564,6 +9836,13 @@ impl ::core::fmt::Debug for KeylogMessage<'_> {
         },
         KeylogBody::AskCommitted => {
           if let Some(x) = self.body_as_ask_committed() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        KeylogBody::DropKeys => {
+          if let Some(x) = self.body_as_drop_keys() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -19960,6 +20239,7 @@ impl<'a> RingReply<'a> {
   pub const VT_MOVING: ::flatbuffers::VOffsetT = 12;
   pub const VT_HOSTS: ::flatbuffers::VOffsetT = 14;
   pub const VT_SHORT_OF_ROOM: ::flatbuffers::VOffsetT = 16;
+  pub const VT_TOMBSTONES: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -19971,6 +20251,7 @@ impl<'a> RingReply<'a> {
     args: &'args RingReplyArgs<'args>
   ) -> ::flatbuffers::WIPOffset<RingReply<'bldr>> {
     let mut builder = RingReplyBuilder::new(_fbb);
+    builder.add_tombstones(args.tombstones);
     builder.add_slots_short(args.slots_short);
     if let Some(x) = args.short_of_room { builder.add_short_of_room(x); }
     if let Some(x) = args.hosts { builder.add_hosts(x); }
@@ -20036,6 +20317,14 @@ impl<'a> RingReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>(RingReply::VT_SHORT_OF_ROOM, None)}
   }
+  /// Deleted keys whose tombstones are kept.
+  #[inline]
+  pub fn tombstones(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(RingReply::VT_TOMBSTONES, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for RingReply<'_> {
@@ -20051,6 +20340,7 @@ impl ::flatbuffers::Verifiable for RingReply<'_> {
      .visit_field::<Moving>("moving", Self::VT_MOVING, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<HostEntry>>>>("hosts", Self::VT_HOSTS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::types::NodeId>>>("short_of_room", Self::VT_SHORT_OF_ROOM, false)?
+     .visit_field::<u64>("tombstones", Self::VT_TOMBSTONES, false)?
      .finish();
     Ok(())
   }
@@ -20063,6 +20353,7 @@ pub struct RingReplyArgs<'a> {
     pub moving: Option<&'a Moving>,
     pub hosts: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<HostEntry<'a>>>>>,
     pub short_of_room: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>,
+    pub tombstones: u64,
 }
 impl<'a> Default for RingReplyArgs<'a> {
   #[inline]
@@ -20075,6 +20366,7 @@ impl<'a> Default for RingReplyArgs<'a> {
       moving: None, // required field
       hosts: None, // required field
       short_of_room: None,
+      tombstones: 0,
     }
   }
 }
@@ -20113,6 +20405,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RingReplyBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RingReply::VT_SHORT_OF_ROOM, short_of_room);
   }
   #[inline]
+  pub fn add_tombstones(&mut self, tombstones: u64) {
+    self.fbb_.push_slot::<u64>(RingReply::VT_TOMBSTONES, tombstones, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RingReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     RingReplyBuilder {
@@ -20141,6 +20437,7 @@ impl ::core::fmt::Debug for RingReply<'_> {
       ds.field("moving", &self.moving());
       ds.field("hosts", &self.hosts());
       ds.field("short_of_room", &self.short_of_room());
+      ds.field("tombstones", &self.tombstones());
       ds.finish()
   }
 }
@@ -20169,6 +20466,7 @@ impl<'a> StatusReply<'a> {
   pub const VT_MOVING: ::flatbuffers::VOffsetT = 14;
   pub const VT_KEYS_DAMAGED: ::flatbuffers::VOffsetT = 16;
   pub const VT_IS_SHORT_OF_ROOM: ::flatbuffers::VOffsetT = 18;
+  pub const VT_TOMBSTONES: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -20180,6 +20478,7 @@ impl<'a> StatusReply<'a> {
     args: &'args StatusReplyArgs<'args>
   ) -> ::flatbuffers::WIPOffset<StatusReply<'bldr>> {
     let mut builder = StatusReplyBuilder::new(_fbb);
+    builder.add_tombstones(args.tombstones);
     builder.add_keys_damaged(args.keys_damaged);
     builder.add_slots_left_over(args.slots_left_over);
     builder.add_slots_behind(args.slots_behind);
@@ -20256,6 +20555,14 @@ impl<'a> StatusReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(StatusReply::VT_IS_SHORT_OF_ROOM, Some(false)).unwrap()}
   }
+  /// Deleted keys whose tombstones are kept, in the slots that it leads.
+  #[inline]
+  pub fn tombstones(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(StatusReply::VT_TOMBSTONES, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for StatusReply<'_> {
@@ -20272,6 +20579,7 @@ impl ::flatbuffers::Verifiable for StatusReply<'_> {
      .visit_field::<Moving>("moving", Self::VT_MOVING, true)?
      .visit_field::<u64>("keys_damaged", Self::VT_KEYS_DAMAGED, false)?
      .visit_field::<bool>("is_short_of_room", Self::VT_IS_SHORT_OF_ROOM, false)?
+     .visit_field::<u64>("tombstones", Self::VT_TOMBSTONES, false)?
      .finish();
     Ok(())
   }
@@ -20285,6 +20593,7 @@ pub struct StatusReplyArgs<'a> {
     pub moving: Option<&'a Moving>,
     pub keys_damaged: u64,
     pub is_short_of_room: bool,
+    pub tombstones: u64,
 }
 impl<'a> Default for StatusReplyArgs<'a> {
   #[inline]
@@ -20298,6 +20607,7 @@ impl<'a> Default for StatusReplyArgs<'a> {
       moving: None, // required field
       keys_damaged: 0,
       is_short_of_room: false,
+      tombstones: 0,
     }
   }
 }
@@ -20340,6 +20650,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> StatusReplyBuilder<'a, 'b, A>
     self.fbb_.push_slot::<bool>(StatusReply::VT_IS_SHORT_OF_ROOM, is_short_of_room, false);
   }
   #[inline]
+  pub fn add_tombstones(&mut self, tombstones: u64) {
+    self.fbb_.push_slot::<u64>(StatusReply::VT_TOMBSTONES, tombstones, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> StatusReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     StatusReplyBuilder {
@@ -20366,6 +20680,7 @@ impl ::core::fmt::Debug for StatusReply<'_> {
       ds.field("moving", &self.moving());
       ds.field("keys_damaged", &self.keys_damaged());
       ds.field("is_short_of_room", &self.is_short_of_room());
+      ds.field("tombstones", &self.tombstones());
       ds.finish()
   }
 }

@@ -1,4 +1,4 @@
-use difuse_keylog::{KeylogMessage, Proposal, Proposed, SCAN_PAGE_MAX, SlotDigest, TRANSACTIONS_MAX};
+use difuse_keylog::{DROPS_MAX, KeylogMessage, Proposal, Proposed, SCAN_PAGE_MAX, SlotDigest, TRANSACTIONS_MAX};
 
 use crate::{
     error::{WireError, present},
@@ -38,6 +38,7 @@ pub(crate) fn read(frame: &Frame<'_>, message: fb::KeylogMessage<'_>) -> Result<
         Body::NoRoom => Ok(KeylogMessage::NoRoom { is_full: present(message.body_as_no_room(), WHAT)?.is_full() }),
         Body::Committed => committed(present(message.body_as_committed(), WHAT)?),
         Body::AskCommitted => ask_committed(present(message.body_as_ask_committed(), WHAT)?),
+        Body::DropKeys => drop_keys(frame, present(message.body_as_drop_keys(), WHAT)?),
         _ => Err(WireError::malformed("an unknown key log message")),
     }
 }
@@ -205,6 +206,12 @@ fn committed(table: fb::Committed<'_>) -> Result<KeylogMessage, WireError> {
         Ok((slot_in(item.slot())?, ballot_in(item.through()), SlotDigest(digest_in(item.digest()))))
     })?;
     Ok(KeylogMessage::Committed { slots })
+}
+
+fn drop_keys(frame: &Frame<'_>, table: fb::DropKeys<'_>) -> Result<KeylogMessage, WireError> {
+    let keys =
+        list(table.keys(), DROPS_MAX, "keys", |dropped| Ok((frame.key(dropped.key())?, ballot_in(dropped.ballot()))))?;
+    Ok(KeylogMessage::Drop { slot: slot_in(table.slot())?, through: ballot_in(table.through()), keys })
 }
 
 fn ask_committed(table: fb::AskCommitted<'_>) -> Result<KeylogMessage, WireError> {

@@ -61,6 +61,7 @@ fn write_body(builder: &mut Builder, message: &KeylogMessage) -> (fb::KeylogBody
             (Body::NoRoom, fb::NoRoom::create(builder, &fb::NoRoomArgs { is_full: *is_full }).as_union_value())
         }
         KeylogMessage::Committed { slots } => (Body::Committed, committed(builder, slots)),
+        KeylogMessage::Drop { slot, through, keys } => (Body::DropKeys, drop_keys(builder, *slot, through, keys)),
         KeylogMessage::AskCommitted { slots } => (Body::AskCommitted, ask_committed(builder, slots)),
     }
 }
@@ -237,6 +238,16 @@ fn committed(builder: &mut Builder, slots: &[(SlotId, Ballot, SlotDigest)]) -> U
         .map(|(slot, through, digest)| fb::SlotCommitted::new(slot.0, &ballot_out(through), &digest_out(digest.0)));
     let slots = Some(builder.create_vector_from_iter(slots));
     fb::Committed::create(builder, &fb::CommittedArgs { slots }).as_union_value()
+}
+
+fn drop_keys(builder: &mut Builder, slot: SlotId, through: &Ballot, keys: &[(Key, Ballot)]) -> UnionOffset {
+    let keys = write_tables(builder, keys, |builder, (key, ballot)| {
+        let key = Some(write_key(builder, key));
+        fb::DroppedKey::create(builder, &fb::DroppedKeyArgs { key, ballot: Some(&ballot_out(ballot)) })
+    });
+    let through = ballot_out(through);
+    fb::DropKeys::create(builder, &fb::DropKeysArgs { slot: slot.0, through: Some(&through), keys: Some(keys) })
+        .as_union_value()
 }
 
 fn ask_committed(builder: &mut Builder, slots: &[SlotId]) -> UnionOffset {

@@ -88,6 +88,7 @@ pub(super) fn write_ring(builder: &mut Builder, view: &RingView) -> UnionOffset 
             slots_short: view.slots_short,
             moving: Some(&moving),
             short_of_room,
+            tombstones: view.tombstones,
             hosts,
         },
     )
@@ -105,6 +106,7 @@ pub(super) fn read_ring(table: fb::RingReply<'_>) -> Result<Reply, WireError> {
             Some(nodes) => list(nodes, HOSTS_MAX, "short_of_room", |node| Ok(node_in(node)))?,
             None => Vec::new(),
         },
+        tombstones: table.tombstones(),
         hosts: read_hosts(table.hosts())?,
     })))
 }
@@ -129,6 +131,7 @@ pub(super) fn write_status(builder: &mut Builder, status: &NodeStatus) -> UnionO
             moving: Some(&moving_out(&status.moving)),
             keys_damaged: status.keys_damaged,
             is_short_of_room: status.is_short_of_room,
+            tombstones: status.tombstones,
         },
     )
     .as_union_value()
@@ -144,6 +147,7 @@ pub(super) fn read_status(table: fb::StatusReply<'_>) -> NodeStatus {
         moving: moving_in(table.moving()),
         keys_damaged: table.keys_damaged(),
         is_short_of_room: table.is_short_of_room(),
+        tombstones: table.tombstones(),
     }
 }
 

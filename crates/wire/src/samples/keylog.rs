@@ -69,6 +69,7 @@ fn moves() -> Vec<KeylogMessage> {
             slots: vec![(SlotId(0), ballot(), SlotDigest(8)), (SLOT, ballot(), SlotDigest(u128::MAX))],
         },
         KeylogMessage::AskCommitted { slots: vec![SlotId(0), SLOT] },
+        KeylogMessage::Drop { slot: SLOT, through: ballot(), keys: vec![(key("k"), ballot()), (file(), ballot())] },
         KeylogMessage::Holdings { slots: vec![(SlotId(0), 1, SlotDigest(7)), (SLOT, 2, SlotDigest(u128::MAX))] },
     ]
 }

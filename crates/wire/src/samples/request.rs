@@ -165,6 +165,7 @@ fn node_replies() -> Vec<Reply> {
         slots_short: 4,
         moving,
         short_of_room: vec![node(2), node(3)],
+        tombstones: 7,
         hosts: hosts.clone(),
     };
     let status = NodeStatus {
@@ -175,6 +176,7 @@ fn node_replies() -> Vec<Reply> {
         slots_left_over: 5,
         keys_damaged: 6,
         is_short_of_room: true,
+        tombstones: 7,
         moving,
     };
     let items = vec![

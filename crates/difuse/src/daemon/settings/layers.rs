@@ -9,7 +9,7 @@ use figment::{
 };
 
 /// Every setting with its default; empty means "none".
-pub(super) const DEFAULTS: [(&str, &str); 27] = [
+pub(super) const DEFAULTS: [(&str, &str); 28] = [
     ("http", "127.0.0.1:9090"),
     ("bind", "127.0.0.1:4624"),
     ("join", ""),
@@ -20,6 +20,7 @@ pub(super) const DEFAULTS: [(&str, &str); 27] = [
     ("host_label", ""),
     ("suspect_after", "1s"),
     ("gone_after", "5m"),
+    ("tombstones_kept", "24h"),
     ("keep_free", "256MiB"),
     ("scrub_rate", "8MiB"),
     ("secret_file", ""),

@@ -83,6 +83,7 @@ impl View<'_> {
             secret: self.secret()?,
             suspect_after: self.duration("suspect_after")?,
             gone_after: self.gone_after()?,
+            tombstones_kept: self.tombstones_kept()?,
             keep_free: self.bytes("keep_free")?,
             scrub_rate: self.scrub_rate()?,
             founding: self.founding()?,
@@ -177,6 +178,10 @@ impl View<'_> {
         }
         let rate = parse_bytes(text.strip_suffix("/s").unwrap_or(text)).filter(|rate| *rate > 0);
         rate.map(Some).ok_or_else(|| self.refuse("scrub_rate", EXPECTED))
+    }
+
+    fn tombstones_kept(&self) -> Result<Option<Duration>, SettingsError> {
+        if self.text("tombstones_kept") == "forever" { Ok(None) } else { self.duration("tombstones_kept").map(Some) }
     }
 
     fn bytes(&self, name: &'static str) -> Result<u64, SettingsError> {
@@ -326,6 +331,7 @@ mod tests {
             ("suspect_after", "soon", "expected a duration"),
             ("suspect_after", "0s", "above zero"),
             ("gone_after", "500ms", "longer than suspect_after"),
+            ("tombstones_kept", "0s", "a duration above zero"),
             ("consistency_read", "most", "use lazy, leader, quorum or all"),
             ("consistency_set_block", "\"", "use lazy, leader, quorum or all"),
             ("scrub_rate", "0", "bytes per second"),
