@@ -148,6 +148,18 @@ pub(crate) struct Proposing {
     pub(crate) sent_at: Instant,
 }
 
+impl Proposing {
+    /// The proposal as this node takes it itself, or as others are sent it. A long chain was fetched because this node
+    /// lacked it, and may be too long for one message; others that lack it will say so.
+    pub(crate) fn proposal_to(&self, is_myself: bool) -> Proposal {
+        let mut proposal = self.proposal.clone();
+        if !is_myself && proposal.transactions.len() > append::BATCH_MAX {
+            proposal.transactions.clear();
+        }
+        proposal
+    }
+}
+
 /// What an append is to be answered with.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Decided {

@@ -59,6 +59,14 @@ fn nodes_leave_though_many_messages_are_lost() {
     }
 }
 
+/// Seed 1437 could not encode a proposal: a leader that had fetched a long chain sent all of it along when it repeated the
+/// proposal, more than a message may carry.
+#[test]
+fn long_chains_are_not_repeated_whole() {
+    let outcome = run_seed(1437, Tracing::Off);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
+
 #[test]
 fn a_seed_always_does_the_same() {
     for seed in [2, 5, 11] {

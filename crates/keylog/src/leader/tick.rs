@@ -125,7 +125,7 @@ impl<S: Store> Keylog<S> {
     }
 
     fn resend_key(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
-        let now = self.now;
+        let (me, now) = (self.me, self.now);
         let Some(members) = self.configuration(slot).map(crate::Configuration::all_members) else { return Ok(()) };
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let (term, committed_through) = (leadership.term, leadership.committed_through());
@@ -145,10 +145,11 @@ impl<S: Store> Keylog<S> {
             }
             Stage::Proposing(proposing) => {
                 proposing.sent_at = now;
-                let proposal = Proposal { committed_through, ..proposing.proposal.clone() };
-                let missing: Vec<_> = members.into_iter().filter(|node| !proposing.voters.contains(node)).collect();
-                for member in missing {
-                    self.send(member, KeylogMessage::Accept { slot, proposal: proposal.clone() });
+                let missing = members.into_iter().filter(|node| !proposing.voters.contains(node));
+                let proposal_to = |member: &_| Proposal { committed_through, ..proposing.proposal_to(*member == me) };
+                let messages: Vec<_> = missing.map(|member| (member, proposal_to(&member))).collect();
+                for (member, proposal) in messages {
+                    self.send(member, KeylogMessage::Accept { slot, proposal });
                 }
             }
         }

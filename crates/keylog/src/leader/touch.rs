@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use difuse_types::{Key, NodeId, SlotId};
 
-use super::{Fetching, Phase, Proposing, Stage, append::BATCH_MAX, holders_of};
+use super::{Fetching, Phase, Proposing, Stage, holders_of};
 use crate::{
     Ballot, KeylogMessage, Proposal, Register, RegisterSummary, Term, Transaction,
     keylog::Keylog,
@@ -295,15 +295,11 @@ impl<S: Store> Keylog<S> {
             committed_through,
         };
         let voters = Default::default();
-        let proposing = Proposing { proposal: proposal.clone(), voters, committed_height, results, sent_at: now };
+        let proposing = Proposing { proposal, voters, committed_height, results, sent_at: now };
+        let (for_myself, for_others) = (proposing.proposal_to(true), proposing.proposal_to(false));
         state.stage = Stage::Proposing(proposing);
-        // A long chain was fetched because this node lacked it; others that lack it will say so.
-        let is_long = proposal.transactions.len() > BATCH_MAX;
         for member in members {
-            let mut proposal = proposal.clone();
-            if is_long && member != self.me {
-                proposal.transactions.clear();
-            }
+            let proposal = if member == self.me { for_myself.clone() } else { for_others.clone() };
             self.send(member, KeylogMessage::Accept { slot, proposal });
         }
         Ok(())
