@@ -77,6 +77,11 @@ impl BlockDisk {
         self.stored.get(hash).is_some_and(|stored| stored.bytes.is_some()) && !self.damaged.contains(hash)
     }
 
+    /// Whether a block's content is here, and stays in a crash.
+    pub(crate) fn has_durably(&self, hash: &Hash) -> bool {
+        self.has(hash) && !self.unflushed.iter().flatten().any(|(written, _)| written == hash)
+    }
+
     /// The content of a block is gone, as if its file were, and has been found to be.
     pub(crate) fn lose(&mut self, hash: &Hash) {
         let lost = |stored: &mut Stored| {

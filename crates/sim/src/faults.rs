@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use difuse_keylog::{Configuration, Store, StoreError};
 use difuse_protocol::request::{Reply, RequestError};
-use difuse_types::NodeId;
+use difuse_types::{Hash, NodeId, SlotId};
 
 use crate::{
     Violation,
@@ -222,8 +222,12 @@ impl Simulation {
     /// What is lost has two other copies at least, so that one more fault does not take the last.
     fn rot(&mut self, victim: NodeId) {
         let hashes: Vec<_> = self.blocks.acknowledged().iter().copied().collect();
-        let hash = self.rng.choice(hashes).filter(|hash| self.copies_beside(victim, |node| node.blocks.has(hash)) >= 2);
-        if let (Some(hash), Some(node)) = (hash, self.nodes.get_mut(&victim)) {
+        let hash = self.rng.choice(hashes);
+        let has_other_copies = |hash: &Hash| {
+            let slot = self.plan.settings.slots.of_block(hash);
+            self.copies_beside(victim, slot, |node| node.blocks.has_durably(hash)) >= 2
+        };
+        if let (Some(hash), Some(node)) = (hash.filter(has_other_copies), self.nodes.get_mut(&victim)) {
             node.blocks.lose(&hash);
         }
         let keys: Vec<_> = self.clients.histories.iter().map(|history| history.key.clone()).collect();
@@ -239,15 +243,19 @@ impl Simulation {
             let store = node.process.as_ref().map(|process| process.peer.keylog().store());
             store.is_some_and(|store| matches!(store.transaction(slot, &key, height), Ok(Some(_))))
         };
-        if self.copies_beside(victim, |node| head(node) == Some(own) && can_read(node)) < 2 {
+        if self.copies_beside(victim, slot, |node| head(node) == Some(own) && can_read(node)) < 2 {
             return;
         }
         self.change_process(victim, |process| process.peer.store_mut().damage(slot, &key, height));
     }
 
-    fn copies_beside(&self, victim: NodeId, has: impl Fn(&crate::node::Node) -> bool) -> usize {
+    /// How many members of a slot that stays with them have a copy. What others have left over is about to be removed.
+    fn copies_beside(&self, victim: NodeId, slot: SlotId, has: impl Fn(&crate::node::Node) -> bool) -> usize {
+        let known = self.nodes.values().flat_map(|node| node.configurations()).map(|record| record.configuration);
+        let newest = known.filter(|known| known.slot == slot).max_by_key(|known| known.epoch);
+        let Some(newest) = newest.filter(|newest| !newest.is_joint()) else { return 0 };
         let others = self.nodes.values().filter(|node| node.id != victim && !node.is_retired && !node.is_leaving);
-        others.filter(|node| has(node)).count()
+        others.filter(|node| newest.contains(&node.id) && has(node)).count()
     }
 
     fn lose_disk(&mut self, id: NodeId) -> Result<(), Violation> {
