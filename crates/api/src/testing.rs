@@ -14,8 +14,9 @@ use bytes::Bytes;
 use difuse_blocks::BlockRecord;
 use difuse_keylog::{Checkpoint, Operation, Transaction};
 use difuse_protocol::request::{
-    BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving, OperationOutcome,
-    OperationState, PAGE_MAX, Reading, Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport,
+    BlockHolding, BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving,
+    OperationOutcome, OperationState, PAGE_MAX, Reading, Recovery, Reply, Request, RequestError, RingView, Routes,
+    ScrubReport,
 };
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, OperationId, RingId, RingSettings, SlotId, WallTime};
@@ -195,7 +196,7 @@ impl State {
             Request::LocateBlock { hash } => Ok(Reply::BlockLocated(BlockLocated {
                 slot: FakeDatastore::settings().slots.of_block(&hash),
                 epoch: 1,
-                holdings: vec![(FakeDatastore::NODE, self.record(&hash))],
+                holdings: vec![BlockHolding { node: FakeDatastore::NODE, record: self.record(&hash), answered: true }],
             })),
             Request::Ring => Ok(Reply::Ring(Box::new(ring_view()))),
             Request::Routes => Ok(Reply::Routes(Box::new(routes()))),

@@ -275,8 +275,19 @@ pub struct BlockLocated {
     pub slot: SlotId,
     /// The configuration's epoch.
     pub epoch: u64,
-    /// What each member holds of it; `None` if nothing, or if it did not answer.
-    pub holdings: Vec<(NodeId, Option<BlockRecord>)>,
+    /// What each member holds of it.
+    pub holdings: Vec<BlockHolding>,
+}
+
+/// What one member holds of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlockHolding {
+    /// The member.
+    pub node: NodeId,
+    /// Its record; `None` if it has none, or did not answer.
+    pub record: Option<BlockRecord>,
+    /// Whether it answered.
+    pub answered: bool,
 }
 
 /// How far the moves are that this node knows of.

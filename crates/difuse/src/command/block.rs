@@ -8,7 +8,7 @@ use difuse_api::{
     Datastore,
     blocks::{BlockRecord, MAX_BLOCK_BYTES},
     keys,
-    request::{Reply, Request, RequestError},
+    request::{BlockHolding, Reply, Request, RequestError},
 };
 use difuse_client::Client;
 use difuse_types::Hash;
@@ -117,19 +117,26 @@ async fn locate(session: &Session, hash: Hash) -> Result<(), Failure> {
     let client = session.connect().await?;
     let located = keys::locate_block(&client, hash).await?;
     if session.json {
-        let holdings = located
-            .holdings
-            .iter()
-            .map(|(node, record)| json!({ "node": node, "holds": record.as_ref().map(record_json) }));
+        let holdings = located.holdings.iter().map(holding_json);
         let holdings: Vec<_> = holdings.collect();
         return output::print_json(&json!({ "slot": located.slot.0, "epoch": located.epoch, "holdings": holdings }));
     }
-    let rows = located
-        .holdings
-        .iter()
-        .map(|(node, record)| [node.to_string(), record.as_ref().map_or("nothing".into(), record_text)]);
+    let rows = located.holdings.iter().map(|holding| [holding.node.to_string(), holding_text(holding)]);
     output::print(&terminal::table(&["node", "holds"], rows))?;
     output::print(&format!("Slot {}, epoch {}", located.slot, located.epoch))
+}
+
+fn holding_json(holding: &BlockHolding) -> Value {
+    let BlockHolding { node, record, answered } = holding;
+    json!({ "node": node, "answered": answered, "holds": record.as_ref().map(record_json) })
+}
+
+fn holding_text(holding: &BlockHolding) -> String {
+    match &holding.record {
+        Some(record) => record_text(record),
+        None if holding.answered => "nothing".into(),
+        None => "no answer".into(),
+    }
 }
 
 fn missing(hash: Hash) -> Failure {
@@ -159,4 +166,22 @@ fn record_text(record: &BlockRecord) -> String {
     }
     let used = if record.referenced { ", part of a file" } else { "" };
     format!("{}{used}", terminal::bytes(record.length.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use difuse_api::request::BlockHolding;
+    use difuse_types::NodeId;
+
+    use super::{holding_json, holding_text};
+
+    #[test]
+    fn who_is_silent_is_not_said_to_hold_nothing() {
+        let holding = |answered| BlockHolding { node: NodeId([1; 32]), record: None, answered };
+        assert_eq!(
+            (holding_text(&holding(true)).as_str(), holding_text(&holding(false)).as_str()),
+            ("nothing", "no answer")
+        );
+        assert_eq!(holding_json(&holding(false))["answered"], false);
+    }
 }

@@ -143,6 +143,8 @@ struct LocatedBody {
 #[derive(Serialize)]
 struct HoldingBody {
     node: difuse_types::NodeId,
+    /// False where the member is silent: then it may hold the block or not.
+    answered: bool,
     holds: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u32>,
@@ -152,9 +154,14 @@ struct HoldingBody {
 pub(super) async fn locate(State(gateway): State<Gateway>, uri: Uri) -> Result<Response, Problem> {
     let hash = hash(&uri, LOCATE_ROUTE)?;
     let located = keys::locate_block(gateway.datastore(), hash).await?;
-    let holdings = located.holdings.into_iter().map(|(node, record)| {
-        let record = record.filter(|record| record.has_content());
-        HoldingBody { node, holds: record.is_some(), size: record.map(|record| record.length) }
+    let holdings = located.holdings.into_iter().map(|holding| {
+        let record = holding.record.filter(|record| record.has_content());
+        HoldingBody {
+            node: holding.node,
+            answered: holding.answered,
+            holds: record.is_some(),
+            size: record.map(|record| record.length),
+        }
     });
     let body = LocatedBody { hash, slot: located.slot.0, epoch: located.epoch, holdings: holdings.collect() };
     Ok(Json(body).into_response())

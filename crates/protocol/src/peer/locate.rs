@@ -6,7 +6,7 @@ use super::{
     Peer,
     blocks::{Answered, BlockRequest},
 };
-use crate::request::{BlockLocated, Holding, Located, Reply, Request};
+use crate::request::{BlockHolding, BlockLocated, Holding, Located, Reply, Request};
 
 impl<S: Store> Peer<S> {
     /// What the members told so far.
@@ -15,11 +15,11 @@ impl<S: Store> Peer<S> {
         let members = configuration.all_members();
         let (slot, epoch) = (state.slot, configuration.epoch);
         if let Request::LocateBlock { .. } = state.request {
-            let record = |node| match state.answers.get(node) {
-                Some(Answered::Record(record)) => *record,
-                _ => None,
+            let holding = |node: &_| match state.answers.get(node) {
+                Some(Answered::Record(record)) => BlockHolding { node: *node, record: *record, answered: true },
+                _ => BlockHolding { node: *node, record: None, answered: false },
             };
-            let holdings = members.iter().map(|node| (*node, record(node))).collect();
+            let holdings = members.iter().map(holding).collect();
             return Some(Reply::BlockLocated(BlockLocated { slot, epoch, holdings }));
         }
         let is_member = configuration.contains(&self.me);

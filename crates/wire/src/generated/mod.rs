@@ -19868,6 +19868,7 @@ impl<'a> ::flatbuffers::Follow<'a> for BlockHolding<'a> {
 impl<'a> BlockHolding<'a> {
   pub const VT_NODE: ::flatbuffers::VOffsetT = 4;
   pub const VT_RECORD: ::flatbuffers::VOffsetT = 6;
+  pub const VT_ANSWERED: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -19881,6 +19882,7 @@ impl<'a> BlockHolding<'a> {
     let mut builder = BlockHoldingBuilder::new(_fbb);
     if let Some(x) = args.record { builder.add_record(x); }
     if let Some(x) = args.node { builder.add_node(x); }
+    builder.add_answered(args.answered);
     builder.finish()
   }
 
@@ -19901,6 +19903,14 @@ impl<'a> BlockHolding<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<super::blocks::BlockRecord>(BlockHolding::VT_RECORD, None)}
   }
+  /// Whether the member answered.
+  #[inline]
+  pub fn answered(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(BlockHolding::VT_ANSWERED, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for BlockHolding<'_> {
@@ -19911,6 +19921,7 @@ impl ::flatbuffers::Verifiable for BlockHolding<'_> {
     v.visit_table(pos)?
      .visit_field::<super::types::NodeId>("node", Self::VT_NODE, true)?
      .visit_field::<super::blocks::BlockRecord>("record", Self::VT_RECORD, false)?
+     .visit_field::<bool>("answered", Self::VT_ANSWERED, false)?
      .finish();
     Ok(())
   }
@@ -19918,6 +19929,7 @@ impl ::flatbuffers::Verifiable for BlockHolding<'_> {
 pub struct BlockHoldingArgs<'a> {
     pub node: Option<&'a super::types::NodeId>,
     pub record: Option<&'a super::blocks::BlockRecord>,
+    pub answered: bool,
 }
 impl<'a> Default for BlockHoldingArgs<'a> {
   #[inline]
@@ -19925,6 +19937,7 @@ impl<'a> Default for BlockHoldingArgs<'a> {
     BlockHoldingArgs {
       node: None, // required field
       record: None,
+      answered: false,
     }
   }
 }
@@ -19941,6 +19954,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> BlockHoldingBuilder<'a, 'b, A
   #[inline]
   pub fn add_record(&mut self, record: &super::blocks::BlockRecord) {
     self.fbb_.push_slot_always::<&super::blocks::BlockRecord>(BlockHolding::VT_RECORD, record);
+  }
+  #[inline]
+  pub fn add_answered(&mut self, answered: bool) {
+    self.fbb_.push_slot::<bool>(BlockHolding::VT_ANSWERED, answered, false);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> BlockHoldingBuilder<'a, 'b, A> {
@@ -19963,6 +19980,7 @@ impl ::core::fmt::Debug for BlockHolding<'_> {
     let mut ds = f.debug_struct("BlockHolding");
       ds.field("node", &self.node());
       ds.field("record", &self.record());
+      ds.field("answered", &self.answered());
       ds.finish()
   }
 }

@@ -1,6 +1,8 @@
 //! Who has a thing, and who is in the ring.
 
-use difuse_protocol::request::{BlockLocated, Holding, Located, Moving, NodeStatus, Reply, RingView, Routes};
+use difuse_protocol::request::{
+    BlockHolding, BlockLocated, Holding, Located, Moving, NodeStatus, Reply, RingView, Routes,
+};
 use difuse_ring::HostState;
 use difuse_types::Host;
 use flatbuffers::{ForwardsUOffset, Vector};
@@ -56,12 +58,10 @@ pub(super) fn read_located(table: fb::LocatedReply<'_>) -> Result<Reply, WireErr
 }
 
 pub(super) fn write_block_located(builder: &mut Builder, located: &BlockLocated) -> UnionOffset {
-    let holdings = Some(write_tables(builder, &located.holdings, |builder, (node, record)| {
-        let record = record.as_ref().map(record_out);
-        fb::BlockHolding::create(
-            builder,
-            &fb::BlockHoldingArgs { node: Some(&node_out(node)), record: record.as_ref() },
-        )
+    let holdings = Some(write_tables(builder, &located.holdings, |builder, holding| {
+        let (node, record) = (node_out(&holding.node), holding.record.as_ref().map(record_out));
+        let args = fb::BlockHoldingArgs { node: Some(&node), record: record.as_ref(), answered: holding.answered };
+        fb::BlockHolding::create(builder, &args)
     }));
     let args = fb::BlockLocatedReplyArgs { slot: located.slot.0, epoch: located.epoch, holdings };
     fb::BlockLocatedReply::create(builder, &args).as_union_value()
@@ -69,7 +69,8 @@ pub(super) fn write_block_located(builder: &mut Builder, located: &BlockLocated)
 
 pub(super) fn read_block_located(table: fb::BlockLocatedReply<'_>) -> Result<Reply, WireError> {
     let holdings = list(table.holdings(), HOLDINGS_MAX, "holdings", |holding| {
-        Ok((node_in(holding.node()), holding.record().map(record_in)))
+        let (node, record) = (node_in(holding.node()), holding.record().map(record_in));
+        Ok(BlockHolding { node, record, answered: holding.answered() })
     })?;
     Ok(Reply::BlockLocated(BlockLocated { slot: slot_in(table.slot())?, epoch: table.epoch(), holdings }))
 }

@@ -3,9 +3,9 @@ use difuse_keylog::{Checkpoint, Operation, ValueKind};
 use difuse_protocol::{
     message::{Message, Outcome},
     request::{
-        BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, LostSlot, Moving,
-        NodeStatus, OperationOutcome, OperationState, PAGE_MAX, Reading, Recovery, Reply, Request, RequestError,
-        RingView, Routes, ScrubReport, ScrubbedItem, SlotSurvey, Survivor, Unrepaired,
+        BlockHolding, BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, LostSlot,
+        Moving, NodeStatus, OperationOutcome, OperationState, PAGE_MAX, Reading, Recovery, Reply, Request,
+        RequestError, RingView, Routes, ScrubReport, ScrubbedItem, SlotSurvey, Survivor, Unrepaired,
     },
 };
 use difuse_types::{Level, SlotId, WallTime};
@@ -143,7 +143,11 @@ fn key_replies() -> Vec<Reply> {
 }
 
 fn block_replies() -> Vec<Reply> {
-    let holdings = vec![(node(1), Some(record(1))), (node(2), None)];
+    let holdings = vec![
+        BlockHolding { node: node(1), record: Some(record(1)), answered: true },
+        BlockHolding { node: node(2), record: None, answered: true },
+        BlockHolding { node: node(3), record: None, answered: false },
+    ];
     vec![
         Reply::BlockPut { created: true },
         Reply::Block(Some(block())),
