@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// On each node in turn, under the running process: the block is read right through that node, and lies on its disk again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_block_that_is_damaged_on_disk_is_served_by_others_and_repaired() {
-    let cluster = Cluster::start(3).await;
+    let mut cluster = Cluster::start(3).await;
     let content: Vec<u8> = (0..100_000_u32).flat_map(|number| number.to_le_bytes()).take(300_000).collect();
     let hash = cluster.http(0).post("/v1/blocks", content.clone()).await.expect(201).json()["hash"].clone();
     let (block, locate) = paths(hash.as_str().expect("a hash"));
@@ -28,6 +28,13 @@ async fn a_block_that_is_damaged_on_disk_is_served_by_others_and_repaired() {
         holds_everywhere(&cluster.http(node), &locate).await;
         assert_eq!(cluster.http(node).get(&block).await.expect(200).body, content);
     }
+    // Whoever cannot be asked is not said to lack it.
+    cluster.kill9(2);
+    let located = cluster.http(0).get(&locate).await.expect(200).json();
+    let holdings = located["holdings"].as_array().expect("a list");
+    assert_eq!(holdings.iter().filter(|holding| holding["answered"] == false).count(), 1, "{located}");
+    let (code, said, _) = cluster.difuse(0).args(["block", "locate", hash.as_str().expect("a hash")]).run().await;
+    assert!(code == 0 && said.contains("no answer"), "{said}");
 }
 
 /// The leader's own copy of a transaction is damaged while it is down.
@@ -54,6 +61,21 @@ async fn a_transaction_that_is_damaged_on_disk_is_fetched_again() {
     let log = cluster.http(number).get("/v1/log/damaged").await.expect(200).json();
     assert_eq!(log["transactions"].as_array().map(Vec::len), Some(2), "{log}");
     cluster.assert_running(&NODES);
+}
+
+/// The only copy there is: it cannot be repaired, and the ring says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_transaction_that_nobody_else_has_is_shown() {
+    let mut cluster = Cluster::start(1).await;
+    let value = "this value is damaged on the only disk that has it";
+    cluster.http(0).put("/v1/keys/damaged", value).await.expect(201);
+    cluster.stop(0).await;
+    damage(&cluster.node(0).settings.data_dir.join("keys"), value.as_bytes());
+    cluster.restart(&[0]).await;
+    assert_eq!(cluster.http(0).get("/v1/keys/damaged").await.status, 503);
+    assert_eq!(cluster.http(0).get("/v1/ring").await.expect(200).json()["keys_damaged"], 1);
+    let (_, said, _) = cluster.difuse(0).args(["ring"]).run().await;
+    assert!(said.contains("1 damaged copies of keys"), "{said}");
 }
 
 pub(super) fn paths(hash: &str) -> (String, String) {

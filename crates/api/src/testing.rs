@@ -426,6 +426,7 @@ fn ring_view() -> RingView {
         settled: true,
         slots_short: 0,
         moving: Moving::default(),
+        keys_damaged: 0,
         short_of_room: Vec::new(),
         tombstones: 0,
         hosts: vec![(host(), HostState::Up)],

@@ -335,6 +335,8 @@ pub struct RingView {
     pub settled: bool,
     /// Slots whose group is smaller than the number of replicas, for want of hosts.
     pub slots_short: u64,
+    /// Copies of keys with transactions that their nodes cannot read, and are fetching from other members.
+    pub keys_damaged: u64,
     /// The moves under way.
     pub moving: Moving,
     /// Nodes whose disks are so full that they take over no more slots.

@@ -37,6 +37,9 @@ fn view_text(view: &RingView) -> String {
     if view.slots_short > 0 {
         text += &format!("\n{} slots have fewer replicas than wanted, for want of hosts", view.slots_short);
     }
+    if view.keys_damaged > 0 {
+        text += &format!("\n{} damaged copies of keys are being fetched again from other nodes", view.keys_damaged);
+    }
     if !view.short_of_room.is_empty() {
         let nodes: Vec<_> = view.short_of_room.iter().map(ToString::to_string).collect();
         text += &format!("\nShort of disk space, and taking over no more slots: {}", nodes.join(", "));
@@ -66,6 +69,7 @@ fn view_json(view: &RingView) -> serde_json::Value {
         "virtual_nodes": view.settings.virtual_nodes,
         "settled": view.settled,
         "slots_short": view.slots_short,
+        "keys_damaged": view.keys_damaged,
         "moving": {
             "slots": view.moving.slots,
             "bytes_done": view.moving.bytes_done,
@@ -102,6 +106,7 @@ mod tests {
             settings: RingSettings::new(RingId(Hash::ZERO), 3, 1024, 8).unwrap(),
             settled: false,
             slots_short: 7,
+            keys_damaged: 5,
             moving: Moving { slots: 2, bytes_done: 1024, bytes_total: 4096 },
             short_of_room: vec![host.node],
             tombstones: 3,
@@ -112,6 +117,7 @@ mod tests {
             "not settled",
             "7 slots have fewer",
             "3 deleted keys are remembered",
+            "5 damaged copies of keys",
             "1.0 KiB of 4.0 KiB",
             "127.0.0.1:9090",
             "attic",

@@ -34,6 +34,8 @@ struct RingBody {
     virtual_nodes: u16,
     settled: bool,
     slots_short: u64,
+    /// Copies of keys that their nodes cannot read, and are fetching from other members.
+    keys_damaged: u64,
     moving: MovingBody,
     /// Nodes whose disks are so full that they take over no more slots.
     short_of_room: Vec<NodeId>,
@@ -70,6 +72,7 @@ pub(super) async fn ring(State(gateway): State<Gateway>) -> Result<Response, Pro
         virtual_nodes: view.settings.virtual_nodes,
         settled: view.settled,
         slots_short: view.slots_short,
+        keys_damaged: view.keys_damaged,
         moving: MovingBody {
             slots: view.moving.slots,
             bytes_done: view.moving.bytes_done,

@@ -143,6 +143,7 @@ impl<S: Store> Peer<S> {
                 && sum.slots_behind == 0
                 && sum.slots_left_over == 0,
             slots_short: sum.slots_short,
+            keys_damaged: sum.keys_damaged,
             moving: sum.moving,
             short_of_room,
             tombstones: sum.tombstones,

@@ -20258,6 +20258,7 @@ impl<'a> RingReply<'a> {
   pub const VT_HOSTS: ::flatbuffers::VOffsetT = 14;
   pub const VT_SHORT_OF_ROOM: ::flatbuffers::VOffsetT = 16;
   pub const VT_TOMBSTONES: ::flatbuffers::VOffsetT = 18;
+  pub const VT_KEYS_DAMAGED: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -20269,6 +20270,7 @@ impl<'a> RingReply<'a> {
     args: &'args RingReplyArgs<'args>
   ) -> ::flatbuffers::WIPOffset<RingReply<'bldr>> {
     let mut builder = RingReplyBuilder::new(_fbb);
+    builder.add_keys_damaged(args.keys_damaged);
     builder.add_tombstones(args.tombstones);
     builder.add_slots_short(args.slots_short);
     if let Some(x) = args.short_of_room { builder.add_short_of_room(x); }
@@ -20343,6 +20345,14 @@ impl<'a> RingReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(RingReply::VT_TOMBSTONES, Some(0)).unwrap()}
   }
+  /// Copies of keys that their nodes cannot read.
+  #[inline]
+  pub fn keys_damaged(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(RingReply::VT_KEYS_DAMAGED, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for RingReply<'_> {
@@ -20359,6 +20369,7 @@ impl ::flatbuffers::Verifiable for RingReply<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<HostEntry>>>>("hosts", Self::VT_HOSTS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::types::NodeId>>>("short_of_room", Self::VT_SHORT_OF_ROOM, false)?
      .visit_field::<u64>("tombstones", Self::VT_TOMBSTONES, false)?
+     .visit_field::<u64>("keys_damaged", Self::VT_KEYS_DAMAGED, false)?
      .finish();
     Ok(())
   }
@@ -20372,6 +20383,7 @@ pub struct RingReplyArgs<'a> {
     pub hosts: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<HostEntry<'a>>>>>,
     pub short_of_room: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>,
     pub tombstones: u64,
+    pub keys_damaged: u64,
 }
 impl<'a> Default for RingReplyArgs<'a> {
   #[inline]
@@ -20385,6 +20397,7 @@ impl<'a> Default for RingReplyArgs<'a> {
       hosts: None, // required field
       short_of_room: None,
       tombstones: 0,
+      keys_damaged: 0,
     }
   }
 }
@@ -20427,6 +20440,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RingReplyBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u64>(RingReply::VT_TOMBSTONES, tombstones, 0);
   }
   #[inline]
+  pub fn add_keys_damaged(&mut self, keys_damaged: u64) {
+    self.fbb_.push_slot::<u64>(RingReply::VT_KEYS_DAMAGED, keys_damaged, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RingReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     RingReplyBuilder {
@@ -20456,6 +20473,7 @@ impl ::core::fmt::Debug for RingReply<'_> {
       ds.field("hosts", &self.hosts());
       ds.field("short_of_room", &self.short_of_room());
       ds.field("tombstones", &self.tombstones());
+      ds.field("keys_damaged", &self.keys_damaged());
       ds.finish()
   }
 }

@@ -87,6 +87,7 @@ pub(super) fn write_ring(builder: &mut Builder, view: &RingView) -> UnionOffset 
             settings,
             settled: view.settled,
             slots_short: view.slots_short,
+            keys_damaged: view.keys_damaged,
             moving: Some(&moving),
             short_of_room,
             tombstones: view.tombstones,
@@ -102,6 +103,7 @@ pub(super) fn read_ring(table: fb::RingReply<'_>) -> Result<Reply, WireError> {
         settings: read_settings(table.settings())?,
         settled: table.settled(),
         slots_short: table.slots_short(),
+        keys_damaged: table.keys_damaged(),
         moving: moving_in(table.moving()),
         short_of_room: match table.short_of_room() {
             Some(nodes) => list(nodes, HOSTS_MAX, "short_of_room", |node| Ok(node_in(node)))?,

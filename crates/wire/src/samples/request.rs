@@ -167,6 +167,7 @@ fn node_replies() -> Vec<Reply> {
         settings: settings(),
         settled: true,
         slots_short: 4,
+        keys_damaged: 9,
         moving,
         short_of_room: vec![node(2), node(3)],
         tombstones: 7,
