@@ -4,13 +4,13 @@ use std::collections::{HashMap, VecDeque};
 
 use difuse_blocks::DeleteDecision;
 use difuse_keylog::StoreError;
-use difuse_protocol::{BlockCommand, BlockResult, Input};
+use difuse_protocol::{BlockCommand, BlockResult, Input, request::PAGE_MAX};
 use difuse_storage::BlockStore;
 use difuse_types::{Hash, SlotId, Slots};
 use tokio::sync::mpsc;
 
-/// How many records a page of a listing has.
-const PAGE: usize = 1024;
+/// How many records a page of a listing has: what a message may carry.
+const PAGE: usize = PAGE_MAX as usize;
 
 /// Commands of one slot run side by side, but never beside or across a [`BlockCommand::Clear`] of it: a late clear would
 /// erase what was stored after it was asked for, and a late put would stay behind it.
@@ -137,4 +137,48 @@ fn read(store: &BlockStore, hash: &Hash) -> Result<BlockResult, StoreError> {
         Some((record, bytes)) => BlockResult::Content { record: Some(record), bytes: Some(bytes) },
         None => BlockResult::Content { record: store.stat(hash)?, bytes: None },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use difuse_keylog::WriteSequence;
+    use difuse_protocol::message::{BlockAnswer, BlockMessage, Message};
+    use difuse_storage::{Options, Storage};
+
+    use super::*;
+
+    /// A member that holds more blocks of a slot than one page has tells of all of them, in frames that others take.
+    #[test]
+    fn a_long_list_is_told_in_pages_that_the_wire_carries() {
+        let directory = tempfile::tempdir().unwrap();
+        let on_durable = Box::new(|_: Result<WriteSequence, StoreError>| ());
+        let storage = Storage::open(&directory.path().join("data"), &Options::default(), on_durable).unwrap();
+        let slot = SlotId(0);
+        let blocks: Vec<Bytes> = (0..2 * PAGE_MAX + 1).map(|number| number.to_be_bytes().to_vec().into()).collect();
+        std::thread::scope(|scope| {
+            for part in blocks.chunks(100) {
+                let store = &storage.blocks;
+                scope.spawn(move || {
+                    for bytes in part {
+                        store.put(slot, Hash::of(bytes), bytes.clone(), 1, false).unwrap();
+                    }
+                });
+            }
+        });
+
+        let (mut listed, mut after, mut is_last) = (0, None, false);
+        while !is_last {
+            let page = perform(&storage.blocks, BlockCommand::List { slot, after }).unwrap();
+            let BlockResult::Page { records, is_last: ends } = page else { panic!("{page:?}") };
+            after = records.last().map(|(hash, _)| *hash);
+            listed += records.len();
+            is_last = ends;
+            let answer = BlockAnswer::Page { records, is_last };
+            let message = Message::Block(BlockMessage::Answer { id: 1, answer });
+            let decoded = difuse_wire::decode(&difuse_wire::encode(std::slice::from_ref(&message)));
+            assert!(decoded.is_ok_and(|decoded| decoded == [message]), "a page after {listed} blocks is refused");
+        }
+        assert_eq!(listed, blocks.len());
+    }
 }
