@@ -11,4 +11,5 @@ mod membership;
 mod recovery;
 mod restart;
 mod scrub;
+mod tombstones;
 mod tree;
