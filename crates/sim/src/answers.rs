@@ -107,7 +107,11 @@ impl Simulation {
                     return Err(Violation::WrongAnswer("a read at quorum or all is not linearizable".into()));
                 }
             }
-            (Aim::List { histories }, Reply::List { entries, next: None }) => {
+            (Aim::List { mut histories }, Reply::List { entries, next }) => {
+                // Of a ring with more keys than a page has, this is the first page.
+                let is_on_page =
+                    |history: &usize| next.as_ref().is_none_or(|next| self.clients.histories[*history].key <= *next);
+                histories.retain(is_on_page);
                 self.handle_list(client, &histories, invoked_at, &entries)?;
             }
             (Aim::PutBlock { hash, is_safe }, Reply::BlockPut { .. }) => {
