@@ -17,7 +17,7 @@ fn run_many(seeds: Range<u64>) -> Vec<Outcome> {
     })
 }
 
-/// How many seeds a run of the tests takes: few, so that it is quick; `.ci/run` asks for 300.
+/// How many seeds a run of the tests takes: few, so that it is quick; `.ci/run` asks for 2,000.
 fn seeds_wanted() -> u64 {
     std::env::var("DIFUSE_SEEDS").map_or(200, |count| count.parse().expect("DIFUSE_SEEDS is a number"))
 }
