@@ -9,10 +9,10 @@ use std::{
 
 use difuse_types::{Instant, Key, NodeId, SlotId};
 
-use super::{Phase, Stage};
+use super::{Leadership, Phase, Stage};
 use crate::{
     KeylogMessage, RegisterSummary, SlotDigest, Term,
-    keylog::{Held, Keylog},
+    keylog::{Held, Keylog, SlotState},
     replica::summary_of,
     store::{Store, StoreError},
 };
@@ -328,11 +328,8 @@ impl<S: Store> Keylog<S> {
             return;
         }
         let term = leadership.term;
-        let silent: Vec<NodeId> = (state.record.configuration.all_members().into_iter())
-            .filter(|node| *node != self.me && !leadership.in_sync.contains(node) && !self.suspects.contains(node))
-            // Whoever is full differs, and accepts nothing; it tells when that is over.
-            .filter(|node| !self.is_full(node))
-            .collect();
+        // Whoever is full differs, and accepts nothing; it tells when that is over.
+        let silent: Vec<NodeId> = self.unheard(state, leadership).filter(|node| !self.is_full(node)).collect();
         if silent.is_empty() {
             return;
         }
@@ -344,6 +341,12 @@ impl<S: Store> Keylog<S> {
         for member in silent {
             self.send(member, KeylogMessage::Prepare { configuration: configuration.clone(), term });
         }
+    }
+
+    /// The members in sight that are not known to hold the same as this node, the leader.
+    pub(crate) fn unheard(&self, state: &SlotState, leadership: &Leadership) -> impl Iterator<Item = NodeId> {
+        let members = state.record.configuration.all_members().into_iter();
+        members.filter(|node| *node != self.me && !leadership.in_sync.contains(node) && !self.suspects.contains(node))
     }
 
     /// A member told the digest of what it holds.

@@ -1,6 +1,6 @@
 //! What time brings: messages are sent again, campaigns and changes are begun.
 
-use difuse_types::{Key, NodeId, SlotId};
+use difuse_types::{Key, SlotId};
 
 use super::{
     Phase, Stage,
@@ -45,12 +45,9 @@ impl<S: Store> Keylog<S> {
             Phase::Candidate(_) => false,
             Phase::Leading(leadership) => {
                 let is_placed = |(desired, _): &(Vec<_>, _)| is_same_group(desired, &configuration.members);
-                let is_known = |node: &NodeId| {
-                    *node == self.me || leadership.in_sync.contains(node) || self.suspects.contains(node)
-                };
                 leadership.is_idle()
                     && state.desired.as_ref().is_none_or(is_placed)
-                    && configuration.members.iter().all(is_known)
+                    && self.unheard(state, leadership).next().is_none()
             }
         }
     }
