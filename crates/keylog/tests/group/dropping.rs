@@ -131,18 +131,23 @@ fn a_proposal_that_comes_late_brings_nothing_back() {
     }
 }
 
+/// A key that was deleted long ago, and dropped by the leader, which tells nobody.
+fn dropped_by_the_leader_alone(seed: u64) -> (Group, Key) {
+    let mut group = Group::joined(&[1, 2, 3], seed);
+    let key = key("k");
+    bury(&mut group, &key);
+    group.wall = LATER;
+    group.run_until(|group| register(group, 1, &key).is_none());
+    group.wire.retain(|(.., message)| !matches!(message, KeylogMessage::Drop { .. }));
+    (group, key)
+}
+
 /// A member that is not told to drop a tombstone keeps it, until it is told again; meanwhile the key is written anew, or
 /// that member becomes the leader.
 #[test]
 fn a_member_that_was_not_told_learns_it_later() {
     for seed in 0..30 {
-        let mut group = Group::joined(&[1, 2, 3], seed);
-        let key = key("k");
-        bury(&mut group, &key);
-        group.wall = LATER;
-        // Cut off when the leader has dropped it.
-        group.run_until(|group| register(group, 1, &key).is_none());
-        group.wire.retain(|(.., message)| !matches!(message, KeylogMessage::Drop { .. }));
+        let (mut group, key) = dropped_by_the_leader_alone(seed);
         let kept = [2, 3].map(|name| register(&group, name, &key).is_some());
         assert_eq!(kept, [true, true], "seed {seed}");
         match seed % 3 {
@@ -170,12 +175,7 @@ fn a_member_that_was_not_told_learns_it_later() {
 #[test]
 fn a_member_shows_nothing_of_a_second_life_that_is_not_committed() {
     for seed in 0..20 {
-        let mut group = Group::joined(&[1, 2, 3], seed);
-        let key = key("k");
-        bury(&mut group, &key);
-        group.wall = LATER;
-        group.run_until(|group| register(group, 1, &key).is_none());
-        group.wire.retain(|(.., message)| !matches!(message, KeylogMessage::Drop { .. }));
+        let (mut group, key) = dropped_by_the_leader_alone(seed);
         // Proposed to member 3 alone, which cannot answer; as long as the first life, as appends wait for the read.
         group.cut = [(node(1), node(2)), (node(3), node(1))].into();
         let read = Job::Read { level: Level::All, seen: None };
