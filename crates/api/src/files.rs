@@ -223,10 +223,11 @@ impl<D: Datastore + Clone> Files<D> {
         let (mode, modified_ms) = (mode.unwrap_or(FILE_MODE), modified_ms.unwrap_or_default());
         // What is wrong with the options is told before anything is uploaded.
         Inode::inline_file(Bytes::new(), mode, modified_ms, media_type.clone())?;
-        let uploaded = values::upload(&self.datastore, source, self.consistency.set_block).await?;
+        let uploaded = values::upload(&self.datastore, &key, source, self.consistency.set_block).await?;
         self.make_parents(path).await?;
         let (upload, hash) = (uploaded.upload, uploaded.hash_of_content);
         let inode = Inode::file(upload.size, uploaded.content, hash, mode, modified_ms, media_type)?;
+        let inode = inode.stored_in(uploaded.generation);
         let written = self.name(path, key, inode_value(&inode)?, &options).await?;
         self.keep_parent(path).await?;
         Ok(Put { written, upload })

@@ -4,6 +4,7 @@
 //! - [`Datastore`] serves one request.
 //! - [`keys`] asks the questions about keys, ring and blocks and gives typed answers.
 //! - [`values`] turns content of any size into a value of at most a few KiB and back.
+//! - [`collection`] deletes the blocks that nothing names any more.
 //! - [`files`] keeps a tree of directories and files.
 //!
 //! *Invariant:* nothing here knows how requests travel.
@@ -18,6 +19,7 @@ pub use difuse_protocol::request;
 use difuse_protocol::request::{Reply, Request, RequestError};
 pub use difuse_ring as ring;
 
+pub mod collection;
 mod consistency;
 pub mod files;
 pub mod keys;

@@ -11,12 +11,12 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use difuse_blocks::BlockRecord;
-use difuse_keylog::{Checkpoint, Operation, Transaction};
+use difuse_blocks::{BlockRecord, Inode, version_in_generation};
+use difuse_keylog::{Checkpoint, Operation, Transaction, ValueKind};
 use difuse_protocol::request::{
-    BlockHolding, BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, Moving,
-    OperationOutcome, OperationState, PAGE_MAX, Reading, Recovery, Reply, Request, RequestError, RingView, Routes,
-    ScrubReport,
+    BlockHolding, BlockLocated, CollectionReply, CollectionStep, Condition, DumpCursor, DumpItem, Entry, Holding,
+    ListEntry, Located, Moving, OperationOutcome, OperationState, PAGE_MAX, Reading, Recovery, Reply, Request,
+    RequestError, RingView, Routes, ScrubReport,
 };
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, OperationId, RingId, RingSettings, SlotId, WallTime};
@@ -44,6 +44,8 @@ struct State {
     queued: VecDeque<Request>,
     outcomes: BTreeMap<OperationId, OperationOutcome>,
     scrub_report: ScrubReport,
+    /// Of all slots.
+    generation: u64,
     calls: usize,
     clock_ms: u64,
 }
@@ -51,6 +53,7 @@ struct State {
 struct StoredBlock {
     bytes: Bytes,
     referenced: bool,
+    version: u64,
 }
 
 impl Default for FakeDatastore {
@@ -113,6 +116,11 @@ impl FakeDatastore {
     /// Forgets all blocks, as if every replica had lost them.
     pub fn lose_all_blocks(&self) {
         self.state().blocks.clear();
+    }
+
+    /// The ring is in this generation, as after so many collections.
+    pub fn raise_to(&self, generation: u64) {
+        self.state().generation = generation;
     }
 
     /// Applies or refuses the writes that wait, as if the group were back.
@@ -187,7 +195,11 @@ impl State {
             Request::Log { key, from_height, limit } => self.log(&key, from_height, limit),
             Request::List { prefix, after, limit, slot } => Ok(self.list(&prefix, after.as_ref(), limit, slot)),
             Request::Locate { key } => Ok(self.locate(&key)),
-            Request::PutBlock { hash, bytes, referenced, .. } => self.put_block(hash, bytes, referenced),
+            Request::PutBlock { hash, bytes, referenced, generation, .. } => {
+                self.put_block(hash, bytes, referenced, generation)
+            }
+            Request::Generation { .. } => Ok(Reply::Collection(CollectionReply::Generation(self.generation))),
+            Request::Collection { slot, step } => Ok(Reply::Collection(self.collection_step(slot, step))),
             Request::ReadBlock { hash, .. } => {
                 Ok(Reply::Block(self.blocks.get(&hash).map(|block| block.bytes.clone())))
             }
@@ -248,6 +260,14 @@ impl State {
         }
         if let Some(index) = self.find_operation(&key, operation_id) {
             return Ok(self.written(&key, index));
+        }
+        if let Operation::Set(value) = &operation
+            && let Ok(inode) = Inode::decode(&value.bytes)
+            && value.kind == ValueKind::Inode
+            && inode.has_blocks()
+            && inode.generation + 1 < self.generation
+        {
+            return Err(RequestError::UploadTooOld { generation: self.generation });
         }
         let current = self.head(&key).map(|head| (head.height, head.hash(), head.value().is_some()));
         if !holds(condition, current) {
@@ -324,7 +344,13 @@ impl State {
         })
     }
 
-    fn put_block(&mut self, hash: Hash, bytes: Bytes, referenced: bool) -> Result<Reply, RequestError> {
+    fn put_block(
+        &mut self,
+        hash: Hash,
+        bytes: Bytes,
+        referenced: bool,
+        generation: u64,
+    ) -> Result<Reply, RequestError> {
         let actual = Hash::of(&bytes);
         if actual != hash {
             return Err(RequestError::WrongHash { expected: hash, actual });
@@ -333,15 +359,17 @@ impl State {
             return Err(RequestError::Invalid(format!("the block is {} bytes long", bytes.len())));
         }
         let created = !self.blocks.contains_key(&hash);
-        let block = self.blocks.entry(hash).or_insert(StoredBlock { bytes, referenced });
+        let version = version_in_generation(generation);
+        let block = self.blocks.entry(hash).or_insert(StoredBlock { bytes, referenced, version });
         block.referenced |= referenced;
+        block.version = block.version.max(version);
         Ok(Reply::BlockPut { created })
     }
 
     fn record(&self, hash: &Hash) -> Option<BlockRecord> {
         let block = self.blocks.get(hash)?;
         let length = u32::try_from(block.bytes.len()).unwrap_or(u32::MAX);
-        Some(BlockRecord { version: 1, present: true, referenced: block.referenced, lost: false, length })
+        Some(BlockRecord { version: block.version, present: true, referenced: block.referenced, lost: false, length })
     }
 
     fn delete_block(&mut self, hash: Hash) -> Result<Reply, RequestError> {
@@ -349,6 +377,32 @@ impl State {
             return Err(RequestError::BlockReferenced { hash });
         }
         Ok(Reply::BlockDeleted { existed: self.blocks.remove(&hash).is_some() })
+    }
+
+    fn collection_step(&mut self, slot: SlotId, step: CollectionStep) -> CollectionReply {
+        let slots = FakeDatastore::settings().slots;
+        match step {
+            CollectionStep::Look => CollectionReply::Generation(self.generation),
+            CollectionStep::Raise { generation } => {
+                self.generation = self.generation.max(generation);
+                CollectionReply::Generation(self.generation)
+            }
+            // Nothing is ever under way here.
+            CollectionStep::Seal { .. } => CollectionReply::Sealed { is_sealed: true, silent: Vec::new() },
+            CollectionStep::List { after } => {
+                let of_slot = self.blocks.keys().filter(|hash| slots.of_block(hash) == slot && Some(**hash) > after);
+                let records = of_slot.filter_map(|hash| Some((*hash, self.record(hash)?))).collect();
+                CollectionReply::Blocks { records, is_last: true }
+            }
+            CollectionStep::Delete { blocks } => {
+                for (hash, version) in blocks {
+                    if self.blocks.get(&hash).is_some_and(|block| block.version <= version) {
+                        self.blocks.remove(&hash);
+                    }
+                }
+                CollectionReply::Done
+            }
+        }
     }
 
     fn dump(&self, after: Option<&DumpCursor>, limit: u32) -> Reply {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use difuse_blocks::{Content, Inode, InodeError};
 use difuse_keylog::{Value, ValueKind};
 use difuse_protocol::request::RequestError;
-use difuse_types::{Hash, Level};
+use difuse_types::{Hash, Key, Level};
 use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
@@ -79,22 +79,23 @@ pub struct Stored {
     pub upload: Upload,
 }
 
-/// Stores what `source` yields, to the end, and returns the value that stands for it. An error of `source` is an error
+/// Stores what `source` yields, to the end, and returns the value that stands for it, to be given to `key`. An error of `source` is an error
 /// here: content that was cut off never looks complete.
 pub async fn store<D: Datastore + ?Sized>(
     datastore: &D,
+    key: &Key,
     source: impl Stream<Item = Result<Bytes, SourceError>> + Send + Unpin,
     level: Level,
 ) -> Result<Stored, ValueError> {
-    let uploaded = upload(datastore, source, level).await?;
+    let uploaded = upload(datastore, key, source, level).await?;
     let upload = uploaded.upload;
     let value = match uploaded.content {
         Content::None => Value { kind: ValueKind::Inline, bytes: Bytes::new() },
         Content::Inline(bytes) => Value { kind: ValueKind::Inline, bytes },
         content => {
             let inode = Inode::file(upload.size, content, uploaded.hash_of_content, 0, 0, None);
-            inode_value(&inode.map_err(|error| damaged(error.to_string()))?)
-                .map_err(|error| damaged(error.to_string()))?
+            let inode = inode.map_err(|error| damaged(error.to_string()))?.stored_in(uploaded.generation);
+            inode_value(&inode).map_err(|error| damaged(error.to_string()))?
         }
     };
     Ok(Stored { value, upload })
@@ -159,17 +160,21 @@ mod tests {
 
     use bytes::Bytes;
     use difuse_keylog::{MAX_INLINE_BYTES, ValueKind};
-    use difuse_types::Level;
+    use difuse_types::{Key, Level};
     use futures::{TryStreamExt, executor::block_on, stream};
 
     use super::{SourceError, Stored, ValueError, size_of, store};
     use crate::testing::{FakeDatastore, content};
 
+    fn key() -> Key {
+        Key::new(b"k").unwrap()
+    }
+
     /// Parts of an odd length, so that cuts fall anywhere.
     async fn store_bytes(datastore: &FakeDatastore, bytes: &[u8]) -> Stored {
         let parts: Vec<Result<Bytes, SourceError>> =
             bytes.chunks(10_000).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
-        store(datastore, stream::iter(parts), Level::Quorum).await.unwrap()
+        store(datastore, &key(), stream::iter(parts), Level::Quorum).await.unwrap()
     }
 
     async fn read_back(
@@ -262,7 +267,7 @@ mod tests {
         block_on(async {
             let datastore = Arc::new(FakeDatastore::new());
             let parts = [Ok(Bytes::from(content(300_000, 1))), Err("gone".into())];
-            let refused = store(&*datastore, stream::iter(parts), Level::Quorum).await;
+            let refused = store(&*datastore, &key(), stream::iter(parts), Level::Quorum).await;
             assert!(matches!(refused, Err(ValueError::Source(_))), "{refused:?}");
 
             let stored = store_bytes(&datastore, &content(300_000, 1)).await;

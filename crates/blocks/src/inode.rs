@@ -4,7 +4,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | version, 1 |
+//! | 1 | version: 1, or 2 with a generation at the end |
 //! | 1 | kind: 0 file, 1 directory, 2 symbolic link |
 //! | 8 | size |
 //! | 4 | mode |
@@ -12,6 +12,7 @@
 //! | 32 | hash of the content |
 //! | 1 + n | media type, its length first; length 0 if there is none |
 //! | 1 + n | content: 0 none; 1 inline, followed by its length (2) and bytes; 2 block, 3 tree, each followed by a hash |
+//! | 8 | generation, from 1 (version 2) |
 
 use bytes::{BufMut, Bytes, BytesMut};
 use difuse_types::Hash;
@@ -32,6 +33,7 @@ pub const MAX_INODE_BYTES: usize = 5 << 10;
 pub const MAX_MODE: u32 = 0o7777;
 
 const VERSION: u8 = 1;
+const VERSION_WITH_GENERATION: u8 = 2;
 
 /// What stands at a path.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -75,6 +77,9 @@ pub struct Inode {
     pub media_type: Option<String>,
     /// blake3 of the whole content; [`Hash::ZERO`] for a directory.
     pub hash_of_content: Hash,
+    /// The generation in which the blocks of the content were stored, if there are any: see
+    /// [`version_in_generation`](crate::version_in_generation). It is no part of what a reader sees.
+    pub generation: u64,
 }
 
 /// An inode that contradicts itself or does not decode.
@@ -108,7 +113,8 @@ impl Inode {
         modified_ms: u64,
         media_type: Option<String>,
     ) -> Result<Self, InodeError> {
-        Self { kind: Kind::File, size, content, mode, modified_ms, media_type, hash_of_content }.checked()
+        Self { kind: Kind::File, size, content, mode, modified_ms, media_type, hash_of_content, generation: 0 }
+            .checked()
     }
 
     /// A file whose bytes, at most [`MAX_INLINE_BYTES`], live in the inode.
@@ -126,14 +132,26 @@ impl Inode {
     /// A directory.
     pub fn directory(mode: u32, modified_ms: u64) -> Result<Self, InodeError> {
         let (kind, content, hash_of_content) = (Kind::Directory, Content::None, Hash::ZERO);
-        Self { kind, size: 0, content, mode, modified_ms, media_type: None, hash_of_content }.checked()
+        Self { kind, size: 0, content, mode, modified_ms, media_type: None, hash_of_content, generation: 0 }.checked()
     }
 
     /// A symbolic link to `target`: 1 to [`MAX_INLINE_BYTES`] bytes without NUL.
     pub fn symlink(target: Bytes, mode: u32, modified_ms: u64) -> Result<Self, InodeError> {
         let (size, hash_of_content) = (target.len() as u64, Hash::of(&target));
         let (kind, content) = (Kind::Symlink, Content::Inline(target));
-        Self { kind, size, content, mode, modified_ms, media_type: None, hash_of_content }.checked()
+        Self { kind, size, content, mode, modified_ms, media_type: None, hash_of_content, generation: 0 }.checked()
+    }
+
+    /// The same inode, whose blocks were stored in `generation`; without effect if it has none.
+    #[must_use]
+    pub fn stored_in(self, generation: u64) -> Self {
+        let generation = if self.has_blocks() { generation } else { 0 };
+        Self { generation, ..self }
+    }
+
+    /// Whether the content is in blocks.
+    pub fn has_blocks(&self) -> bool {
+        matches!(self.content, Content::Block(_) | Content::Tree(_))
     }
 
     /// Whether anyone may execute it.
@@ -153,7 +171,7 @@ impl Inode {
     pub fn encode(&self) -> Result<Bytes, InodeError> {
         self.check()?;
         let mut bytes = BytesMut::with_capacity(256);
-        bytes.put_u8(VERSION);
+        bytes.put_u8(if self.generation > 0 { VERSION_WITH_GENERATION } else { VERSION });
         bytes.put_u8(self.kind.to_byte());
         bytes.put_u64_le(self.size);
         bytes.put_u32_le(self.mode);
@@ -163,6 +181,9 @@ impl Inode {
         bytes.put_u8(media_type.len() as u8);
         bytes.put_slice(media_type.as_bytes());
         self.content.encode(&mut bytes);
+        if self.generation > 0 {
+            bytes.put_u64_le(self.generation);
+        }
         Ok(bytes.freeze())
     }
 
@@ -172,14 +193,21 @@ impl Inode {
             return Err(DecodeError::TooLong(bytes.len()).into());
         }
         let mut reader = Reader::new(bytes);
-        reader.version(VERSION)?;
+        let version = reader.u8()?;
+        if !(VERSION..=VERSION_WITH_GENERATION).contains(&version) {
+            return Err(DecodeError::UnknownVersion(version).into());
+        }
         let kind = Kind::from_byte(reader.u8()?)?;
         let (size, mode, modified_ms) = (reader.u64()?, reader.u32()?, reader.u64()?);
         let hash_of_content = reader.hash()?;
         let media_type = decode_media_type(&mut reader)?;
         let content = Content::decode(&mut reader)?;
+        let generation = if version == VERSION_WITH_GENERATION { reader.u64()? } else { 0 };
         reader.finish()?;
-        Self { kind, size, content, mode, modified_ms, media_type, hash_of_content }.checked()
+        if version == VERSION_WITH_GENERATION && generation == 0 {
+            return Err(DecodeError::Field("generation").into());
+        }
+        Self { kind, size, content, mode, modified_ms, media_type, hash_of_content, generation }.checked()
     }
 
     fn checked(self) -> Result<Self, InodeError> {
@@ -334,6 +362,7 @@ mod tests {
             Inode::inline_file(Bytes::from(vec![0; MAX_INLINE_BYTES]), 0o7777, u64::MAX, text(128)),
             Inode::file(1 << 20, Content::Block(hash), hash, 0o600, 5, None),
             Inode::file(u64::MAX, Content::Tree(Hash::of(b"root")), hash, 0, 5, text(20)),
+            Inode::file(9, Content::Tree(Hash::of(b"root")), hash, 0, 5, None).map(|inode| inode.stored_in(7)),
             Inode::directory(0o755, 9),
             Inode::symlink(Bytes::from_static(b"../there"), 0o777, 9),
         ]

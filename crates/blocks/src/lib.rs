@@ -23,7 +23,7 @@ pub use codec::DecodeError;
 pub use inode::{Content, Inode, InodeError, Kind, MAX_INLINE_BYTES, MAX_INODE_BYTES, MAX_MEDIA_TYPE_BYTES, MAX_MODE};
 pub use record::{
     BlockRecord, DeleteDecision, PutDecision, RECORD_BYTES, StillReferenced, decide_delete, decide_put, next_delete,
-    next_put,
+    version_in_generation,
 };
 pub use tree::{
     MAX_FAN_OUT, MAX_TREE_DEPTH, Piece, PieceError, RangePlan, RangePlanError, TreeBuildError, TreeBuilder, TreeEntry,

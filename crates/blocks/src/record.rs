@@ -3,16 +3,26 @@
 //! Content never changes, so only "is it there" can be in dispute. Each member keeps one [`BlockRecord`] per block, and
 //! two records merge into one, whatever order they arrive in. Versions grow as follows:
 //!
-//! - a put of a block that nobody has seen writes version 1;
+//! - a put of a block that nobody has seen writes the first version of its generation: [`version_in_generation`];
 //! - a delete writes the seen version + 1, not present: a tombstone;
-//! - a put over a tombstone writes its version + 1;
+//! - a put over a tombstone of that version or a higher one writes the tombstone's version + 1;
 //! - a put that makes an unreferenced block referenced writes its version + 1, too. Otherwise a delete that did not see
 //!   the reference would win over it: so both write the same version, and present wins;
-//! - any other put of a block that is there keeps its version.
+//! - any other put of a block that is there raises it to the first version of the put's generation, or keeps it if it is
+//!   there already.
 //!
 //! "Seen" means merged from as many members as the operation's level says. A majority for each makes them see each
-//! other. A caller asks [`next_put`] or [`next_delete`] what to write; each member asks [`decide_put`] or
-//! [`decide_delete`] what to do with it.
+//! other. A caller asks [`next_delete`] what to write; each member asks [`decide_put`] or [`decide_delete`] what to do
+//! with it.
+//!
+//! # Generations
+//!
+//! A collection of blocks that no value names must not delete what an upload in flight has found to be there. Collections
+//! are numbered; the number of the last one that has begun is the generation, and it stands in the upper half of a
+//! version. A collection `g` deletes what it found unnamed if its version is of a generation up to `g - 2`; its tombstone
+//! is the next version, of the same generation. An upload puts every block, the ones that are there too, in the
+//! generation that it began in, `g - 1` or later as long as it may name them (see the key log's generations): each of
+//! these versions is above that of any such tombstone. So it does not matter whether the two have seen each other.
 
 use serde::{Deserialize, Serialize};
 
@@ -125,17 +135,25 @@ impl BlockRecord {
     }
 }
 
-/// What a put writes, given what was seen: the seen record itself if there is nothing to change (members that lack it
-/// still take it). `length` is in bytes.
-///
-/// A version at its maximum, which only a hostile member can have written, stays there: then puts win over deletes.
-pub fn next_put(seen: Option<BlockRecord>, length: u32, referenced: bool) -> BlockRecord {
-    let version = match seen {
-        None => 1,
-        Some(seen) if seen.present && (seen.referenced || !referenced) => return BlockRecord { lost: false, ..seen },
-        Some(seen) => seen.version.saturating_add(1),
-    };
-    BlockRecord { version, present: true, referenced, lost: false, length }
+/// How many bits of a version count the changes within one generation.
+const CHANGES_BITS: u32 = 32;
+
+/// The first version of a generation; from 1.
+pub fn version_in_generation(generation: u64) -> u64 {
+    generation.min(u64::MAX >> CHANGES_BITS) << CHANGES_BITS | u64::from(generation == 0)
+}
+
+impl BlockRecord {
+    /// The generation in which it was last put, or deleted.
+    pub fn generation(&self) -> u64 {
+        self.version >> CHANGES_BITS
+    }
+
+    /// Whether a collection of this number may delete it, if no value names it: a file was stored with it, and every
+    /// upload that found it there has been refused since, if it has not ended.
+    pub fn is_collectable(&self, collection: u64) -> bool {
+        self.present && self.referenced && self.generation().saturating_add(2) <= collection
+    }
 }
 
 /// The block belongs to a file and is not deleted on its own.
@@ -169,10 +187,16 @@ pub enum PutDecision {
     },
 }
 
-/// What a member that holds `existing` does with a put of `version`, for a file if `referenced`. The first reference to
-/// a block that is there takes a version of its own, so that it stands against a delete that has not seen it.
+/// What a member that holds `existing` does with a put of `version`, for a file if `referenced`. What is there with all
+/// that the put asks for is left as it is. The first reference to a block that is there takes a version of its own, so
+/// that it stands against a delete that has not seen it.
 pub fn decide_put(existing: Option<BlockRecord>, version: u64, referenced: bool) -> PutDecision {
     match existing {
+        Some(existing)
+            if existing.has_content() && existing.version >= version && existing.referenced >= referenced =>
+        {
+            PutDecision::AlreadyThere
+        }
         Some(existing) if existing.version > version => PutDecision::Superseded { version: existing.version },
         Some(existing) if existing.present && referenced && !existing.referenced && existing.version == version => {
             PutDecision::Superseded { version: existing.version }
@@ -211,7 +235,8 @@ mod tests {
     use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
 
     use super::{
-        BlockRecord, DeleteDecision, PutDecision, StillReferenced, decide_delete, decide_put, next_delete, next_put,
+        BlockRecord, DeleteDecision, PutDecision, StillReferenced, decide_delete, decide_put, next_delete,
+        version_in_generation,
     };
     use crate::DecodeError;
 
@@ -257,23 +282,17 @@ mod tests {
 
     #[test]
     fn versions_follow_the_rules() {
-        let put = |seen, referenced| next_put(seen, 7, referenced);
-        assert_eq!(put(None, false), record(1, true, false));
-        assert_eq!(put(Some(record(2, false, false)), true), record(3, true, true));
-        assert_eq!(put(Some(record(1, true, true)), false), record(1, true, true));
-        assert_eq!(put(Some(record(1, true, false)), true), record(2, true, true));
         assert_eq!(next_delete(None), Ok(None));
         assert_eq!(next_delete(Some(record(1, true, false))), Ok(Some(record(2, false, false))));
         assert_eq!(next_delete(Some(record(2, false, false))), Ok(Some(record(2, false, false))));
         assert_eq!(next_delete(Some(record(1, true, true))), Err(StillReferenced));
-        assert_eq!(put(Some(record(u64::MAX, false, false)), false).version, u64::MAX);
     }
 
     /// A file is stored with a block while somebody deletes it: neither has seen the other.
     #[test]
     fn a_reference_survives_a_delete_at_the_same_time() {
         let seen = Some(record(1, true, false));
-        let put = next_put(seen, 7, true);
+        let put = record(2, true, true);
         let tombstone = next_delete(seen).expect("unreferenced").expect("present");
         let merged = put.merge(tombstone);
         assert!(merged.present && merged.referenced);
@@ -287,7 +306,7 @@ mod tests {
         let (there, gone) = (record(2, true, false), record(2, false, false));
         for (existing, version, put, delete) in [
             (None, 1, PutDecision::Store, DeleteDecision::Delete),
-            (Some(there), 1, PutDecision::Superseded { version: 2 }, DeleteDecision::Superseded { version: 2 }),
+            (Some(there), 1, PutDecision::AlreadyThere, DeleteDecision::Superseded { version: 2 }),
             (Some(there), 2, PutDecision::AlreadyThere, DeleteDecision::Superseded { version: 2 }),
             (Some(there), 3, PutDecision::AlreadyThere, DeleteDecision::Delete),
             (Some(gone), 1, PutDecision::Superseded { version: 2 }, DeleteDecision::Superseded { version: 2 }),
@@ -308,7 +327,6 @@ mod tests {
         assert_eq!(lost.merge(record(2, true, true)), record(2, true, true), "one copy is enough");
         assert_eq!(lost.merge(lost), lost);
         assert_eq!(lost.merge(record(1, true, true)), lost, "an older version says nothing of this one");
-        assert_eq!(next_put(Some(lost), 7, true), record(2, true, true));
     }
 
     #[test]
@@ -317,6 +335,30 @@ mod tests {
         assert_eq!(decide_put(there, 1, true), PutDecision::Superseded { version: 1 });
         assert_eq!(decide_put(there, 2, true), PutDecision::AlreadyThere);
         assert_eq!(decide_put(Some(record(1, true, true)), 1, true), PutDecision::AlreadyThere);
+    }
+
+    /// Whatever the order in which they come, and whether or not they have seen each other.
+    #[test]
+    fn an_upload_that_may_name_a_block_stands_against_the_collection_that_found_it_unnamed() {
+        for (generation, changes) in [(0, 0), (0, 5), (3, 0), (3, 9)] {
+            let old = record(version_in_generation(generation) + changes, true, true);
+            let collection = generation + 2;
+            assert!(!old.is_collectable(collection - 1) && old.is_collectable(collection));
+            let tombstone = next_delete(Some(BlockRecord { referenced: false, ..old })).unwrap().unwrap();
+            let put = record(version_in_generation(collection - 1), true, true);
+            assert_eq!(tombstone.merge(put), put);
+            assert_eq!(decide_put(Some(tombstone), put.version, true), PutDecision::Store);
+            assert!(matches!(decide_delete(Some(put), tombstone.version), DeleteDecision::Superseded { .. }));
+            assert_eq!(decide_put(Some(old), put.version, true), PutDecision::AlreadyThere, "and it is raised");
+            assert_eq!(old.merge(put), put);
+        }
+    }
+
+    #[test]
+    fn what_was_put_by_its_hash_is_not_collected() {
+        assert!(!record(1, true, false).is_collectable(9));
+        assert!(!record(1, false, true).is_collectable(9));
+        assert!(record(1, true, true).is_collectable(9));
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Client {
     ) -> Result<Written, ClientError> {
         let key = Key::new(key)?;
         let content = stream::iter([Ok(Bytes::copy_from_slice(value.as_ref()))]);
-        let stored = values::store(self, content, self.consistency().set_block).await?;
+        let stored = values::store(self, &key, content, self.consistency().set_block).await?;
         let operation = Operation::Set(stored.value);
         let operation_id = keys::new_operation_id();
         let level = self.consistency().set_inode;

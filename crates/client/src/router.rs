@@ -37,6 +37,7 @@ impl Router {
             Request::Read { key, .. }
             | Request::Write { key, .. }
             | Request::Log { key, .. }
+            | Request::Generation { key }
             | Request::Locate { key } => Some(slots.of_key(key)),
             Request::PutBlock { hash, .. }
             | Request::ReadBlock { hash, .. }
@@ -44,6 +45,7 @@ impl Router {
             | Request::DeleteBlock { hash, .. }
             | Request::LocateBlock { hash } => Some(slots.of_block(hash)),
             Request::List { slot, .. } => *slot,
+            Request::Collection { slot, .. } => Some(*slot),
             // About a node, or about all slots.
             Request::ListLed { .. }
             | Request::Operation { .. }

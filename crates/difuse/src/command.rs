@@ -5,6 +5,7 @@ mod bench;
 mod block;
 mod dump;
 mod exit;
+mod gc;
 mod get;
 mod input;
 mod kv;
@@ -72,6 +73,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Ring => ring::run(&session).await,
         Command::Locate(arguments) => locate::run(&session, arguments).await,
         Command::Leave(arguments) => leave::run(&session, arguments).await,
+        Command::Gc(arguments) => gc::run(&session, arguments).await,
         Command::Scrub(arguments) => scrub::run(&session, arguments).await,
         Command::Recover(arguments) => recover::run(&session, arguments).await,
         Command::Dump => dump::run(&session).await,

@@ -1,6 +1,7 @@
 //! `difused`: one node, or a local ring of several.
 
 mod arguments;
+mod collection;
 mod config_command;
 mod dev;
 mod exit;

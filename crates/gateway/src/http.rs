@@ -17,13 +17,14 @@ use axum::{
 };
 use difuse_api::{Consistency, Datastore, files::Files};
 use difuse_types::NodeId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 mod blocks;
 mod body;
 mod cluster;
 mod content;
 mod files;
+mod gc;
 mod headers;
 mod inspect;
 mod keys;
@@ -76,6 +77,8 @@ struct Shared {
     health: Arc<dyn Health>,
     metrics: metrics::Metrics,
     transfers: Arc<Semaphore>,
+    /// Collections that may be run through this gateway: one.
+    collections: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -99,6 +102,7 @@ impl Gateway {
             health,
             metrics: metrics::Metrics::new(),
             transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+            collections: Arc::new(Semaphore::new(1)),
         }))
     }
 
@@ -128,6 +132,11 @@ impl Gateway {
 
     fn metrics(&self) -> &metrics::Metrics {
         &self.0.metrics
+    }
+
+    /// Permission to run a collection; an error if one is running.
+    fn collection_turn(&self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        self.0.collections.clone().try_acquire_owned()
     }
 
     /// Permission to move content; an error if too many transfers are running.
@@ -166,6 +175,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/leave", post(cluster::leave))
         .route("/v1/recover", get(recover::look).post(recover::recover))
         .route("/v1/dump", get(cluster::dump))
+        .route("/v1/gc", post(gc::start))
         .route("/v1/scrub", get(scrub::look).post(scrub::start))
         .route("/livez", get(probes::alive))
         .route("/healthz", get(probes::alive))

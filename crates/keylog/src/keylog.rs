@@ -117,6 +117,9 @@ pub struct Submission {
     pub time: WallTime,
     /// Who must have it before it is answered. Level lazy is served like leader by whoever leads.
     pub level: Level,
+    /// If the value names blocks: the generation that they were stored in. It is refused when the slot is two
+    /// generations further: by then they may have been collected.
+    pub generation: Option<u64>,
 }
 
 /// A committed transaction with the hash of the state after it: where the part of a key's log begins that is kept.
@@ -216,6 +219,12 @@ pub enum Failure {
     /// A transaction of the key, or of one in the range, is damaged on this node, which fetches it from another member.
     /// Nothing was changed.
     Damaged,
+    /// The blocks that the value names were stored in a generation that is over; the slot is in this one. Nothing was
+    /// changed.
+    TooOld {
+        /// The slot's.
+        generation: u64,
+    },
     /// This node's disk is full; the reason names it. Nothing was changed.
     Full(String),
     /// Too much is waiting. Nothing was changed.

@@ -7,6 +7,7 @@
 //! - [`read`] confirms leadership once for all reads that wait, then answers from the committed heads;
 //! - [`lease`] asks for the promise that nobody else leads for a while, for reads without a round;
 //! - [`every`] waits for every member, for what is asked for at level all;
+//! - [`generation`] refuses values whose blocks may have been collected, and tells when no earlier one can come;
 //! - [`sync`] compares all registers with those of the members and repairs what differs;
 //! - [`tombstones`] gives up the registers of keys that were deleted long ago;
 //! - [`change`] moves the slot to other members.
@@ -24,6 +25,7 @@ pub(crate) mod append;
 pub(crate) mod change;
 mod election;
 pub(crate) mod every;
+pub(crate) mod generation;
 mod jobs;
 mod lease;
 mod read;
@@ -96,6 +98,10 @@ pub(crate) struct Leadership {
     /// Committed appends whose level is all and that some member has not accepted yet.
     pub(crate) awaited: Vec<every::Awaited>,
     pub(crate) tombstones: tombstones::Tombstones,
+    /// Whether nothing can be committed any more that was proposed before a generation.
+    pub(crate) sealing: Option<generation::Sealing>,
+    /// Keys whose appends wait until the slot's generation is known.
+    pub(crate) waiting_for_generation: BTreeSet<Key>,
 }
 
 #[derive(Default, Clone, Debug, Hash)]
@@ -244,6 +250,8 @@ impl Leadership {
             told: None,
             awaited: Vec::new(),
             tombstones: Default::default(),
+            sealing: None,
+            waiting_for_generation: BTreeSet::new(),
         }
     }
 

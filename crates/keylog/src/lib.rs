@@ -33,6 +33,7 @@ pub use keylog::{
     Answer, Checkpoint, CommittedHead, Condition, Failure, Job, Keylog, KeylogOptions, LEASE_DRIFT_BOUND, Output,
     SlotSummary, Submission, Ticket,
 };
+pub use leader::generation::{Sealed, generation_operation};
 pub use message::{DROPS_MAX, KeylogMessage, Proposal, RegisterSummary, SCAN_PAGE_MAX, TRANSACTIONS_MAX};
 #[cfg(feature = "controls")]
 pub use rule::Rule;

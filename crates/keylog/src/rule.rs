@@ -20,6 +20,8 @@ pub enum Rule {
     Lease,
     /// A replica forgets what is below a checkpoint only when the checkpoint is known to be committed.
     CommittedCheckpoint,
+    /// A value whose blocks were stored in a generation that is over is refused.
+    UploadGeneration,
 }
 
 impl<S> Keylog<S> {

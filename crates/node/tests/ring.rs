@@ -97,7 +97,7 @@ async fn what_is_written_through_one_node_is_read_through_every_other() {
     }
     let block = bytes::Bytes::from(vec![7; 100_000]);
     let hash = Hash::of(&block);
-    let put = Request::PutBlock { hash, bytes: block.clone(), referenced: false, level: Level::Quorum };
+    let put = Request::PutBlock { hash, bytes: block.clone(), referenced: false, generation: 0, level: Level::Quorum };
     assert_eq!(nodes[0].call(put.clone()).await.unwrap(), Reply::BlockPut { created: true });
     assert_eq!(nodes[1].call(put).await.unwrap(), Reply::BlockPut { created: false });
     let get = Request::ReadBlock { hash, level: Level::Quorum };

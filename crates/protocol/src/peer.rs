@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod blocks;
+mod collection;
 mod dump;
 mod keys;
 mod list;
@@ -324,6 +325,8 @@ pub struct Peer<S> {
     pub(crate) transfers: BTreeMap<SlotId, transfer::Transfer>,
     pub(crate) repair: transfer::Repair,
     pub(crate) scrub: scrub::Scrub,
+    /// Steps of collections that delete blocks, and how many are left to be.
+    pub(crate) deleting: BTreeMap<Ticket, usize>,
     /// Leaders and configurations of slots that this node is no member of, as others told.
     pub(crate) known_leaders: BoundedMap<SlotId, NodeId>,
     pub(crate) lookups: route::Lookups,
@@ -387,6 +390,7 @@ impl<S: Store> Peer<S> {
             transfers: BTreeMap::new(),
             repair: transfer::Repair::default(),
             scrub: scrub::Scrub::default(),
+            deleting: BTreeMap::new(),
             known_leaders: BoundedMap::new(REMEMBERED_MAX),
             lookups: route::Lookups::default(),
             known_configurations: BoundedMap::new(REMEMBERED_MAX),
@@ -662,9 +666,12 @@ impl<S: Store> Peer<S> {
             return Ok(());
         }
         match request {
-            Request::Read { .. } | Request::Write { .. } | Request::Log { .. } | Request::List { .. } => {
-                self.coordinate(id, request)
-            }
+            Request::Read { .. }
+            | Request::Write { .. }
+            | Request::Log { .. }
+            | Request::List { .. }
+            | Request::Generation { .. }
+            | Request::Collection { .. } => self.coordinate(id, request),
             Request::PutBlock { .. }
             | Request::ReadBlock { .. }
             | Request::StatBlock { .. }

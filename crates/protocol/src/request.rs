@@ -89,6 +89,8 @@ pub enum Request {
         bytes: Bytes,
         /// Whether a file refers to it: then deleting it by its hash is refused.
         referenced: bool,
+        /// The generation in which the upload that it belongs to began ([`Request::Generation`]); 0 if it belongs to none.
+        generation: u64,
         /// Who stands behind the answer.
         level: Level,
     },
@@ -131,6 +133,20 @@ pub enum Request {
         /// At most [`PAGE_MAX`].
         limit: u32,
     },
+    /// The generation that the slot of a key is in, or was in a moment ago: asked for before the first block of a value is
+    /// stored. Answer: [`CollectionReply::Generation`].
+    Generation {
+        /// Where the value is to be.
+        key: Key,
+    },
+    /// A step of a collection of blocks that nothing names any more; the slot's leader takes it. Answer:
+    /// [`Reply::Collection`].
+    Collection {
+        /// The slot.
+        slot: SlotId,
+        /// What to do.
+        step: CollectionStep,
+    },
     /// Reads what the asked node has on its disk again, checks it, and repairs it from other members. Answer, at once:
     /// [`Reply::Scrub`], which tells how far it is.
     Scrub {
@@ -157,6 +173,64 @@ pub enum Request {
         /// At most [`RECOVERY_PAGE`].
         recoveries: Vec<(Configuration, Configuration)>,
     },
+}
+
+/// The most blocks that one step of a collection deletes.
+pub const COLLECTED_MAX: usize = 1000;
+
+/// A step of a collection in one slot. A collection has a number, above those of all before it: its generation. It raises
+/// every slot to its generation, seals every slot, finds out what all values name, and deletes what nothing names and was
+/// last put two generations ago or earlier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CollectionStep {
+    /// Only the slot's generation. Answer: [`CollectionReply::Generation`].
+    Look,
+    /// Raises the slot to a generation, unless it is there already. From then on a value whose blocks were stored two
+    /// generations before, or earlier, is refused ([`RequestError::UploadTooOld`]). Answer: [`CollectionReply::Generation`].
+    Raise {
+        /// The collection's.
+        generation: u64,
+    },
+    /// Whether nothing can be committed any more that was decided before the slot was raised to a generation. Ask again
+    /// until it is so. Answer: [`CollectionReply::Sealed`].
+    Seal {
+        /// The collection's.
+        generation: u64,
+    },
+    /// A page of the slot's records of blocks, in the order of hashes, as the leader has them. Answer:
+    /// [`CollectionReply::Blocks`].
+    List {
+        /// The page begins after this hash.
+        after: Option<Hash>,
+    },
+    /// Deletes blocks that nothing names. Those that were put since are left alone. Answer: [`CollectionReply::Done`].
+    Delete {
+        /// Hash and recorded version, at most [`COLLECTED_MAX`].
+        blocks: Vec<(Hash, u64)>,
+    },
+}
+
+/// The answer to a step of a collection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CollectionReply {
+    /// The slot's generation.
+    Generation(u64),
+    /// Whether the slot is sealed.
+    Sealed {
+        /// It is.
+        is_sealed: bool,
+        /// If not: members that do not answer.
+        silent: Vec<NodeId>,
+    },
+    /// A page of records.
+    Blocks {
+        /// Hash and record, in the order of hashes; at most [`PAGE_MAX`].
+        records: Vec<(Hash, BlockRecord)>,
+        /// Whether nothing follows.
+        is_last: bool,
+    },
+    /// The blocks are marked as deleted on the leader's disk, and the other members are told.
+    Done,
 }
 
 /// Where a page of a dump begins: after this item.
@@ -542,6 +616,8 @@ pub enum Reply {
         /// Where the next page begins; `None` if nothing follows.
         next: Option<DumpCursor>,
     },
+    /// To [`Request::Collection`] and [`Request::Generation`].
+    Collection(CollectionReply),
     /// To [`Request::Scrub`].
     Scrub(Box<ScrubReport>),
 }
@@ -606,6 +682,15 @@ pub enum RequestError {
     /// checkpoint and can be verified from there.
     #[error("the history below height {} is pruned: it begins with checkpoint {}", .0.height, .0.hash)]
     Pruned(Checkpoint),
+    /// The upload took so long that two collections of blocks began meanwhile: some of its blocks may be gone. Nothing was
+    /// changed; upload it again.
+    #[error(
+        "the upload took too long: two collections of blocks began meanwhile (generation {generation}); upload it again"
+    )]
+    UploadTooOld {
+        /// The generation now.
+        generation: u64,
+    },
     /// Too much is waiting already. Nothing was changed.
     #[error("the node is busy: too many requests are waiting; try again later")]
     Busy,
@@ -635,14 +720,16 @@ impl RequestError {
     pub fn beside_open_attempt(self, operation_id: OperationId, condition: Condition) -> Self {
         match (condition, &self) {
             (Condition::Absent | Condition::Present, Self::Conflict { .. }) => Self::Unknown { operation_id },
-            (_, Self::NotAll { is_applied: false, .. } | Self::Full { .. }) => Self::Unknown { operation_id },
+            (_, Self::NotAll { is_applied: false, .. } | Self::Full { .. } | Self::UploadTooOld { .. }) => {
+                Self::Unknown { operation_id }
+            }
             _ => self,
         }
     }
 
     /// How long to wait before trying again, for answers such as HTTP's `Retry-After`.
     pub fn retry_after(&self) -> Option<Duration> {
-        let may_pass = self.is_transient() || matches!(self, Self::NotAll { .. });
+        let may_pass = self.is_transient() || matches!(self, Self::NotAll { .. } | Self::UploadTooOld { .. });
         may_pass.then_some(Duration::from_secs(1))
     }
 }

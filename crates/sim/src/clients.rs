@@ -255,7 +255,10 @@ impl Clients {
                 let level = level(rng);
                 // With fewer copies than a majority it may be lost.
                 let is_safe = matches!(level, Level::Quorum | Level::All);
-                (Aim::PutBlock { hash, is_safe }, Request::PutBlock { hash, bytes, referenced: rng.bool(), level })
+                (
+                    Aim::PutBlock { hash, is_safe },
+                    Request::PutBlock { hash, bytes, referenced: rng.bool(), generation: 0, level },
+                )
             }
             _ => {
                 let Some(hash) = blocks.any(rng) else { return };

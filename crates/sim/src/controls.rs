@@ -22,6 +22,8 @@ pub enum Control {
     CommittedCheckpoint,
     /// A successor on the ring is adopted only when it was seen alive.
     CheckedSuccessor,
+    /// Values whose blocks may have been collected are taken all the same.
+    UploadGeneration,
 }
 
 impl Control {
@@ -33,6 +35,7 @@ impl Control {
             Self::OneBallot => BrokenRule::Keylog(Rule::OneBallot),
             Self::Lease => BrokenRule::Keylog(Rule::Lease),
             Self::CommittedCheckpoint => BrokenRule::Keylog(Rule::CommittedCheckpoint),
+            Self::UploadGeneration => BrokenRule::Keylog(Rule::UploadGeneration),
             Self::CheckedSuccessor => BrokenRule::CheckedSuccessor,
         }
     }

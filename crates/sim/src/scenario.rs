@@ -12,6 +12,7 @@ use difuse_types::{Hash, Instant, Key, NodeId, RingId, RingSettings, SlotId};
 
 use crate::{
     Tracing,
+    plan::Plan,
     simulation::{Phase, Simulation},
 };
 
@@ -26,8 +27,13 @@ pub struct Scenario {
 impl Scenario {
     /// A settled ring of `nodes` nodes, one slot, and three replicas. `seed` decides the delays.
     pub fn new(nodes: usize, seed: u64) -> Self {
+        Self::with(nodes, 1, seed, |_| {})
+    }
+
+    /// The same with so many slots, and a plan that the caller changes.
+    pub fn with(nodes: usize, slots: u32, seed: u64, change: impl FnOnce(&mut Plan)) -> Self {
         let id = RingId(Hash::of(&seed.to_le_bytes()));
-        let settings = RingSettings::new(id, 3, 1, 2).unwrap_or_else(|error| panic!("{error}"));
+        let settings = RingSettings::new(id, 3, slots, 2).unwrap_or_else(|error| panic!("{error}"));
         let simulation = Simulation::new(seed, Tracing::Off, |plan| {
             plan.settings = settings;
             plan.nodes = nodes;
@@ -44,6 +50,7 @@ impl Scenario {
             plan.bursts = 0;
             plan.do_disks_lie = false;
             plan.drift_ppm_max = 0;
+            change(plan);
         });
         let mut scenario = Self { simulation };
         scenario.simulation.begin().unwrap_or_else(|violation| panic!("{violation}"));
@@ -146,6 +153,20 @@ impl Scenario {
     /// Starts the process of a node again.
     pub fn restart(&mut self, node: NodeId) {
         self.simulation.start(node).unwrap_or_else(|violation| panic!("{violation}"));
+    }
+
+    /// Whether the process of a node runs.
+    pub fn is_running(&self, node: NodeId) -> bool {
+        self.simulation.nodes.get(&node).is_some_and(|node| node.process.is_some())
+    }
+
+    /// Nothing goes wrong any more, and what did is mended.
+    pub fn heal(&mut self) {
+        self.simulation.plan.faults.clear();
+        self.simulation.network.heal();
+        for node in self.nodes() {
+            self.simulation.start(node).unwrap_or_else(|violation| panic!("{violation}"));
+        }
     }
 
     /// Virtual time passes.

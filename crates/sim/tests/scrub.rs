@@ -38,7 +38,13 @@ fn damage_that_nobody_reads_is_found_and_repaired() {
         let mut ring = Scenario::new(3, seed);
         let [leader, victim, _] = ring.members().try_into().unwrap();
         let hash = Hash::of(CONTENT);
-        let put = Request::PutBlock { hash, bytes: Bytes::from_static(CONTENT), referenced: true, level: Level::All };
+        let put = Request::PutBlock {
+            hash,
+            bytes: Bytes::from_static(CONTENT),
+            referenced: true,
+            generation: 0,
+            level: Level::All,
+        };
         assert!(matches!(ring.ask(leader, put), Ok(Reply::BlockPut { created: true })));
         let keys = [b"a", b"b"].map(|name| Key::new(name).unwrap());
         for id in 0..6 {
@@ -63,7 +69,13 @@ fn what_cannot_be_repaired_now_is_repaired_later() {
     let mut ring = Scenario::new(3, 1);
     let [leader, victim, third] = ring.members().try_into().unwrap();
     let hash = Hash::of(CONTENT);
-    let put = Request::PutBlock { hash, bytes: Bytes::from_static(CONTENT), referenced: true, level: Level::All };
+    let put = Request::PutBlock {
+        hash,
+        bytes: Bytes::from_static(CONTENT),
+        referenced: true,
+        generation: 0,
+        level: Level::All,
+    };
     assert!(matches!(ring.ask(leader, put), Ok(Reply::BlockPut { created: true })));
     ring.cut_off(&[victim]);
     ring.run_until_suspect(victim, leader, true);

@@ -83,6 +83,7 @@ fn write(keylog: &mut Keylog<KeyStore>, key: &Key, numbers: std::ops::Range<u64>
             author: ME,
             time: WallTime(number),
             level: Level::Quorum,
+            generation: None,
         };
         keylog.submit(number, SLOT, key.clone(), Job::Append(submission))?;
     }

@@ -20,6 +20,8 @@ pub enum Space {
     Keys,
     /// Files and directories: the name is `parent NUL entry`.
     Files,
+    /// What the ring keeps about itself; nobody writes it from outside.
+    Ring,
 }
 
 /// A key: a space, a namespace and a name, kept in one canonical encoding, whose byte order is the order of listings:
@@ -75,6 +77,12 @@ impl Key {
         Self::assemble(Space::Files, "", &[parent.as_bytes(), &[0], entry.as_bytes()])
     }
 
+    /// The key under which every slot keeps the number of the last collection of blocks that it takes part in. There is
+    /// one in each slot, wherever its hash would place it.
+    pub fn of_generation() -> Self {
+        Self(Bytes::from_static(b"\x03\x00generation"))
+    }
+
     /// The common beginning of the keys of all entries of the directory at `path` (`""` or `/` is the root).
     pub fn prefix_of_directory(path: &str) -> Result<KeyPrefix, KeyError> {
         let path = path.trim_matches('/');
@@ -98,6 +106,7 @@ impl Key {
         bytes.push(match space {
             Space::Keys => 1,
             Space::Files => 2,
+            Space::Ring => 3,
         });
         bytes.push(length);
         bytes.extend_from_slice(namespace.as_bytes());
@@ -121,6 +130,7 @@ impl Key {
         let valid = match space {
             1 => (1..=MAX_KEY_BYTES).contains(&name.len()),
             2 => name.len() <= MAX_PATH_BYTES + 1 && name.iter().filter(|byte| **byte == 0).count() == 1,
+            3 => (1..=MAX_KEY_BYTES).contains(&name.len()),
             _ => false,
         };
         if valid { Ok(Self(bytes)) } else { Err(KeyError::Malformed) }
@@ -133,7 +143,11 @@ impl Key {
 
     /// What the key names.
     pub fn space(&self) -> Space {
-        if self.0[0] == 1 { Space::Keys } else { Space::Files }
+        match self.0[0] {
+            1 => Space::Keys,
+            2 => Space::Files,
+            _ => Space::Ring,
+        }
     }
 
     /// The namespace.
@@ -166,6 +180,7 @@ impl Key {
         let placed = match self.space() {
             Space::Keys => hash_tag(name).unwrap_or(name),
             Space::Files => name.split(|byte| *byte == 0).next().unwrap_or_default(),
+            Space::Ring => name,
         };
         let mut hasher = PLACEMENT.hasher();
         hasher.update(&self.0[..self.name_start()]);
@@ -200,7 +215,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = String::from_utf8_lossy(self.name());
         match self.space() {
-            Space::Keys => f.write_str(&text),
+            Space::Keys | Space::Ring => f.write_str(&text),
             Space::Files => write!(f, "/{}", text.replacen('\0', "/", 1).trim_start_matches('/')),
         }
     }
@@ -229,10 +244,15 @@ mod tests {
 
     #[test]
     fn encoding_round_trips() {
-        for key in [Key::new(b"a/b{c}").unwrap(), Key::of_path("/a/b/c").unwrap(), Key::of_path("top").unwrap()] {
+        for key in [
+            Key::new(b"a/b{c}").unwrap(),
+            Key::of_path("/a/b/c").unwrap(),
+            Key::of_path("top").unwrap(),
+            Key::of_generation(),
+        ] {
             assert_eq!(Key::from_encoded(key.encoded().clone()), Ok(key));
         }
-        for bytes in [&b""[..], b"\x01", b"\x01\x00", b"\x01\x05ab", b"\x02\x00nonul", b"\x03\x00x"] {
+        for bytes in [&b""[..], b"\x01", b"\x01\x00", b"\x01\x05ab", b"\x02\x00nonul", b"\x03\x00", b"\x04\x00x"] {
             assert_eq!(Key::from_encoded(bytes.to_vec().into()), Err(KeyError::Malformed), "{bytes:?}");
         }
     }

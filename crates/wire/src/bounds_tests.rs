@@ -8,8 +8,8 @@ use difuse_keylog::{
 use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
     request::{
-        Condition, PAGE_MAX, Reply, Request, RequestError, Routes, ScrubReport, ScrubbedItem, UNREPAIRED_LISTED_MAX,
-        Unrepaired,
+        COLLECTED_MAX, CollectionReply, CollectionStep, Condition, PAGE_MAX, Reply, Request, RequestError, Routes,
+        ScrubReport, ScrubbedItem, UNREPAIRED_LISTED_MAX, Unrepaired,
     },
 };
 use difuse_ring::{
@@ -87,6 +87,29 @@ fn transactions() {
         ("value", one(1, ValueKind::Inode, MAX_VALUE_BYTES + 1)),
         ("transactions", chain(deletes(TRANSACTIONS_MAX + 1))),
         ("transactions", reply(Reply::Log { transactions: deletes(PAGE_MAX as usize + 1), head_height: 1 })),
+    ]);
+}
+
+#[test]
+fn steps_of_a_collection() {
+    let delete = |slot, count| {
+        request(Request::Collection { slot, step: CollectionStep::Delete { blocks: vec![(hash(1), 1); count] } })
+    };
+    let blocks = |count| {
+        let records = vec![(hash(1), record(1)); count];
+        reply(Reply::Collection(CollectionReply::Blocks { records, is_last: true }))
+    };
+    let sealed = |count| {
+        let silent = vec![node(1); count];
+        reply(Reply::Collection(CollectionReply::Sealed { is_sealed: false, silent }))
+    };
+    taken(delete(SLOT, COLLECTED_MAX));
+    taken(blocks(PAGE_MAX as usize));
+    refused([
+        ("slot", delete(BEYOND, 1)),
+        ("blocks", delete(SLOT, COLLECTED_MAX + 1)),
+        ("records", blocks(PAGE_MAX as usize + 1)),
+        ("silent", sealed(31)),
     ]);
 }
 

@@ -1,7 +1,7 @@
 use difuse_keylog::{KeylogMessage, Operation, Transaction, Value};
 use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
-    request::{Reading, Reply, Request},
+    request::{CollectionReply, CollectionStep, Reading, Reply, Request},
 };
 use difuse_ring::{JoinOutcome, RingMessage};
 use difuse_types::Key;
@@ -74,6 +74,7 @@ fn of_request(request: &Request) -> usize {
         Request::Write { key, operation: Operation::Set(value), .. } => of_key(key) + value.bytes.len(),
         Request::PutBlock { bytes, .. } => bytes.len(),
         Request::BeginEpochs { recoveries } => recoveries.len() * 4 * ELEMENT_BYTES,
+        Request::Collection { step: CollectionStep::Delete { blocks }, .. } => blocks.len() * 40,
         _ => 0,
     }
 }
@@ -86,6 +87,7 @@ fn of_reply(reply: &Reply) -> usize {
             entries.iter().map(|item| ELEMENT_BYTES + of_key(&item.key) + of_value(item.entry.value.as_ref())).sum()
         }
         Reply::Block(Some(bytes)) => bytes.len(),
+        Reply::Collection(CollectionReply::Blocks { records, .. }) => records.len() * 64,
         Reply::Ring(view) => view.hosts.len() * HOST_BYTES,
         Reply::Routes(routes) => routes.hosts.len() * HOST_BYTES + routes.leaders.len() * 4,
         Reply::Dump { items, .. } => items.len() * ELEMENT_BYTES,

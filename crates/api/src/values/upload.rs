@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use difuse_blocks::{Block, Chunker, Content, TreeBuilder};
 use difuse_keylog::MAX_INLINE_BYTES;
 use difuse_protocol::request::{Reply, Request};
-use difuse_types::{Hash, Level};
+use difuse_types::{Hash, Key, Level};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::{SourceError, Upload, ValueError, damaged};
-use crate::{Datastore, keys::unexpected_reply};
+use crate::{Datastore, collection::generation, keys::unexpected_reply};
 
 /// How many blocks of one upload are being stored at a time: what is in memory is that many blocks of at most 1 MiB.
 pub(super) const BLOCKS_IN_FLIGHT: usize = 8;
@@ -21,13 +21,23 @@ pub(crate) struct Uploaded {
     pub(crate) content: Content,
     /// blake3 of all of it.
     pub(crate) hash_of_content: Hash,
+    /// The generation in which its blocks were stored.
+    pub(crate) generation: u64,
     /// What was moved.
     pub(crate) upload: Upload,
 }
 
-/// Stores what `source` yields as blocks, unless it is short enough to live in a value.
+/// Where blocks go.
+struct Store<'a, D: ?Sized> {
+    datastore: &'a D,
+    generation: u64,
+    level: Level,
+}
+
+/// Stores what `source` yields as blocks, for a value of `key`, unless it is short enough to live in a value.
 pub(crate) async fn upload<D: Datastore + ?Sized>(
     datastore: &D,
+    key: &Key,
     mut source: impl Stream<Item = Result<Bytes, SourceError>> + Send + Unpin,
     level: Level,
 ) -> Result<Uploaded, ValueError> {
@@ -35,31 +45,33 @@ pub(crate) async fn upload<D: Datastore + ?Sized>(
     if head.len() <= MAX_INLINE_BYTES {
         return Ok(inline(head));
     }
+    // Before the first block: what it stores counts for this generation.
+    let generation = generation(datastore, key).await?;
+    let store = Store { datastore, generation, level };
     let source = stream::iter([Ok(head)]).chain(source);
     let (mut hasher, mut upload) = (blake3::Hasher::new(), Upload::default());
     let content = {
         let hash_and_put = |bytes: Bytes| {
             hasher.update(&bytes);
-            put_chunk(datastore, bytes, level)
+            store.put_chunk(bytes)
         };
         let blocks = chunks(source).map_ok(hash_and_put).try_buffered(BLOCKS_IN_FLIGHT);
-        link(datastore, std::pin::pin!(blocks), level, &mut upload).await?
+        link(&store, std::pin::pin!(blocks), &mut upload).await?
     };
-    Ok(Uploaded { content, hash_of_content: Hash(*hasher.finalize().as_bytes()), upload })
+    Ok(Uploaded { content, hash_of_content: Hash(*hasher.finalize().as_bytes()), generation, upload })
 }
 
 fn inline(bytes: Bytes) -> Uploaded {
     let hash_of_content = Hash::of(&bytes);
     let upload = Upload { size: bytes.len() as u64, ..Upload::default() };
     let content = if bytes.is_empty() { Content::None } else { Content::Inline(bytes) };
-    Uploaded { content, hash_of_content, upload }
+    Uploaded { content, hash_of_content, generation: 0, upload }
 }
 
 /// Links the `blocks` of one content, in order: a single one stands for itself, several make a tree.
 async fn link<D: Datastore + ?Sized>(
-    datastore: &D,
+    store: &Store<'_, D>,
     mut blocks: impl Stream<Item = Result<StoredBlock, ValueError>> + Unpin,
-    level: Level,
     upload: &mut Upload,
 ) -> Result<Content, ValueError> {
     let mut builder = TreeBuilder::new();
@@ -72,13 +84,13 @@ async fn link<D: Datastore + ?Sized>(
             first = block.hash;
         }
         let finished = builder.push(block.hash, block.length).map_err(|error| damaged(error.to_string()))?;
-        put_tree(datastore, finished, level, upload).await?;
+        store.put_tree(finished, upload).await?;
     }
     if count == 1 {
         return Ok(Content::Block(first));
     }
     let (finished, root) = builder.finish().map_err(|error| damaged(error.to_string()))?;
-    put_tree(datastore, finished, level, upload).await?;
+    store.put_tree(finished, upload).await?;
     Ok(Content::Tree(root.hash))
 }
 
@@ -137,32 +149,26 @@ impl Upload {
     }
 }
 
-async fn put_chunk<D: Datastore + ?Sized>(
-    datastore: &D,
-    bytes: Bytes,
-    level: Level,
-) -> Result<StoredBlock, ValueError> {
-    put(datastore, Block::new(bytes).map_err(|error| damaged(error.to_string()))?, level).await
-}
-
-async fn put<D: Datastore + ?Sized>(datastore: &D, block: Block, level: Level) -> Result<StoredBlock, ValueError> {
-    let (hash, length) = (block.hash(), block.length());
-    let request = Request::PutBlock { hash, bytes: block.into_bytes(), referenced: true, level };
-    match datastore.call(request).await? {
-        Reply::BlockPut { created } => Ok(StoredBlock { hash, length, created }),
-        _ => Err(unexpected_reply().into()),
+impl<D: Datastore + ?Sized> Store<'_, D> {
+    async fn put_chunk(&self, bytes: Bytes) -> Result<StoredBlock, ValueError> {
+        self.put(Block::new(bytes).map_err(|error| damaged(error.to_string()))?).await
     }
-}
 
-/// Stores blocks of the tree; there is one for some thousand blocks of content.
-async fn put_tree<D: Datastore + ?Sized>(
-    datastore: &D,
-    finished: Vec<Block>,
-    level: Level,
-    upload: &mut Upload,
-) -> Result<(), ValueError> {
-    for block in finished {
-        upload.count(&put(datastore, block, level).await?);
+    async fn put(&self, block: Block) -> Result<StoredBlock, ValueError> {
+        let (hash, length) = (block.hash(), block.length());
+        let (generation, level) = (self.generation, self.level);
+        let request = Request::PutBlock { hash, bytes: block.into_bytes(), referenced: true, generation, level };
+        match self.datastore.call(request).await? {
+            Reply::BlockPut { created } => Ok(StoredBlock { hash, length, created }),
+            _ => Err(unexpected_reply().into()),
+        }
     }
-    Ok(())
+
+    /// Stores blocks of the tree; there is one for some thousand blocks of content.
+    async fn put_tree(&self, finished: Vec<Block>, upload: &mut Upload) -> Result<(), ValueError> {
+        for block in finished {
+            upload.count(&self.put(block).await?);
+        }
+        Ok(())
+    }
 }

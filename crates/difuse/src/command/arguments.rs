@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    bench::BenchCommand, block::BlockCommand, get, kv::KvCommand, leave, locate, ls, put, recover, rm, scrub, stat,
+    bench::BenchCommand, block::BlockCommand, gc, get, kv::KvCommand, leave, locate, ls, put, recover, rm, scrub, stat,
 };
 
 const AFTER_HELP: &str = "\
@@ -120,6 +120,12 @@ pub enum Command {
     /// what the survivors hold; after you confirm that the missing nodes are lost for ever, the survivors go on alone:
     /// writes that only the missing ones held are lost. See docs/recovery.md.
     Recover(recover::RecoverArguments),
+    /// Delete the blocks that no file and no value refers to any more, and say how much that was.
+    ///
+    /// A ring does this by itself once a day (`difused --gc-every`). Every node must answer meanwhile; what was stored
+    /// lately is kept until a later run, since an upload under way may refer to it. Blocks stored by their hash (`difuse
+    /// block put`) stay until they are deleted by it.
+    Gc(gc::GcArguments),
     /// Print everything that the node itself holds, as JSON lines.
     Dump,
     /// Measure operations per second, throughput and latency.

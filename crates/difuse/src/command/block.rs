@@ -65,7 +65,7 @@ async fn put(session: &Session, file: &Path) -> Result<(), Failure> {
     let bytes = input::read_all(file, MAX_BLOCK_BYTES as u64).await?;
     let client = session.connect().await?;
     let (hash, size) = (Hash::of(&bytes), bytes.len());
-    let request = Request::PutBlock { hash, bytes, referenced: false, level: session.level };
+    let request = Request::PutBlock { hash, bytes, referenced: false, generation: 0, level: session.level };
     let Reply::BlockPut { created } = client.call(request).await? else { return Err(unexpected()) };
     if session.json {
         return output::print_json(&json!({ "hash": hash, "size": size, "created": created }));

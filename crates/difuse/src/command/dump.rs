@@ -29,6 +29,7 @@ fn item_json(item: &DumpItem) -> Value {
         DumpItem::Key { slot, key, height, hash } => {
             let mut object: Map<_, _> = match key.space() {
                 Space::Keys => [output::json_bytes("key", key.name())].into_iter().collect(),
+                Space::Ring => [("ring".to_string(), json!(key.to_string()))].into_iter().collect(),
                 Space::Files => [("path".to_string(), json!(key.to_string()))].into_iter().collect(),
             };
             object.insert("slot".into(), json!(slot.0));

@@ -87,6 +87,7 @@ impl From<RequestError> for Failure {
             RequestError::Unavailable { .. }
             | RequestError::NotAll { .. }
             | RequestError::Busy
+            | RequestError::UploadTooOld { .. }
             | RequestError::NotServing(_) => Self::Unavailable(text),
             RequestError::Unknown { .. } => Self::Unknown(text),
             RequestError::WrongHash { .. } => Self::Corrupt(text),

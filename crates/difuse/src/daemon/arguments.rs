@@ -111,6 +111,10 @@ pub struct Flags {
     /// is damaged is repaired from other nodes [default: 8MiB].
     #[arg(long, global = true, value_name = "SIZE")]
     pub scrub_rate: Option<String>,
+    /// How often the ring deletes blocks that nothing refers to any more, or off (the node that leads the first slot does
+    /// it) [default: 24h].
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub gc_every: Option<String>,
     /// A file with the ring's secret, the same at every node; needed when bound to other than loopback.
     #[arg(long, global = true, value_name = "FILE")]
     pub secret_file: Option<String>,
@@ -181,6 +185,7 @@ impl Flags {
             ("tombstones_kept", &self.tombstones_kept),
             ("keep_free", &self.keep_free),
             ("scrub_rate", &self.scrub_rate),
+            ("gc_every", &self.gc_every),
             ("secret_file", &self.secret_file),
             ("open", &open),
             ("replicas", &self.replicas),

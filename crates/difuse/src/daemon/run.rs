@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    collection,
     exit::Failure,
     settings::DaemonConfig,
     signals::{asked_to_stop, standard_input_ended},
@@ -47,7 +48,7 @@ pub async fn run(config: DaemonConfig, stop_with_stdin: bool) -> Result<(), Fail
         biased;
         reason = &mut stop => stopped_early(reason),
         started = start(open, &config) => match started {
-            Ok(node) => serve(front.node.get_or_init(|| node), &config, stop).await,
+            Ok(node) => serve(front.clone(), front.node.get_or_init(|| node), &config, stop).await,
             Err(failure) => Err(failure),
         },
     };
@@ -70,7 +71,12 @@ fn stopped_early(reason: &str) -> Result<(), Failure> {
 }
 
 /// The node has found its ring.
-async fn serve(node: &Node, config: &DaemonConfig, stop: impl Future<Output = &'static str>) -> Result<(), Failure> {
+async fn serve(
+    datastore: Arc<dyn Datastore>,
+    node: &Node,
+    config: &DaemonConfig,
+    stop: impl Future<Output = &'static str>,
+) -> Result<(), Failure> {
     let address = node.local_address();
     tracing::info!(node = %node.id(), ring = %address, http = %config.http, data = %config.node.data_dir.display(), "the node runs");
     tokio::select! {
@@ -78,6 +84,7 @@ async fn serve(node: &Node, config: &DaemonConfig, stop: impl Future<Output = &'
             tracing::info!(reason, "stopping");
             Ok(())
         }
+        never = collection::run(datastore, node.id(), config.gc_every) => match never {},
         reason = failed(node) => Err(match reason {
             StopReason::Failed(reason) => Failure::Stopped(reason),
             StopReason::Refused(reason) => Failure::Refused(reason),

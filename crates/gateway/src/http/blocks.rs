@@ -61,7 +61,8 @@ pub(super) async fn put(State(gateway): State<Gateway>, uri: Uri, request: Reque
 
 async fn store(gateway: &Gateway, hash: Hash, bytes: Bytes, level: Level) -> Result<Response, Problem> {
     let size = bytes.len() as u64;
-    let reply = gateway.datastore().call(Ask::PutBlock { hash, bytes, referenced: false, level }).await?;
+    let reply =
+        gateway.datastore().call(Ask::PutBlock { hash, bytes, referenced: false, generation: 0, level }).await?;
     let Reply::BlockPut { created } = reply else { return Err(keys::unexpected_reply().into()) };
     let status = match (level, created) {
         // One member has it; the others get it in time.

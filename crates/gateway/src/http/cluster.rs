@@ -179,6 +179,7 @@ fn line_of(item: &DumpItem) -> Line {
             space: match key.space() {
                 Space::Keys => "keys",
                 Space::Files => "files",
+                Space::Ring => "ring",
             },
             namespace: key.namespace().to_owned(),
             key: display(&name_of(key)),

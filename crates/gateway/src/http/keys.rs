@@ -85,7 +85,7 @@ pub(super) async fn write(
     let operation_id = headers::operation_id(request.headers())?;
     let transfer = gateway.begin_transfer_unless_small(content_length(request.headers()))?;
     let block_level = Parameters::of(&uri).level(gateway.consistency().set_block)?;
-    let stored = values::store(gateway.datastore(), stream_of(request.into_body()), block_level).await?;
+    let stored = values::store(gateway.datastore(), &key, stream_of(request.into_body()), block_level).await?;
     drop(transfer);
     let operation = Operation::Set(stored.value);
     let submitted = keys::submit(gateway.datastore(), key, operation, condition, operation_id, level).await?;

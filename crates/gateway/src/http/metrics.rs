@@ -19,7 +19,7 @@ use prometheus_client::{
 };
 
 /// The routes that are counted apart; whatever is none of them counts as the first.
-pub(super) const ROUTES: [&str; 21] = [
+pub(super) const ROUTES: [&str; 22] = [
     "none",
     "/v1/keys/{*key}",
     "/v1/keys",
@@ -36,6 +36,7 @@ pub(super) const ROUTES: [&str; 21] = [
     "/v1/ring",
     "/v1/leave",
     "/v1/dump",
+    "/v1/gc",
     "/v1/scrub",
     "/livez",
     "/readyz",

@@ -165,7 +165,7 @@ pub(super) fn key_after(namespace: &str, name: &[u8]) -> Result<Key, Problem> {
 /// The name of `key` as it stands in a request: a flat key's own, a file's path.
 pub(super) fn name_of(key: &Key) -> Bytes {
     match key.space() {
-        Space::Keys => key.encoded().slice_ref(key.name()),
+        Space::Keys | Space::Ring => key.encoded().slice_ref(key.name()),
         Space::Files => key.to_string().into(),
     }
 }

@@ -95,6 +95,7 @@ impl From<RequestError> for Problem {
             RequestError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
             RequestError::BlockReferenced { .. } => (StatusCode::CONFLICT, "block_referenced"),
             RequestError::Pruned(_) => (StatusCode::GONE, "pruned"),
+            RequestError::UploadTooOld { .. } => (StatusCode::SERVICE_UNAVAILABLE, "upload_too_old"),
             RequestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             RequestError::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "full"),
             RequestError::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 
 use difuse_types::{Hash, Key, Level, NodeId, SlotId};
 
-use super::{Decided, Proposing, Stage, WaitingRead, Wanted};
+use super::{Decided, Proposing, Stage, WaitingRead, Wanted, generation::is_too_old};
 use crate::{
     Answer, Ballot, Condition, Failure, Operation, Register, Submission, Ticket, Transaction,
     keylog::Keylog,
     replica::damage::{ReadError, outcome},
+    rule::Rule,
     store::{RECENT_OPERATIONS_MAX, Store, StoreError},
 };
 
@@ -40,6 +41,13 @@ impl<S: Store> Keylog<S> {
         if state.appends.is_empty() {
             return Ok(());
         }
+        // What is wrong with reading it is told when it is checked.
+        if outcome(self.must_wait_for_generation(slot, key))?.unwrap_or(false) {
+            return Ok(());
+        }
+        let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key)) else {
+            return Ok(());
+        };
         let count = state.appends.len().min(BATCH_MAX);
         let batch: VecDeque<_> = state.appends.drain(..count).collect();
         if let Some(reason) = self.why_full()? {
@@ -58,6 +66,10 @@ impl<S: Store> Keylog<S> {
         for (ticket, submission) in batch {
             let level = submission.level;
             if level == Level::All && self.refuse_without_all(slot, ticket) {
+                continue;
+            }
+            if let Some(failure) = outcome(self.check_generation(slot, &draft, &submission))?.unwrap_or_else(Some) {
+                self.done(ticket, Err(failure));
                 continue;
             }
             match outcome(self.decide(slot, &mut draft, submission))? {
@@ -106,6 +118,28 @@ impl<S: Store> Keylog<S> {
         Ok(Draft { key: key.clone(), base, height, hash, has_value, checkpoint, transactions: Vec::new() })
     }
 
+    /// Why an append may not be decided now, for the sake of the blocks that its value names. One that was applied before
+    /// stays applied.
+    fn check_generation(
+        &mut self,
+        slot: SlotId,
+        draft: &Draft,
+        submission: &Submission,
+    ) -> Result<Option<Failure>, ReadError> {
+        let Some(stored_in) = submission.generation else { return Ok(None) };
+        if self.breaks(Rule::UploadGeneration) {
+            return Ok(None);
+        }
+        if self.find_retried(slot, draft, submission)?.is_some() {
+            return Ok(None);
+        }
+        Ok(match self.slot_generation(slot)? {
+            None => Some(Failure::Busy),
+            Some(generation) if is_too_old(stored_in, generation) => Some(Failure::TooOld { generation }),
+            Some(_) => None,
+        })
+    }
+
     /// Decides one append against the draft and adds its transaction if it may be applied.
     fn decide(&mut self, slot: SlotId, draft: &mut Draft, submission: Submission) -> Result<Answer, ReadError> {
         if let Some(answer) = self.find_retried(slot, draft, &submission)? {
@@ -118,6 +152,7 @@ impl<S: Store> Keylog<S> {
             return Ok(answer.clone());
         }
         let holds = match submission.condition {
+            _ if draft.key == Key::of_generation() => !self.would_lower_generation(slot, &submission.operation)?,
             Condition::None => true,
             Condition::Absent => !draft.has_value,
             Condition::Present => draft.has_value,

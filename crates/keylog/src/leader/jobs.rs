@@ -128,6 +128,9 @@ impl<S: Store> Keylog<S> {
             return Ok(());
         }
         self.propose_appends(slot, key)?;
+        if *key == Key::of_generation() {
+            self.release_for_generation(slot)?;
+        }
         self.forget_if_idle(slot, key)
     }
 

@@ -48,6 +48,10 @@ pub(crate) struct Sync {
     is_last: bool,
     /// Whether nothing differed so far.
     is_clean: bool,
+    /// The proposal whose generation is sealed if nothing differs.
+    seals: Option<u64>,
+    /// The last of the proposals on which members may differ: they agree once it is committed.
+    differs_through: u64,
     sent_at: Instant,
     /// How often the current page was asked for again.
     repeats: u32,
@@ -101,6 +105,7 @@ impl<S: Store> Keylog<S> {
             return;
         }
         self.comparisons.running.insert(slot);
+        let seals = self.sealed_by(slot, &asked);
         let Some(leadership) = self.leadership(slot) else { return };
         leadership.sync_at = None;
         leadership.sync = Some(Sync {
@@ -111,6 +116,8 @@ impl<S: Store> Keylog<S> {
             repairing: BTreeSet::new(),
             is_last: false,
             is_clean: true,
+            seals,
+            differs_through: 0,
             sent_at: now,
             repeats: 0,
         });
@@ -250,7 +257,13 @@ impl<S: Store> Keylog<S> {
         match leadership.keys.get(&key).map(|state| &state.stage) {
             None | Some(Stage::Idle) => {}
             // Proposed on top of what is committed: the members have it, or are about to.
-            Some(Stage::Proposing(proposing)) if proposing.committed_height.is_some() => return Ok(()),
+            Some(Stage::Proposing(proposing)) if proposing.committed_height.is_some() => {
+                let sequence = proposing.proposal.ballot.sequence;
+                if let Some(sync) = &mut leadership.sync {
+                    sync.differs_through = sync.differs_through.max(sequence);
+                }
+                return Ok(());
+            }
             // Appends and repairs wait for a comparison that a client asked for.
             Some(Stage::Comparing(_)) => {
                 if let Some(sync) = &mut leadership.sync {
@@ -296,6 +309,9 @@ impl<S: Store> Keylog<S> {
         leadership.is_synced = true;
         if sync.is_clean {
             leadership.in_sync.extend(sync.asked);
+            if let Some(sequence) = sync.seals {
+                self.note_sealed(slot, sequence, sync.differs_through);
+            }
         } else {
             leadership.sync_at = Some(now + REPEAT_AFTER);
             self.next_tick = self.next_tick.min(now + REPEAT_AFTER);

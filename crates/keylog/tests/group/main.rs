@@ -280,6 +280,7 @@ fn submission(id: u8, condition: Condition) -> Submission {
         author: node(99),
         time: WallTime(0),
         level: Level::Quorum,
+        generation: None,
     }
 }
 

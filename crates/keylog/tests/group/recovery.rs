@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use difuse_keylog::{Answer, Condition, Configuration, Job, Transaction, store::MemoryStore};
-use difuse_types::Level;
+use difuse_keylog::{
+    Answer, Condition, Configuration, Failure, Job, Submission, Transaction, generation_operation, store::MemoryStore,
+};
+use difuse_types::{Key, Level};
 
 use super::{Group, SLOT, height_of, key, node, submission};
 
@@ -228,4 +230,36 @@ fn a_slot_without_survivors_is_begun_empty() {
     group.place(&[4, 1, 2]);
     group.run_until(|group| group.is_settled_with(&[4, 1, 2]));
     assert_eq!(group.log(1, &key("k")).len(), 1);
+}
+
+/// What the survivors know of collections may be old, and blocks that an upload has stored may be lost with the others:
+/// only uploads that begin after the recovery are taken, and only a collection that takes a number above all earlier ones.
+#[test]
+fn a_recovered_slot_refuses_uploads_that_began_before() {
+    let mut group = Group::joined(&[1, 2, 3], 7);
+    let raise = |group: &mut Group, generation: u64, id: u8| {
+        let operation = generation_operation(generation);
+        group.ask(1, &Key::of_generation(), Job::Append(Submission { operation, ..submission(id, Condition::None) }))
+    };
+    let upload = |group: &mut Group, generation: u64, id: u8| {
+        let generation = Some(generation);
+        group.ask(1, &key("file"), Job::Append(Submission { generation, ..submission(id, Condition::None) }))
+    };
+    height_of(&raise(&mut group, 5, 1).unwrap());
+    assert_eq!(upload(&mut group, 3, 2), Err(Failure::TooOld { generation: 5 }));
+    height_of(&upload(&mut group, 4, 3).unwrap());
+    for name in [2, 3] {
+        group.kill(name);
+    }
+    assert_eq!(group.recover(&[1], 7), [true]);
+    group.place(&[1]);
+    group.run_until(|group| group.is_settled_with(&[1]));
+
+    let recovered = 1 << 24;
+    assert_eq!(upload(&mut group, 5, 4), Err(Failure::TooOld { generation: recovered }));
+    let conflict = raise(&mut group, 6, 5);
+    assert!(matches!(conflict, Ok(Answer::Conflict(_))), "{conflict:?}");
+    height_of(&upload(&mut group, recovered, 6).unwrap());
+    height_of(&raise(&mut group, recovered + 2, 7).unwrap());
+    assert_eq!(upload(&mut group, recovered, 8), Err(Failure::TooOld { generation: recovered + 2 }));
 }

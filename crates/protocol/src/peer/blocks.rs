@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use difuse_blocks::BlockRecord;
+use difuse_blocks::{BlockRecord, StillReferenced, next_delete, version_in_generation};
 use difuse_keylog::{Configuration, RegisterSummary, Store, StoreError};
 use difuse_types::{Hash, Instant, Level, NodeId, SlotId};
 
@@ -100,6 +100,10 @@ impl<S: Store> Peer<S> {
             Request::Locate { key } => (self.settings.slots.of_key(key), Level::Quorum),
             _ => return,
         };
+        let version = match &request {
+            Request::PutBlock { generation, .. } => version_in_generation(*generation),
+            _ => 1,
+        };
         let state = BlockRequest {
             request,
             slot,
@@ -107,7 +111,7 @@ impl<S: Store> Peer<S> {
             primary: None,
             deadline: self.now + self.options.request_timeout,
             tries: 0,
-            version: 1,
+            version,
             configuration: None,
             step: Step::Ask,
             asked: BTreeMap::new(),
@@ -418,7 +422,7 @@ impl<S: Store> Peer<S> {
             Answered::Record(record) => *record,
             _ => None,
         });
-        let best = records.reduce(BlockRecord::merge).filter(|record| record.present);
+        let best = BlockRecord::merge_all(records).filter(|record| record.present);
         if best.is_some() && state.level == Level::All && !matches!(state.request, Request::DeleteBlock { .. }) {
             let lacking = state.lacking();
             if !lacking.is_empty() {
@@ -435,15 +439,16 @@ impl<S: Store> Peer<S> {
                     None => self.read_from_next(id, hash),
                 }
             }
-            (Request::DeleteBlock { .. }, None) => {
-                self.finish_block_request(id, Ok(Reply::BlockDeleted { existed: false }));
-            }
-            (Request::DeleteBlock { hash, .. }, Some(record)) if record.referenced => {
+            (Request::DeleteBlock { hash, .. }, best) => {
                 let hash = *hash;
-                self.finish_block_request(id, Err(RequestError::BlockReferenced { hash }));
-            }
-            (Request::DeleteBlock { .. }, Some(record)) => {
-                state.version = record.version.saturating_add(1);
+                let tombstone = match next_delete(best) {
+                    Ok(Some(tombstone)) => tombstone,
+                    Ok(None) => return self.finish_block_request(id, Ok(Reply::BlockDeleted { existed: false })),
+                    Err(StillReferenced) => {
+                        return self.finish_block_request(id, Err(RequestError::BlockReferenced { hash }));
+                    }
+                };
+                state.version = tombstone.version;
                 state.step = Step::WriteTombstone;
                 state.answers.clear();
                 for question in std::mem::take(&mut state.asked).into_keys() {

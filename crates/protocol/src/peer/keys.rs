@@ -2,7 +2,7 @@
 //! request's deadline. Writes carry an operation id, so that trying again applies them once.
 
 use difuse_keylog::{Failure, Store, StoreError};
-use difuse_types::{Instant, Level, NodeId, SlotId};
+use difuse_types::{Instant, Level, NodeId, SlotId, Space};
 
 use super::{Peer, RequestId, serve::Purpose};
 use crate::{
@@ -100,10 +100,15 @@ impl<S: Store> Peer<S> {
     /// Begins a request about one slot's keys. `is_open`: an earlier attempt may still be on its way.
     pub(super) fn coordinate_for(&mut self, id: Asker, request: Request, is_open: bool) -> Result<(), StoreError> {
         let slot = match &request {
-            Request::Read { key, .. } | Request::Write { key, .. } | Request::Log { key, .. } => {
-                self.settings.slots.of_key(key)
+            Request::Read { key, .. }
+            | Request::Write { key, .. }
+            | Request::Log { key, .. }
+            | Request::Generation { key } => self.settings.slots.of_key(key),
+            Request::List { slot: Some(slot), .. } | Request::Collection { slot, .. }
+                if slot.0 < self.settings.slots.count() =>
+            {
+                *slot
             }
-            Request::List { slot: Some(slot), .. } if slot.0 < self.settings.slots.count() => *slot,
             _ => return self.finish(id, Err(RequestError::Invalid("there is no such slot".into()))),
         };
         let pending = Pending {
@@ -355,6 +360,9 @@ impl<S: Store> Peer<S> {
 /// What can be refused without asking anyone.
 fn check(request: &Request) -> Result<(), RequestError> {
     match request {
+        Request::Write { key, .. } if key.space() == Space::Ring => {
+            Err(RequestError::Invalid("what the ring keeps about itself is not written from outside".into()))
+        }
         Request::Write { operation, .. } if !operation.is_well_formed() => {
             Err(RequestError::Invalid("the value is too large for a transaction: store it as blocks".into()))
         }
@@ -392,6 +400,7 @@ pub(super) fn outcome_of_failure(slot: SlotId, request: &Request, failure: Failu
             let reason = "a transaction is damaged on the leader, which is fetching it from another member".into();
             Outcome::Error(RequestError::Unavailable { slot, reason })
         }
+        (Failure::TooOld { generation }, _) => Outcome::Error(RequestError::UploadTooOld { generation }),
         (Failure::Full(reason), _) => Outcome::Error(RequestError::Full { reason }),
         (Failure::Busy, _) => Outcome::Error(RequestError::Busy),
     }

@@ -1,7 +1,7 @@
 //! A member's part in requests about blocks: it answers for its own disk, under the epoch that it was asked in.
 
 use difuse_blocks::{BlockRecord, PutDecision};
-use difuse_keylog::{Configuration, RegisterSummary, Store, StoreError};
+use difuse_keylog::{Configuration, RegisterSummary, Store, StoreError, Ticket};
 use difuse_types::{Hash, NodeId, SlotId};
 
 use super::{BlockCommand, BlockResult, Output, Peer, scrub::ScrubPurpose};
@@ -22,6 +22,8 @@ pub(crate) enum CommandPurpose {
     Dump { request: u64, slot: SlotId, limit: u32 },
     /// A pass of scrubbing, by its number.
     Scrub { pass: u64, slot: SlotId, of: ScrubPurpose },
+    /// A step of a collection of blocks in a slot.
+    Collection { ticket: Ticket, slot: SlotId },
     /// Nobody waits.
     Clear,
 }
@@ -123,6 +125,9 @@ impl<S: Store> Peer<S> {
             }
             Some(CommandPurpose::Scrub { pass, slot, of }) => {
                 return self.handle_scrub_command(pass, slot, of, result);
+            }
+            Some(CommandPurpose::Collection { ticket, slot }) => {
+                return self.handle_collection_command(ticket, slot, result);
             }
             Some(CommandPurpose::LeftOver { slot }) => {
                 let is_member =

@@ -5,11 +5,12 @@ use difuse_types::{Hash, Level, NodeId, SlotId};
 
 use super::{
     Peer,
+    collection::generation_of,
     keys::{Asker, outcome_of_failure},
 };
 use crate::{
     message::{Message, Outcome},
-    request::{Entry, ListEntry, Reading, Reply, Request, RequestError},
+    request::{CollectionStep, Entry, ListEntry, Reading, Reply, Request, RequestError},
 };
 
 /// The most requests of other nodes that wait here.
@@ -76,10 +77,12 @@ impl<S: Store> Peer<S> {
 
     fn slot_of(&self, request: &Request) -> Option<SlotId> {
         match request {
-            Request::Read { key, .. } | Request::Write { key, .. } | Request::Log { key, .. } => {
-                Some(self.settings.slots.of_key(key))
-            }
+            Request::Read { key, .. }
+            | Request::Write { key, .. }
+            | Request::Log { key, .. }
+            | Request::Generation { key } => Some(self.settings.slots.of_key(key)),
             Request::List { slot, .. } => slot.filter(|slot| slot.0 < self.settings.slots.count()),
+            Request::Collection { slot, .. } => Some(*slot).filter(|slot| slot.0 < self.settings.slots.count()),
             _ => None,
         }
     }
@@ -100,13 +103,28 @@ impl<S: Store> Peer<S> {
             }
             Request::Write { key, operation, condition, operation_id, level } => {
                 let (author, time) = (self.me, self.wall);
-                let submission = Submission { operation, condition, operation_id, author, time, level };
+                let generation = generation_of(&operation);
+                let submission = Submission { operation, condition, operation_id, author, time, level, generation };
                 self.keylog.submit(ticket, slot, key, Job::Append(submission))
             }
             Request::List { prefix, after, limit, .. } => {
                 self.keylog.submit_range(ticket, slot, prefix, after, limit as usize)
             }
+            Request::Generation { .. } => self.take_collection_step(ticket, slot, CollectionStep::Look),
+            Request::Collection { step, .. } => self.take_collection_step(ticket, slot, step),
             _ => Ok(()),
+        }
+    }
+
+    /// Answers whoever a job is for, without the key logs.
+    pub(super) fn end_job(&mut self, ticket: Ticket, outcome: Outcome) -> Result<(), StoreError> {
+        match self.jobs.remove(&ticket) {
+            Some(Purpose::Local(request)) => self.handle_outcome(request, ticket, self.me, outcome),
+            Some(Purpose::Remote { from, id, .. }) => {
+                self.send(from, Message::Response { id, outcome });
+                Ok(())
+            }
+            Some(Purpose::ListPart { .. }) | None => Ok(()),
         }
     }
 
@@ -118,11 +136,12 @@ impl<S: Store> Peer<S> {
         match self.jobs.remove(&ticket) {
             Some(Purpose::Local(request)) => {
                 let Some(pending) = self.keys.get(&request) else { return Ok(()) };
-                let outcome = outcome_of(pending.slot, &pending.request, result);
+                let (slot, wanted) = (pending.slot, pending.request.clone());
+                let outcome = self.outcome_of(slot, &wanted, result)?;
                 self.handle_outcome(request, ticket, self.me, outcome)
             }
             Some(Purpose::Remote { from, id, slot, request }) => {
-                let outcome = outcome_of(slot, &request, result);
+                let outcome = self.outcome_of(slot, &request, result)?;
                 self.send(from, Message::Response { id, outcome });
                 Ok(())
             }
@@ -131,6 +150,18 @@ impl<S: Store> Peer<S> {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    fn outcome_of(
+        &mut self,
+        slot: SlotId,
+        request: &Request,
+        result: Result<Answer, Failure>,
+    ) -> Result<Outcome, StoreError> {
+        match (request, &result) {
+            (Request::Generation { .. } | Request::Collection { .. }, Ok(_)) => self.generation_outcome(slot, request),
+            _ => Ok(outcome_of(slot, request, result)),
         }
     }
 }

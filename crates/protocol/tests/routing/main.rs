@@ -63,7 +63,7 @@ fn a_node_that_knows_one_host_finds_the_members_of_blocks() {
     let mut of_slot = contents.filter(|bytes| settings().slots.of_block(&Hash::of(bytes)) == slot);
     let bytes = of_slot.next().expect("some block is in every slot");
     let hash = Hash::of(&bytes);
-    let put = Request::PutBlock { hash, bytes, referenced: false, level: Level::Quorum };
+    let put = Request::PutBlock { hash, bytes, referenced: false, generation: 0, level: Level::Quorum };
     assert_eq!(network.request(4, put), Ok(Reply::BlockPut { created: true }));
 }
 

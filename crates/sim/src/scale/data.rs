@@ -345,7 +345,7 @@ impl Network {
             let bytes = self.content(self.plan.block_bytes);
             let hash = Hash::of(&bytes);
             *self.bytes_of_slots.entry(settings.slots.of_block(&hash)).or_default() += bytes.len() as u64;
-            waiting.push(Request::PutBlock { hash, bytes, referenced: false, level: Level::Quorum });
+            waiting.push(Request::PutBlock { hash, bytes, referenced: false, generation: 0, level: Level::Quorum });
         }
         for requests in waiting.chunks(64) {
             let via = self.rng.usize(..self.hosts.len());

@@ -16,7 +16,7 @@ fn hash() -> Hash {
 }
 
 fn set(level: Level) -> Request {
-    Request::PutBlock { hash: hash(), bytes: Bytes::from_static(CONTENT), referenced: false, level }
+    Request::PutBlock { hash: hash(), bytes: Bytes::from_static(CONTENT), referenced: false, generation: 0, level }
 }
 
 fn get(level: Level) -> Request {

@@ -317,6 +317,7 @@ impl State {
                     author: id,
                     time: WallTime(0),
                     level: Level::Quorum,
+                    generation: None,
                 };
                 self.ask(setup, id, ticket, Job::Append(submission));
             }

@@ -13435,12 +13435,114 @@ impl<'a> ::flatbuffers::Verifiable for ConditionKind {
 
 impl ::flatbuffers::SimpleToVerifyInSlice for ConditionKind {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
+pub const ENUM_MIN_COLLECTION_STEP: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 21;
+pub const ENUM_MAX_COLLECTION_STEP: u8 = 4;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 22] = [
+pub const ENUM_VALUES_COLLECTION_STEP: [CollectionStep; 5] = [
+  CollectionStep::Look,
+  CollectionStep::Raise,
+  CollectionStep::Seal,
+  CollectionStep::List,
+  CollectionStep::Delete,
+];
+
+/// A step of a collection of blocks that nothing names any more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct CollectionStep(pub u8);
+#[allow(non_upper_case_globals)]
+impl CollectionStep {
+  /// Only the slot's generation.
+  pub const Look: Self = Self(0);
+  /// Raises the slot to `generation`.
+  pub const Raise: Self = Self(1);
+  /// Whether nothing can be committed any more that was decided before the slot was raised to `generation`.
+  pub const Seal: Self = Self(2);
+  /// A page of the slot's records, after `after`.
+  pub const List: Self = Self(3);
+  /// Deletes `blocks`.
+  pub const Delete: Self = Self(4);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 4;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Look,
+    Self::Raise,
+    Self::Seal,
+    Self::List,
+    Self::Delete,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Look => Some("Look"),
+      Self::Raise => Some("Raise"),
+      Self::Seal => Some("Seal"),
+      Self::List => Some("List"),
+      Self::Delete => Some("Delete"),
+      _ => None,
+    }
+  }
+}
+impl ::core::fmt::Debug for CollectionStep {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for CollectionStep {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+    Self(b)
+  }
+}
+
+impl ::flatbuffers::Push for CollectionStep {
+    type Output = CollectionStep;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+    }
+}
+
+impl ::flatbuffers::EndianScalar for CollectionStep {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> ::flatbuffers::Verifiable for CollectionStep {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for CollectionStep {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_REQUEST_BODY: u8 = 23;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 24] = [
   RequestBody::NONE,
   RequestBody::Read,
   RequestBody::Write,
@@ -13463,6 +13565,8 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 22] = [
   RequestBody::Recover,
   RequestBody::Survey,
   RequestBody::BeginEpochs,
+  RequestBody::Collection,
+  RequestBody::Generation,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13492,9 +13596,11 @@ impl RequestBody {
   pub const Recover: Self = Self(19);
   pub const Survey: Self = Self(20);
   pub const BeginEpochs: Self = Self(21);
+  pub const Collection: Self = Self(22);
+  pub const Generation: Self = Self(23);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 21;
+  pub const ENUM_MAX: u8 = 23;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Read,
@@ -13518,6 +13624,8 @@ impl RequestBody {
     Self::Recover,
     Self::Survey,
     Self::BeginEpochs,
+    Self::Collection,
+    Self::Generation,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -13544,6 +13652,8 @@ impl RequestBody {
       Self::Recover => Some("Recover"),
       Self::Survey => Some("Survey"),
       Self::BeginEpochs => Some("BeginEpochs"),
+      Self::Collection => Some("Collection"),
+      Self::Generation => Some("Generation"),
       _ => None,
     }
   }
@@ -13698,12 +13808,109 @@ impl<'a> ::flatbuffers::Verifiable for OperationState {
 
 impl ::flatbuffers::SimpleToVerifyInSlice for OperationState {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MIN_REPLY_BODY: u8 = 0;
+pub const ENUM_MIN_COLLECTION_ANSWER: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 22;
+pub const ENUM_MAX_COLLECTION_ANSWER: u8 = 3;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 23] = [
+pub const ENUM_VALUES_COLLECTION_ANSWER: [CollectionAnswer; 4] = [
+  CollectionAnswer::Generation,
+  CollectionAnswer::Sealed,
+  CollectionAnswer::Blocks,
+  CollectionAnswer::Done,
+];
+
+/// What a step of a collection is answered with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct CollectionAnswer(pub u8);
+#[allow(non_upper_case_globals)]
+impl CollectionAnswer {
+  /// The slot's generation.
+  pub const Generation: Self = Self(0);
+  /// Whether the slot is sealed, and else who does not answer.
+  pub const Sealed: Self = Self(1);
+  /// A page of records.
+  pub const Blocks: Self = Self(2);
+  /// Blocks were deleted.
+  pub const Done: Self = Self(3);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Generation,
+    Self::Sealed,
+    Self::Blocks,
+    Self::Done,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Generation => Some("Generation"),
+      Self::Sealed => Some("Sealed"),
+      Self::Blocks => Some("Blocks"),
+      Self::Done => Some("Done"),
+      _ => None,
+    }
+  }
+}
+impl ::core::fmt::Debug for CollectionAnswer {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for CollectionAnswer {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = unsafe { ::flatbuffers::read_scalar_at::<u8>(buf, loc) };
+    Self(b)
+  }
+}
+
+impl ::flatbuffers::Push for CollectionAnswer {
+    type Output = CollectionAnswer;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        unsafe { ::flatbuffers::emplace_scalar::<u8>(dst, self.0) };
+    }
+}
+
+impl ::flatbuffers::EndianScalar for CollectionAnswer {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> ::flatbuffers::Verifiable for CollectionAnswer {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for CollectionAnswer {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_REPLY_BODY: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_REPLY_BODY: u8 = 23;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 24] = [
   ReplyBody::NONE,
   ReplyBody::EntryReply,
   ReplyBody::WrittenReply,
@@ -13727,6 +13934,7 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 23] = [
   ReplyBody::RecoveryReply,
   ReplyBody::SurveyReply,
   ReplyBody::EpochsBegunReply,
+  ReplyBody::CollectionReply,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13757,9 +13965,10 @@ impl ReplyBody {
   pub const RecoveryReply: Self = Self(20);
   pub const SurveyReply: Self = Self(21);
   pub const EpochsBegunReply: Self = Self(22);
+  pub const CollectionReply: Self = Self(23);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 22;
+  pub const ENUM_MAX: u8 = 23;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::EntryReply,
@@ -13784,6 +13993,7 @@ impl ReplyBody {
     Self::RecoveryReply,
     Self::SurveyReply,
     Self::EpochsBegunReply,
+    Self::CollectionReply,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -13811,6 +14021,7 @@ impl ReplyBody {
       Self::RecoveryReply => Some("RecoveryReply"),
       Self::SurveyReply => Some("SurveyReply"),
       Self::EpochsBegunReply => Some("EpochsBegunReply"),
+      Self::CollectionReply => Some("CollectionReply"),
       _ => None,
     }
   }
@@ -13870,10 +14081,10 @@ pub struct ReplyBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ERROR_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ERROR_BODY: u8 = 12;
+pub const ENUM_MAX_ERROR_BODY: u8 = 13;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 13] = [
+pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 14] = [
   ErrorBody::NONE,
   ErrorBody::ConflictError,
   ErrorBody::UnavailableError,
@@ -13887,6 +14098,7 @@ pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 13] = [
   ErrorBody::NotAllError,
   ErrorBody::PrunedError,
   ErrorBody::FullError,
+  ErrorBody::UploadTooOldError,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13907,9 +14119,10 @@ impl ErrorBody {
   pub const NotAllError: Self = Self(10);
   pub const PrunedError: Self = Self(11);
   pub const FullError: Self = Self(12);
+  pub const UploadTooOldError: Self = Self(13);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 12;
+  pub const ENUM_MAX: u8 = 13;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::ConflictError,
@@ -13924,6 +14137,7 @@ impl ErrorBody {
     Self::NotAllError,
     Self::PrunedError,
     Self::FullError,
+    Self::UploadTooOldError,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -13941,6 +14155,7 @@ impl ErrorBody {
       Self::NotAllError => Some("NotAllError"),
       Self::PrunedError => Some("PrunedError"),
       Self::FullError => Some("FullError"),
+      Self::UploadTooOldError => Some("UploadTooOldError"),
       _ => None,
     }
   }
@@ -14090,6 +14305,118 @@ impl<'a> ::flatbuffers::Verifiable for Outcome {
 
 impl ::flatbuffers::SimpleToVerifyInSlice for Outcome {}
 pub struct OutcomeUnionTableOffset {}
+
+/// A block as a collection found it.
+// struct Collected, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct Collected(pub [u8; 40]);
+impl Default for Collected { 
+  fn default() -> Self { 
+    Self([0; 40])
+  }
+}
+impl ::core::fmt::Debug for Collected {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("Collected")
+      .field("hash", &self.hash())
+      .field("version", &self.version())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for Collected {}
+impl<'a> ::flatbuffers::Follow<'a> for Collected {
+  type Inner = &'a Collected;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a Collected>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a Collected {
+  type Inner = &'a Collected;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<Collected>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for Collected {
+    type Output = Collected;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const Collected as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for Collected {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> Collected {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    hash: &super::types::Hash,
+    version: u64,
+  ) -> Self {
+    let mut s = Self([0; 40]);
+    s.set_hash(hash);
+    s.set_version(version);
+    s
+  }
+
+  pub fn hash(&self) -> &super::types::Hash {
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid struct in this slot
+    unsafe { &*(self.0[0..].as_ptr() as *const super::types::Hash) }
+  }
+
+  #[allow(clippy::identity_op)]
+  pub fn set_hash(&mut self, x: &super::types::Hash) {
+    self.0[0..0 + 32].copy_from_slice(&x.0)
+  }
+
+  /// Of its record.
+  pub fn version(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[32..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_version(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[32..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
 
 /// Height and hash of a head.
 // struct HeadSummary, aligned to 8
@@ -15647,6 +15974,7 @@ impl<'a> PutBlock<'a> {
   pub const VT_BYTES: ::flatbuffers::VOffsetT = 6;
   pub const VT_REFERENCED: ::flatbuffers::VOffsetT = 8;
   pub const VT_LEVEL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_GENERATION: ::flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -15658,6 +15986,7 @@ impl<'a> PutBlock<'a> {
     args: &'args PutBlockArgs<'args>
   ) -> ::flatbuffers::WIPOffset<PutBlock<'bldr>> {
     let mut builder = PutBlockBuilder::new(_fbb);
+    builder.add_generation(args.generation);
     if let Some(x) = args.bytes { builder.add_bytes(x); }
     if let Some(x) = args.hash { builder.add_hash(x); }
     builder.add_level(args.level);
@@ -15697,6 +16026,14 @@ impl<'a> PutBlock<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<super::types::Level>(PutBlock::VT_LEVEL, Some(super::types::Level::Lazy)).unwrap()}
   }
+  /// The generation in which the upload that it belongs to began; 0: it belongs to none.
+  #[inline]
+  pub fn generation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PutBlock::VT_GENERATION, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for PutBlock<'_> {
@@ -15709,6 +16046,7 @@ impl ::flatbuffers::Verifiable for PutBlock<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("bytes", Self::VT_BYTES, true)?
      .visit_field::<bool>("referenced", Self::VT_REFERENCED, false)?
      .visit_field::<super::types::Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<u64>("generation", Self::VT_GENERATION, false)?
      .finish();
     Ok(())
   }
@@ -15718,6 +16056,7 @@ pub struct PutBlockArgs<'a> {
     pub bytes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
     pub referenced: bool,
     pub level: super::types::Level,
+    pub generation: u64,
 }
 impl<'a> Default for PutBlockArgs<'a> {
   #[inline]
@@ -15727,6 +16066,7 @@ impl<'a> Default for PutBlockArgs<'a> {
       bytes: None, // required field
       referenced: false,
       level: super::types::Level::Lazy,
+      generation: 0,
     }
   }
 }
@@ -15753,6 +16093,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PutBlockBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<super::types::Level>(PutBlock::VT_LEVEL, level, super::types::Level::Lazy);
   }
   #[inline]
+  pub fn add_generation(&mut self, generation: u64) {
+    self.fbb_.push_slot::<u64>(PutBlock::VT_GENERATION, generation, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PutBlockBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PutBlockBuilder {
@@ -15776,6 +16120,7 @@ impl ::core::fmt::Debug for PutBlock<'_> {
       ds.field("bytes", &self.bytes());
       ds.field("referenced", &self.referenced());
       ds.field("level", &self.level());
+      ds.field("generation", &self.generation());
       ds.finish()
   }
 }
@@ -16770,6 +17115,271 @@ impl ::core::fmt::Debug for Dump<'_> {
       ds.finish()
   }
 }
+pub enum GenerationOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The generation that the slot of a key is in: asked for before the first block of a value is stored.
+pub struct Generation<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Generation<'a> {
+  type Inner = Generation<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Generation<'a> {
+  pub const VT_KEY: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Generation { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args GenerationArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Generation<'bldr>> {
+    let mut builder = GenerationBuilder::new(_fbb);
+    if let Some(x) = args.key { builder.add_key(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn key(&self) -> ::flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Generation::VT_KEY, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Generation<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("key", Self::VT_KEY, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct GenerationArgs<'a> {
+    pub key: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for GenerationArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    GenerationArgs {
+      key: None, // required field
+    }
+  }
+}
+
+pub struct GenerationBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> GenerationBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_key(&mut self, key: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Generation::VT_KEY, key);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> GenerationBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    GenerationBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Generation<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Generation::VT_KEY,"key");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Generation<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Generation");
+      ds.field("key", &self.key());
+      ds.finish()
+  }
+}
+pub enum CollectionOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A step of a collection in one slot.
+pub struct Collection<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Collection<'a> {
+  type Inner = Collection<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Collection<'a> {
+  pub const VT_SLOT: ::flatbuffers::VOffsetT = 4;
+  pub const VT_STEP: ::flatbuffers::VOffsetT = 6;
+  pub const VT_GENERATION: ::flatbuffers::VOffsetT = 8;
+  pub const VT_AFTER: ::flatbuffers::VOffsetT = 10;
+  pub const VT_BLOCKS: ::flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Collection { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CollectionArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Collection<'bldr>> {
+    let mut builder = CollectionBuilder::new(_fbb);
+    builder.add_generation(args.generation);
+    if let Some(x) = args.blocks { builder.add_blocks(x); }
+    if let Some(x) = args.after { builder.add_after(x); }
+    builder.add_slot(args.slot);
+    builder.add_step(args.step);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn slot(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Collection::VT_SLOT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn step(&self) -> CollectionStep {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<CollectionStep>(Collection::VT_STEP, Some(CollectionStep::Look)).unwrap()}
+  }
+  #[inline]
+  pub fn generation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Collection::VT_GENERATION, Some(0)).unwrap()}
+  }
+  /// Absent: the page begins with the first record.
+  #[inline]
+  pub fn after(&self) -> Option<&'a super::types::Hash> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::Hash>(Collection::VT_AFTER, None)}
+  }
+  /// At most 1000.
+  #[inline]
+  pub fn blocks(&self) -> Option<::flatbuffers::Vector<'a, Collected>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, Collected>>>(Collection::VT_BLOCKS, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Collection<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u32>("slot", Self::VT_SLOT, false)?
+     .visit_field::<CollectionStep>("step", Self::VT_STEP, false)?
+     .visit_field::<u64>("generation", Self::VT_GENERATION, false)?
+     .visit_field::<super::types::Hash>("after", Self::VT_AFTER, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Collected>>>("blocks", Self::VT_BLOCKS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CollectionArgs<'a> {
+    pub slot: u32,
+    pub step: CollectionStep,
+    pub generation: u64,
+    pub after: Option<&'a super::types::Hash>,
+    pub blocks: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Collected>>>,
+}
+impl<'a> Default for CollectionArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    CollectionArgs {
+      slot: 0,
+      step: CollectionStep::Look,
+      generation: 0,
+      after: None,
+      blocks: None,
+    }
+  }
+}
+
+pub struct CollectionBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CollectionBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_slot(&mut self, slot: u32) {
+    self.fbb_.push_slot::<u32>(Collection::VT_SLOT, slot, 0);
+  }
+  #[inline]
+  pub fn add_step(&mut self, step: CollectionStep) {
+    self.fbb_.push_slot::<CollectionStep>(Collection::VT_STEP, step, CollectionStep::Look);
+  }
+  #[inline]
+  pub fn add_generation(&mut self, generation: u64) {
+    self.fbb_.push_slot::<u64>(Collection::VT_GENERATION, generation, 0);
+  }
+  #[inline]
+  pub fn add_after(&mut self, after: &super::types::Hash) {
+    self.fbb_.push_slot_always::<&super::types::Hash>(Collection::VT_AFTER, after);
+  }
+  #[inline]
+  pub fn add_blocks(&mut self, blocks: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , Collected>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Collection::VT_BLOCKS, blocks);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CollectionBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CollectionBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Collection<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Collection<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Collection");
+      ds.field("slot", &self.slot());
+      ds.field("step", &self.step());
+      ds.field("generation", &self.generation());
+      ds.field("after", &self.after());
+      ds.field("blocks", &self.blocks());
+      ds.finish()
+  }
+}
 pub enum ScrubOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -17663,6 +18273,34 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_collection(&self) -> Option<Collection<'a>> {
+    if self.body_type() == RequestBody::Collection {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Collection::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_generation(&self) -> Option<Generation<'a>> {
+    if self.body_type() == RequestBody::Generation {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Generation::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Request<'_> {
@@ -17696,6 +18334,8 @@ impl ::flatbuffers::Verifiable for Request<'_> {
           RequestBody::Recover => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Recover>>("RequestBody::Recover", pos),
           RequestBody::Survey => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Survey>>("RequestBody::Survey", pos),
           RequestBody::BeginEpochs => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<BeginEpochs>>("RequestBody::BeginEpochs", pos),
+          RequestBody::Collection => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Collection>>("RequestBody::Collection", pos),
+          RequestBody::Generation => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Generation>>("RequestBody::Generation", pos),
           _ => Ok(()),
         }
      })?
@@ -17907,6 +18547,20 @@ impl ::core::fmt::Debug for Request<'_> {
         },
         RequestBody::BeginEpochs => {
           if let Some(x) = self.body_as_begin_epochs() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Collection => {
+          if let Some(x) = self.body_as_collection() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Generation => {
+          if let Some(x) = self.body_as_generation() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -21222,6 +21876,191 @@ impl ::core::fmt::Debug for DumpReply<'_> {
       ds.finish()
   }
 }
+pub enum CollectionReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To `Collection` and `Generation`.
+pub struct CollectionReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for CollectionReply<'a> {
+  type Inner = CollectionReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> CollectionReply<'a> {
+  pub const VT_ANSWER: ::flatbuffers::VOffsetT = 4;
+  pub const VT_GENERATION: ::flatbuffers::VOffsetT = 6;
+  pub const VT_SEALED: ::flatbuffers::VOffsetT = 8;
+  pub const VT_SILENT: ::flatbuffers::VOffsetT = 10;
+  pub const VT_RECORDS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_LAST: ::flatbuffers::VOffsetT = 14;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    CollectionReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CollectionReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<CollectionReply<'bldr>> {
+    let mut builder = CollectionReplyBuilder::new(_fbb);
+    builder.add_generation(args.generation);
+    if let Some(x) = args.records { builder.add_records(x); }
+    if let Some(x) = args.silent { builder.add_silent(x); }
+    builder.add_last(args.last);
+    builder.add_sealed(args.sealed);
+    builder.add_answer(args.answer);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn answer(&self) -> CollectionAnswer {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<CollectionAnswer>(CollectionReply::VT_ANSWER, Some(CollectionAnswer::Generation)).unwrap()}
+  }
+  #[inline]
+  pub fn generation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(CollectionReply::VT_GENERATION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn sealed(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(CollectionReply::VT_SEALED, Some(false)).unwrap()}
+  }
+  /// Members that do not answer; at most 30.
+  #[inline]
+  pub fn silent(&self) -> Option<::flatbuffers::Vector<'a, super::types::NodeId>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>(CollectionReply::VT_SILENT, None)}
+  }
+  /// In the order of hashes; at most 1000.
+  #[inline]
+  pub fn records(&self) -> Option<::flatbuffers::Vector<'a, super::blocks::ListedBlock>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, super::blocks::ListedBlock>>>(CollectionReply::VT_RECORDS, None)}
+  }
+  /// Whether nothing follows.
+  #[inline]
+  pub fn last(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(CollectionReply::VT_LAST, Some(false)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for CollectionReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<CollectionAnswer>("answer", Self::VT_ANSWER, false)?
+     .visit_field::<u64>("generation", Self::VT_GENERATION, false)?
+     .visit_field::<bool>("sealed", Self::VT_SEALED, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::types::NodeId>>>("silent", Self::VT_SILENT, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::blocks::ListedBlock>>>("records", Self::VT_RECORDS, false)?
+     .visit_field::<bool>("last", Self::VT_LAST, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CollectionReplyArgs<'a> {
+    pub answer: CollectionAnswer,
+    pub generation: u64,
+    pub sealed: bool,
+    pub silent: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>,
+    pub records: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::blocks::ListedBlock>>>,
+    pub last: bool,
+}
+impl<'a> Default for CollectionReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    CollectionReplyArgs {
+      answer: CollectionAnswer::Generation,
+      generation: 0,
+      sealed: false,
+      silent: None,
+      records: None,
+      last: false,
+    }
+  }
+}
+
+pub struct CollectionReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CollectionReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_answer(&mut self, answer: CollectionAnswer) {
+    self.fbb_.push_slot::<CollectionAnswer>(CollectionReply::VT_ANSWER, answer, CollectionAnswer::Generation);
+  }
+  #[inline]
+  pub fn add_generation(&mut self, generation: u64) {
+    self.fbb_.push_slot::<u64>(CollectionReply::VT_GENERATION, generation, 0);
+  }
+  #[inline]
+  pub fn add_sealed(&mut self, sealed: bool) {
+    self.fbb_.push_slot::<bool>(CollectionReply::VT_SEALED, sealed, false);
+  }
+  #[inline]
+  pub fn add_silent(&mut self, silent: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , super::types::NodeId>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(CollectionReply::VT_SILENT, silent);
+  }
+  #[inline]
+  pub fn add_records(&mut self, records: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , super::blocks::ListedBlock>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(CollectionReply::VT_RECORDS, records);
+  }
+  #[inline]
+  pub fn add_last(&mut self, last: bool) {
+    self.fbb_.push_slot::<bool>(CollectionReply::VT_LAST, last, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CollectionReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CollectionReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<CollectionReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for CollectionReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("CollectionReply");
+      ds.field("answer", &self.answer());
+      ds.field("generation", &self.generation());
+      ds.field("sealed", &self.sealed());
+      ds.field("silent", &self.silent());
+      ds.field("records", &self.records());
+      ds.field("last", &self.last());
+      ds.finish()
+  }
+}
 pub enum UnrepairedOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -22648,6 +23487,20 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_collection_reply(&self) -> Option<CollectionReply<'a>> {
+    if self.body_type() == ReplyBody::CollectionReply {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { CollectionReply::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Reply<'_> {
@@ -22680,6 +23533,7 @@ impl ::flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::RecoveryReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<RecoveryReply>>("ReplyBody::RecoveryReply", pos),
           ReplyBody::SurveyReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<SurveyReply>>("ReplyBody::SurveyReply", pos),
           ReplyBody::EpochsBegunReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<EpochsBegunReply>>("ReplyBody::EpochsBegunReply", pos),
+          ReplyBody::CollectionReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<CollectionReply>>("ReplyBody::CollectionReply", pos),
           _ => Ok(()),
         }
      })?
@@ -22884,6 +23738,13 @@ impl ::core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::EpochsBegunReply => {
           if let Some(x) = self.body_as_epochs_begun_reply() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::CollectionReply => {
+          if let Some(x) = self.body_as_collection_reply() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -23798,6 +24659,104 @@ impl ::core::fmt::Debug for FullError<'_> {
       ds.finish()
   }
 }
+pub enum UploadTooOldErrorOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Blocks of the upload may have been collected.
+pub struct UploadTooOldError<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for UploadTooOldError<'a> {
+  type Inner = UploadTooOldError<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> UploadTooOldError<'a> {
+  pub const VT_GENERATION: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    UploadTooOldError { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args UploadTooOldErrorArgs
+  ) -> ::flatbuffers::WIPOffset<UploadTooOldError<'bldr>> {
+    let mut builder = UploadTooOldErrorBuilder::new(_fbb);
+    builder.add_generation(args.generation);
+    builder.finish()
+  }
+
+
+  /// The generation now.
+  #[inline]
+  pub fn generation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(UploadTooOldError::VT_GENERATION, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for UploadTooOldError<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("generation", Self::VT_GENERATION, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct UploadTooOldErrorArgs {
+    pub generation: u64,
+}
+impl<'a> Default for UploadTooOldErrorArgs {
+  #[inline]
+  fn default() -> Self {
+    UploadTooOldErrorArgs {
+      generation: 0,
+    }
+  }
+}
+
+pub struct UploadTooOldErrorBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> UploadTooOldErrorBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_generation(&mut self, generation: u64) {
+    self.fbb_.push_slot::<u64>(UploadTooOldError::VT_GENERATION, generation, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> UploadTooOldErrorBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    UploadTooOldErrorBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<UploadTooOldError<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for UploadTooOldError<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("UploadTooOldError");
+      ds.field("generation", &self.generation());
+      ds.finish()
+  }
+}
 pub enum NotServingErrorOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -24421,6 +25380,20 @@ impl<'a> RequestError<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_upload_too_old_error(&self) -> Option<UploadTooOldError<'a>> {
+    if self.body_type() == ErrorBody::UploadTooOldError {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { UploadTooOldError::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for RequestError<'_> {
@@ -24443,6 +25416,7 @@ impl ::flatbuffers::Verifiable for RequestError<'_> {
           ErrorBody::NotAllError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<NotAllError>>("ErrorBody::NotAllError", pos),
           ErrorBody::PrunedError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<PrunedError>>("ErrorBody::PrunedError", pos),
           ErrorBody::FullError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<FullError>>("ErrorBody::FullError", pos),
+          ErrorBody::UploadTooOldError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<UploadTooOldError>>("ErrorBody::UploadTooOldError", pos),
           _ => Ok(()),
         }
      })?
@@ -24577,6 +25551,13 @@ impl ::core::fmt::Debug for RequestError<'_> {
         },
         ErrorBody::FullError => {
           if let Some(x) = self.body_as_full_error() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ErrorBody::UploadTooOldError => {
+          if let Some(x) = self.body_as_upload_too_old_error() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

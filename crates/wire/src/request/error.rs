@@ -65,6 +65,10 @@ fn write_body(builder: &mut Builder, error: &RequestError) -> (fb::ErrorBody, Un
             let reason = Some(write_reason(builder, reason));
             (Body::FullError, fb::FullError::create(builder, &fb::FullErrorArgs { reason }).as_union_value())
         }
+        RequestError::UploadTooOld { generation } => {
+            let table = fb::UploadTooOldError::create(builder, &fb::UploadTooOldErrorArgs { generation: *generation });
+            (Body::UploadTooOldError, table.as_union_value())
+        }
         RequestError::NotServing(reason) => {
             let reason = Some(write_reason(builder, reason));
             let table = fb::NotServingError::create(builder, &fb::NotServingErrorArgs { reason });
@@ -116,6 +120,9 @@ pub(super) fn read_error(error: fb::RequestError<'_>) -> Result<RequestError, Wi
         Body::BusyError => RequestError::Busy,
         Body::StorageError => RequestError::Storage(reason(present(error.body_as_storage_error(), WHAT)?.reason())?),
         Body::FullError => RequestError::Full { reason: reason(present(error.body_as_full_error(), WHAT)?.reason())? },
+        Body::UploadTooOldError => {
+            RequestError::UploadTooOld { generation: present(error.body_as_upload_too_old_error(), WHAT)?.generation() }
+        }
         Body::NotServingError => {
             RequestError::NotServing(reason(present(error.body_as_not_serving_error(), WHAT)?.reason())?)
         }

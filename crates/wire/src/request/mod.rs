@@ -1,5 +1,6 @@
 //! What clients ask of a peer, and what it answers.
 
+mod collection;
 mod error;
 mod located;
 mod operation;

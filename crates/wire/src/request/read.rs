@@ -3,6 +3,7 @@ use difuse_protocol::{
     request::{Condition, DumpCursor, PAGE_MAX, Request},
 };
 
+use super::collection::read_step;
 use super::recovery::{read_begin_epochs, read_recover};
 use crate::{
     error::{WireError, check, present},
@@ -46,6 +47,10 @@ fn read_body(frame: &Frame<'_>, message: fb::Request<'_>) -> Result<Request, Wir
         Body::Routes => Ok(Request::Routes),
         Body::Leave => Ok(Request::Leave),
         Body::Dump => dump(frame, present(message.body_as_dump(), WHAT)?),
+        Body::Generation => {
+            Ok(Request::Generation { key: frame.key(present(message.body_as_generation(), WHAT)?.key())? })
+        }
+        Body::Collection => read_step(present(message.body_as_collection(), WHAT)?),
         Body::Scrub => Ok(Request::Scrub { start: present(message.body_as_scrub(), WHAT)?.start() }),
         Body::Recover => read_recover(present(message.body_as_recover(), WHAT)?),
         Body::Survey => Ok(Request::Survey { first: slot_in(present(message.body_as_survey(), WHAT)?.first())? }),
@@ -107,6 +112,7 @@ fn put_block(frame: &Frame<'_>, table: fb::PutBlock<'_>) -> Result<Request, Wire
         hash: hash_in(table.hash()),
         bytes: frame.bytes(table.bytes(), BLOCK_BYTES_MAX, "bytes")?,
         referenced: table.referenced(),
+        generation: table.generation(),
         level: level_in(table.level())?,
     })
 }

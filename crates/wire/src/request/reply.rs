@@ -4,6 +4,7 @@ use difuse_types::{Key, SlotId};
 use flatbuffers::{ForwardsUOffset, Vector};
 
 use super::{
+    collection::{read_answer, write_answer},
     located::{
         read_block_located, read_located, read_ring, read_routes, read_status, write_block_located, write_located,
         write_ring, write_routes, write_status,
@@ -81,6 +82,7 @@ fn write_body(builder: &mut Builder, reply: &Reply) -> (fb::ReplyBody, UnionOffs
         Reply::Routes(routes) => (Body::RoutesReply, write_routes(builder, routes)),
         Reply::Done => (Body::DoneReply, fb::DoneReply::create(builder, &fb::DoneReplyArgs {}).as_union_value()),
         Reply::Dump { items, next } => (Body::DumpReply, write_dump(builder, items, next.as_ref())),
+        Reply::Collection(answer) => (Body::CollectionReply, write_answer(builder, answer)),
         Reply::Scrub(report) => (Body::ScrubReply, write_scrub(builder, report)),
         Reply::Recovery(recovery) => (Body::RecoveryReply, write_recovery(builder, recovery)),
         Reply::Survey(surveys) => (Body::SurveyReply, write_surveys(builder, surveys)),
@@ -211,6 +213,7 @@ pub(super) fn read_reply(frame: &Frame<'_>, reply: fb::Reply<'_>) -> Result<Repl
         Body::RoutesReply => read_routes(present(reply.body_as_routes_reply(), WHAT)?),
         Body::DoneReply => Ok(Reply::Done),
         Body::DumpReply => read_dump(frame, present(reply.body_as_dump_reply(), WHAT)?),
+        Body::CollectionReply => read_answer(present(reply.body_as_collection_reply(), WHAT)?),
         Body::ScrubReply => read_scrub(frame, present(reply.body_as_scrub_reply(), WHAT)?),
         Body::RecoveryReply => read_recovery(present(reply.body_as_recovery_reply(), WHAT)?),
         Body::SurveyReply => read_surveys(present(reply.body_as_survey_reply(), WHAT)?),

@@ -2,6 +2,7 @@ use difuse_keylog::{Ballot, Operation};
 use difuse_protocol::request::{Condition, DumpCursor, Request};
 use difuse_types::{Hash, Key, Level, OperationId, SlotId};
 
+use super::collection::write_step;
 use super::recovery::{write_begin_epochs, write_recover};
 use crate::{
     builder::{Builder, Offset, UnionOffset, write_bytes},
@@ -34,8 +35,12 @@ fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, Uni
         }
         Request::ListLed { prefix, after, limit } => (Body::ListLed, list_led(builder, prefix, after.as_ref(), *limit)),
         Request::Locate { key } => (Body::Locate, locate(builder, key)),
-        Request::PutBlock { hash, bytes, referenced, level } => {
-            (Body::PutBlock, put_block(builder, hash, bytes, *referenced, *level))
+        Request::PutBlock { hash, bytes, referenced, generation, level } => {
+            let bytes = Some(write_bytes(builder, bytes));
+            let (hash, level) = (hash_out(hash), level_out(*level));
+            let (referenced, generation) = (*referenced, *generation);
+            let args = fb::PutBlockArgs { hash: Some(&hash), bytes, referenced, generation, level };
+            (Body::PutBlock, fb::PutBlock::create(builder, &args).as_union_value())
         }
         Request::ReadBlock { hash, level } => (Body::ReadBlock, read_block(builder, hash, *level)),
         Request::StatBlock { hash } => (Body::StatBlock, stat_block(builder, hash)),
@@ -50,6 +55,11 @@ fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, Uni
         Request::Routes => (Body::Routes, fb::Routes::create(builder, &fb::RoutesArgs {}).as_union_value()),
         Request::Leave => (Body::Leave, fb::Leave::create(builder, &fb::LeaveArgs {}).as_union_value()),
         Request::Dump { after, limit } => (Body::Dump, dump(builder, after.as_ref(), *limit)),
+        Request::Generation { key } => {
+            let key = Some(write_key(builder, key));
+            (Body::Generation, fb::Generation::create(builder, &fb::GenerationArgs { key }).as_union_value())
+        }
+        Request::Collection { slot, step } => (Body::Collection, write_step(builder, *slot, step)),
         Request::Scrub { start } => {
             (Body::Scrub, fb::Scrub::create(builder, &fb::ScrubArgs { start: *start }).as_union_value())
         }
@@ -120,15 +130,6 @@ fn list_led(builder: &mut Builder, prefix: &[u8], after: Option<&Key>, limit: u3
 fn locate(builder: &mut Builder, key: &Key) -> UnionOffset {
     let key = Some(write_key(builder, key));
     fb::Locate::create(builder, &fb::LocateArgs { key }).as_union_value()
-}
-
-fn put_block(builder: &mut Builder, hash: &Hash, bytes: &[u8], referenced: bool, level: Level) -> UnionOffset {
-    let bytes = Some(write_bytes(builder, bytes));
-    fb::PutBlock::create(
-        builder,
-        &fb::PutBlockArgs { hash: Some(&hash_out(hash)), bytes, referenced, level: level_out(level) },
-    )
-    .as_union_value()
 }
 
 fn read_block(builder: &mut Builder, hash: &Hash, level: Level) -> UnionOffset {

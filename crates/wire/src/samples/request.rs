@@ -3,9 +3,10 @@ use difuse_keylog::{Checkpoint, Operation, ValueKind};
 use difuse_protocol::{
     message::{Message, Outcome},
     request::{
-        BlockHolding, BlockLocated, Condition, DumpCursor, DumpItem, Entry, Holding, ListEntry, Located, LostSlot,
-        Moving, NodeStatus, OperationOutcome, OperationState, PAGE_MAX, Reading, Recovery, Reply, Request,
-        RequestError, RingView, Routes, ScrubReport, ScrubbedItem, SlotSurvey, Survivor, Unrepaired,
+        BlockHolding, BlockLocated, CollectionReply, CollectionStep, Condition, DumpCursor, DumpItem, Entry, Holding,
+        ListEntry, Located, LostSlot, Moving, NodeStatus, OperationOutcome, OperationState, PAGE_MAX, Reading,
+        Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport, ScrubbedItem, SlotSurvey, Survivor,
+        Unrepaired,
     },
 };
 use difuse_types::{Level, SlotId, WallTime};
@@ -69,7 +70,7 @@ fn writes() -> Vec<Request> {
 
 fn of_blocks() -> Vec<Request> {
     vec![
-        Request::PutBlock { hash: hash(1), bytes: block(), referenced: true, level: Level::All },
+        Request::PutBlock { hash: hash(1), bytes: block(), referenced: true, generation: 3, level: Level::All },
         Request::ReadBlock { hash: hash(1), level: Level::Lazy },
         Request::StatBlock { hash: hash(1) },
         Request::DeleteBlock { hash: hash(1), level: Level::Leader },
@@ -79,6 +80,7 @@ fn of_blocks() -> Vec<Request> {
 
 fn of_nodes() -> Vec<Request> {
     let dump = |after| Request::Dump { after, limit: 3 };
+    let collection = |step| Request::Collection { slot: SLOT, step };
     vec![
         Request::Ring,
         Request::Status,
@@ -88,6 +90,14 @@ fn of_nodes() -> Vec<Request> {
         dump(Some(DumpCursor::Key(SLOT, key("k")))),
         dump(Some(DumpCursor::Block(SLOT, Some(hash(1))))),
         dump(Some(DumpCursor::Block(SLOT, None))),
+        Request::Generation { key: key("k") },
+        collection(CollectionStep::Look),
+        collection(CollectionStep::Raise { generation: 3 }),
+        collection(CollectionStep::Seal { generation: 3 }),
+        collection(CollectionStep::List { after: None }),
+        collection(CollectionStep::List { after: Some(hash(1)) }),
+        collection(CollectionStep::Delete { blocks: vec![(hash(1), 7), (hash(2), 1 << 33)] }),
+        collection(CollectionStep::Delete { blocks: vec![] }),
         Request::Scrub { start: true },
         Request::Scrub { start: false },
         Request::Recover { first: SLOT, given_up: None },
@@ -197,6 +207,12 @@ fn node_replies() -> Vec<Reply> {
         Reply::Done,
         Reply::Dump { items, next: Some(DumpCursor::Key(SLOT, key("k"))) },
         Reply::Dump { items: vec![], next: None },
+        Reply::Collection(CollectionReply::Generation(3)),
+        Reply::Collection(CollectionReply::Sealed { is_sealed: false, silent: vec![node(1)] }),
+        Reply::Collection(CollectionReply::Sealed { is_sealed: true, silent: vec![] }),
+        Reply::Collection(CollectionReply::Blocks { records: vec![(hash(1), record(1))], is_last: false }),
+        Reply::Collection(CollectionReply::Blocks { records: vec![], is_last: true }),
+        Reply::Collection(CollectionReply::Done),
         Reply::Scrub(Box::default()),
         Reply::Scrub(Box::new(scrub_report())),
         Reply::Recovery(Box::new(Recovery { slots: vec![lost], next: Some(SlotId(256)) })),
@@ -248,5 +264,6 @@ fn errors() -> Vec<RequestError> {
         RequestError::NotAll { slot: SLOT, silent: vec![], differing: vec![node(1)], is_applied: false, written: None },
         RequestError::Pruned(Checkpoint { height: 1024, hash: hash(1), state: hash(2) }),
         RequestError::Full { reason: reason() },
+        RequestError::UploadTooOld { generation: 9 },
     ]
 }

@@ -51,9 +51,12 @@ pub async fn write(
     condition: Condition,
 ) -> Result<Submitted, Failure> {
     let stored = match (value.value, value.file) {
-        (Some(text), _) if text != "-" => values::store(client, stream::iter([Ok(text.into())]), session.level).await?,
+        (Some(text), _) if text != "-" => {
+            values::store(client, &key, stream::iter([Ok(text.into())]), session.level).await?
+        }
         (_, file) => {
-            values::store(client, input::stream(&file.unwrap_or_else(|| "-".into())).await?, session.level).await?
+            values::store(client, &key, input::stream(&file.unwrap_or_else(|| "-".into())).await?, session.level)
+                .await?
         }
     };
     let operation_id = keys::new_operation_id();

@@ -9,7 +9,7 @@ use figment::{
 };
 
 /// Every setting with its default; empty means "none".
-pub(super) const DEFAULTS: [(&str, &str); 28] = [
+pub(super) const DEFAULTS: [(&str, &str); 29] = [
     ("http", "127.0.0.1:9090"),
     ("bind", "127.0.0.1:4624"),
     ("join", ""),
@@ -23,6 +23,7 @@ pub(super) const DEFAULTS: [(&str, &str); 28] = [
     ("tombstones_kept", "24h"),
     ("keep_free", "256MiB"),
     ("scrub_rate", "8MiB"),
+    ("gc_every", "24h"),
     ("secret_file", ""),
     ("open", "false"),
     ("replicas", "3"),

@@ -40,6 +40,8 @@ pub struct DaemonConfig {
     pub join_timeout: Option<Duration>,
     /// Which levels stand behind requests over HTTP that name none.
     pub consistency: Consistency,
+    /// How often this node collects unnamed blocks while it leads the first slot; `None`: never.
+    pub gc_every: Option<Duration>,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -57,6 +59,7 @@ impl DaemonConfig {
             http,
             join_timeout: view.optional_duration("join_timeout")?,
             consistency: view.consistency()?,
+            gc_every: if view.text("gc_every") == "off" { None } else { Some(view.duration("gc_every")?) },
             log: view.checked("log", |text| EnvFilter::try_new(text).map_err(|error| error.to_string()))?.into(),
             log_format: view.checked_value("log_format", str::parse)?,
             node: view.node(http)?,
@@ -300,6 +303,8 @@ mod tests {
         assert_eq!(config.node.gone_after, Duration::from_secs(300));
         assert!(config.node.join.is_empty() && config.node.secret.is_none());
         assert_eq!(config.node.scrub_rate, Some(8 << 20));
+        assert_eq!(config.gc_every, Some(Duration::from_secs(24 * 3600)));
+        assert_eq!(check(&[("gc_every", "off")]).unwrap().gc_every, None);
     }
 
     #[test]
