@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const BYTES: usize = 6_000_000;
 
 /// Bytes that do not repeat, others for each seed.
-fn content(seed: u32) -> Vec<u8> {
+pub fn content(seed: u32) -> Vec<u8> {
     let mut state = u64::from(seed) * 2 + 1;
     let mut next = || {
         state ^= state << 13;
@@ -22,11 +22,11 @@ fn content(seed: u32) -> Vec<u8> {
     std::iter::repeat_with(&mut next).flatten().take(BYTES).collect()
 }
 
-async fn gc(cluster: &Cluster, node: usize) -> Value {
+pub async fn gc(cluster: &Cluster, node: usize) -> Value {
     cluster.difuse(node).args(["gc"]).json().await
 }
 
-fn deleted(report: &Value) -> u64 {
+pub fn deleted(report: &Value) -> u64 {
     report["deleted"]["bytes"].as_u64().unwrap_or_else(|| panic!("{report:#}"))
 }
 

@@ -9,6 +9,7 @@ mod first;
 mod healing;
 mod kill;
 mod membership;
+mod pins;
 mod recovery;
 mod restart;
 mod scrub;

@@ -390,17 +390,16 @@ enum WalkError {
     NoTree(Hash, DecodeError),
 }
 
-/// Every block of the tree with this root, its own blocks too.
-async fn walk<D: Datastore + ?Sized>(datastore: &D, root: Hash) -> Result<Vec<Hash>, WalkError> {
-    let (mut found, mut nodes) = (vec![root], vec![root]);
+/// Every block of the tree with this root, its own blocks too. Each is looked at once, however often it is named.
+async fn walk<D: Datastore + ?Sized>(datastore: &D, root: Hash) -> Result<BTreeSet<Hash>, WalkError> {
+    let (mut found, mut nodes) = (BTreeSet::from([root]), vec![root]);
     while let Some(hash) = nodes.pop() {
         let request = Request::ReadBlock { hash, level: Level::Quorum };
         let Reply::Block(bytes) = datastore.call(request).await? else { return Err(unexpected_reply().into()) };
         let bytes = bytes.ok_or(WalkError::Missing(hash))?;
         let node = TreeNode::decode(&bytes).map_err(|error| WalkError::NoTree(hash, error))?;
         for entry in node.entries() {
-            found.push(entry.hash);
-            if node.level() > 0 {
+            if found.insert(entry.hash) && node.level() > 0 {
                 nodes.push(entry.hash);
             }
         }

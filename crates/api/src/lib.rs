@@ -5,6 +5,7 @@
 //! - [`keys`] asks the questions about keys, ring and blocks and gives typed answers.
 //! - [`values`] turns content of any size into a value of at most a few KiB and back.
 //! - [`collection`] deletes the blocks that nothing names any more.
+//! - [`pins`] keeps blocks and trees that nothing names.
 //! - [`files`] keeps a tree of directories and files.
 //!
 //! *Invariant:* nothing here knows how requests travel.
@@ -23,6 +24,7 @@ pub mod collection;
 mod consistency;
 pub mod files;
 pub mod keys;
+pub mod pins;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod values;

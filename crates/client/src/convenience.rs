@@ -5,11 +5,12 @@ use bytes::Bytes;
 use difuse_api::{
     files::Files,
     keys::{self, Written},
+    pins::{self, Pin, PinError},
     request::{Condition, Entry},
     values,
 };
 use difuse_keylog::{Operation, Transaction};
-use difuse_types::Key;
+use difuse_types::{Hash, Key};
 use futures::{TryStreamExt, stream};
 
 use crate::{Client, ClientError};
@@ -65,6 +66,21 @@ impl Client {
     /// [`RequestError::Pruned`]: difuse_api::request::RequestError::Pruned
     pub async fn log(&self, key: &[u8], from_height: u64, limit: u32) -> Result<Vec<Transaction>, ClientError> {
         Ok(keys::log(self, Key::new(key)?, from_height, limit).await?.transactions)
+    }
+
+    /// Keeps a block, or the tree with this root and all that is below it, though nothing names it: see [`pins`].
+    pub async fn pin(&self, hash: Hash) -> Result<Pin, PinError> {
+        Ok(pins::add(self, hash).await?.0)
+    }
+
+    /// Keeps what the file at `path` contains now, whatever becomes of the file.
+    pub async fn pin_file(&self, path: &str) -> Result<Pin, PinError> {
+        Ok(pins::add_file(self, path).await?.0)
+    }
+
+    /// Lets go of what was pinned; whether it was.
+    pub async fn unpin(&self, hash: Hash) -> Result<bool, ClientError> {
+        Ok(pins::remove(self, hash).await?)
     }
 
     /// Files and directories.

@@ -1,6 +1,6 @@
 //! Rust SDK of difuse: keys, files and blocks of a ring, over the nodes' own protocol.
 //!
-//! [`Client`] implements [`Datastore`], so that everything in [`keys`], [`values`] and [`files`] works with it. Requests
+//! [`Client`] implements [`Datastore`], so that everything in [`keys`], [`values`], [`files`] and [`pins`] works with it. Requests
 //! go straight to the leader of their slot; what can be retried is retried until the deadline, under the same
 //! operation id, so that a write is applied once.
 //!
@@ -34,7 +34,7 @@ mod session;
 pub use client::{AtNode, Client};
 pub use config::ClientConfig;
 pub use difuse_api::{
-    Consistency, Datastore, files, keys,
+    Consistency, Datastore, files, keys, pins,
     request::{self, Condition, Entry, RequestError},
     values,
 };

@@ -14,6 +14,7 @@ mod local;
 mod locate;
 mod ls;
 mod output;
+mod pin;
 mod progress;
 mod put;
 mod recover;
@@ -70,6 +71,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Rm(arguments) => rm::run(&session, arguments).await,
         Command::Kv { command } => kv::run(&session, command).await,
         Command::Block { command } => block::run(&session, command).await,
+        Command::Pin { command } => pin::run(&session, command).await,
         Command::Ring => ring::run(&session).await,
         Command::Locate(arguments) => locate::run(&session, arguments).await,
         Command::Leave(arguments) => leave::run(&session, arguments).await,

@@ -33,6 +33,7 @@ mod metrics;
 mod observe;
 mod operations;
 mod parameters;
+mod pins;
 mod probes;
 mod problem;
 mod recover;
@@ -171,6 +172,8 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/files/", get(files::read).head(files::read).put(files::write).delete(files::delete))
         .route("/v1/files/{*path}", get(files::read).head(files::read).put(files::write).delete(files::delete))
         .route("/v1/operations/{id}", get(operations::outcome))
+        .route("/v1/pins", get(pins::list).post(pins::post))
+        .route("/v1/pins/{*hash}", get(pins::read).head(pins::read).put(pins::put).delete(pins::delete))
         .route("/v1/ring", get(cluster::ring))
         .route("/v1/leave", post(cluster::leave))
         .route("/v1/recover", get(recover::look).post(recover::recover))

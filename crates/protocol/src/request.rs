@@ -673,7 +673,7 @@ pub enum RequestError {
     #[error("{0}")]
     Invalid(String),
     /// A file refers to the block.
-    #[error("block {hash} belongs to a file: delete the file instead")]
+    #[error("block {hash} belongs to a file, or is pinned: delete the file, or the pin, instead")]
     BlockReferenced {
         /// The block.
         hash: Hash,

@@ -11,6 +11,9 @@ pub const MAX_NAMESPACE_BYTES: usize = 64;
 /// The longest path of a file, in bytes.
 pub const MAX_PATH_BYTES: usize = 4096;
 
+/// The namespace of pins, in the ring's own space.
+const PINS: &str = "pins";
+
 static PLACEMENT: HashContext = HashContext::new("difuse 2026 placement of a key v1");
 
 /// What a key names.
@@ -81,6 +84,23 @@ impl Key {
     /// one in each slot, wherever its hash would place it.
     pub fn of_generation() -> Self {
         Self(Bytes::from_static(b"\x03\x00generation"))
+    }
+
+    /// The key of the pin of a block, or of the tree with this root.
+    pub fn of_pin(hash: &Hash) -> Self {
+        let name = hash.to_string();
+        Self([&Self::prefix_of_pins()[..], name.as_bytes()].concat().into())
+    }
+
+    /// What the key is the pin of, if it is one.
+    pub fn pinned(&self) -> Option<Hash> {
+        let is_pin = self.space() == Space::Ring && self.namespace() == PINS;
+        std::str::from_utf8(self.name()).ok().filter(|_| is_pin)?.parse().ok()
+    }
+
+    /// The common beginning of the keys of all pins.
+    pub fn prefix_of_pins() -> KeyPrefix {
+        [&[3, PINS.len() as u8], PINS.as_bytes()].concat().into()
     }
 
     /// The common beginning of the keys of all entries of the directory at `path` (`""` or `/` is the root).
@@ -215,7 +235,9 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = String::from_utf8_lossy(self.name());
         match self.space() {
-            Space::Keys | Space::Ring => f.write_str(&text),
+            Space::Keys => f.write_str(&text),
+            Space::Ring if self.namespace().is_empty() => f.write_str(&text),
+            Space::Ring => write!(f, "{}/{text}", self.namespace()),
             Space::Files => write!(f, "/{}", text.replacen('\0', "/", 1).trim_start_matches('/')),
         }
     }
@@ -229,8 +251,10 @@ impl fmt::Debug for Key {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::{Key, KeyError, MAX_KEY_BYTES, Space};
-    use crate::Slots;
+    use crate::{Hash, Slots};
 
     #[test]
     fn bounds_are_kept() {
@@ -243,12 +267,27 @@ mod tests {
     }
 
     #[test]
+    fn pins_are_one_range_of_their_own() {
+        let hash = Hash::of(b"block");
+        let pin = Key::of_pin(&hash);
+        assert_eq!((pin.pinned(), pin.to_string()), (Some(hash), format!("pins/{hash}")));
+        assert!(pin.encoded().starts_with(&Key::prefix_of_pins()));
+        let flat = Key::in_namespace("pins", hash.to_string().as_bytes()).unwrap();
+        for other in
+            [flat, Key::of_generation(), Key::from_encoded(Bytes::from_static(b"\x03\x04pinsno hash")).unwrap()]
+        {
+            assert_eq!(other.pinned(), None, "{other}");
+        }
+    }
+
+    #[test]
     fn encoding_round_trips() {
         for key in [
             Key::new(b"a/b{c}").unwrap(),
             Key::of_path("/a/b/c").unwrap(),
             Key::of_path("top").unwrap(),
             Key::of_generation(),
+            Key::of_pin(&Hash::of(b"block")),
         ] {
             assert_eq!(Key::from_encoded(key.encoded().clone()), Ok(key));
         }

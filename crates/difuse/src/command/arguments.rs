@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    bench::BenchCommand, block::BlockCommand, gc, get, kv::KvCommand, leave, locate, ls, put, recover, rm, scrub, stat,
+    bench::BenchCommand, block::BlockCommand, gc, get, kv::KvCommand, leave, locate, ls, pin::PinCommand, put, recover,
+    rm, scrub, stat,
 };
 
 const AFTER_HELP: &str = "\
@@ -101,6 +102,11 @@ pub enum Command {
     Block {
         #[command(subcommand)]
         command: BlockCommand,
+    },
+    /// Keep blocks and contents of files though no name refers to them any more.
+    Pin {
+        #[command(subcommand)]
+        command: PinCommand,
     },
     /// Show the ring: its nodes, whether it is settled, what is on the move.
     Ring,

@@ -4,5 +4,6 @@ mod blocks;
 mod files;
 mod keys;
 mod node;
+mod pins;
 mod server;
 mod wire;
