@@ -14,6 +14,7 @@
 //! log, and nothing outside this crate knows of sled.
 
 mod blocks;
+mod cleaner;
 mod codec;
 mod database;
 mod directory;

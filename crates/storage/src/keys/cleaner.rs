@@ -7,8 +7,8 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    thread::{self, JoinHandle},
+    io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use difuse_keylog::StoreError;
 
 use super::index::KeyIndex;
 use crate::{
+    cleaner::{Cleaner, Stop},
     codec::{Copied, LoggedBody, put_copies, take_bodies},
     index::{Core, Layers, Pending},
     log::{Admission, ClosedSegment, FRAME_HEADER_BYTES, Location, Position},
@@ -38,47 +39,6 @@ pub(super) struct Policy {
     pub segment_bytes: u32,
     /// How often to look.
     pub every: Duration,
-}
-
-/// The thread that cleans. It must be stopped before the store is.
-#[derive(Debug)]
-pub(super) struct Cleaner {
-    stop: Arc<Stop>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Debug, Default)]
-struct Stop {
-    is_stopped: Mutex<bool>,
-    wake: Condvar,
-}
-
-impl Stop {
-    /// Waits for this long at most; whether the cleaner is to stop.
-    fn wait(&self, duration: Duration) -> bool {
-        let stopped = self.is_stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.wake.wait_timeout_while(stopped, duration, |is_stopped| !*is_stopped);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-}
-
-impl Cleaner {
-    pub fn start(core: Arc<Core<KeyIndex>>, policy: Policy) -> std::io::Result<Self> {
-        let stop = Arc::new(Stop::default());
-        let mut cleaning = Cleaning { stop: stop.clone(), ..Cleaning::new(core, policy) };
-        let thread = thread::Builder::new().name("difuse-clean".to_string()).spawn(move || cleaning.run())?;
-        Ok(Self { stop, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// Ends the thread; what it copied so far is not lost, and not needed.
-    pub fn stop(&self) {
-        *self.stop.is_stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.wake.notify_all();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the cleaner panicked");
-        }
-    }
 }
 
 /// The work of the thread.
@@ -103,10 +63,10 @@ impl Cleaning {
         Self { core, policy, stop: Arc::default(), damaged: BTreeSet::new() }
     }
 
-    fn run(&mut self) {
-        while !self.stop.wait(self.policy.every) {
-            while self.clean_next() {}
-        }
+    /// Starts the thread that does it.
+    pub fn start(mut self) -> io::Result<Cleaner> {
+        let (stop, every) = (self.stop.clone(), self.policy.every);
+        Cleaner::start(stop, every, move || self.clean_next())
     }
 
     /// Cleans one file, if one is due; whether another one may be.

@@ -8,12 +8,13 @@ use difuse_types::{Key, KeyPrefix, SlotId};
 
 use super::{
     cache::{CachedHead, HeadCache},
-    cleaner::{Cleaner, Policy},
+    cleaner::{Cleaning, Policy},
     index::KeyIndex,
     overlay::{Below, Known, Overlay, Totals},
 };
 use crate::{
     Options, Statistics,
+    cleaner::Cleaner,
     codec::{decode_all, put_batch, take_body},
     index::{Core, Layers, Pending},
     log::{Admission, FRAME_HEADER_BYTES, Location, SegmentFiles},
@@ -38,7 +39,7 @@ impl KeyStore {
             segment_bytes: options.key_segment_bytes,
             every: options.clean_every,
         };
-        let cleaner = Cleaner::start(core.clone(), policy).inspect_err(|_| core.stop(false))?;
+        let cleaner = Cleaning::new(core.clone(), policy).start().inspect_err(|_| core.stop(false))?;
         Ok(Self { core, cleaner, heads: HeadCache::new(options.head_cache_bytes) })
     }
 
