@@ -1,5 +1,7 @@
 //! The store of blocks: their content lies in the log, and is not kept in memory once it is durable.
 
+mod cleaner;
+mod contents;
 mod index;
 mod overlay;
 mod record;

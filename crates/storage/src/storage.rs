@@ -1,5 +1,5 @@
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -57,9 +57,10 @@ impl Storage {
                 Err(error) => report_of_blocks(Err(error)),
             }),
         };
-        let blocks = BlockStore::new(Core::open(blocks, options)?);
-        let directory = database.directory.keys();
+        let failed = |directory: PathBuf| move |error| OpenError::io(&directory, error);
+        let blocks = BlockStore::start(Core::open(blocks, options)?, options);
+        let blocks = blocks.map_err(failed(database.directory.blocks()))?;
         let keys = KeyStore::start(Core::open(keys, options)?, options);
-        Ok(Self { keys: keys.map_err(|error| OpenError::io(&directory, error))?, blocks })
+        Ok(Self { keys: keys.map_err(failed(database.directory.keys()))?, blocks })
     }
 }

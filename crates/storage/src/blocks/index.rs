@@ -77,6 +77,18 @@ impl BlockIndex {
         Ok(found)
     }
 
+    /// The first `limit` blocks whose hashes are greater than `after`, and where the content of each lies.
+    pub fn contents(&self, after: Option<Hash>, limit: usize) -> Result<Vec<(Hash, Option<Location>)>, StoreError> {
+        let begin = after.map_or_else(|| vec![BLOCK], |after| [&block_key(&after)[..], &[0]].concat());
+        let pairs = self.tree.range(begin..vec![BLOCK + 1]).take(limit);
+        let decoded = pairs.map(|pair| {
+            let (key, value) = pair.map_err(failed)?;
+            let hash = key.last_chunk().map(|hash| Hash(*hash)).ok_or_else(undecodable)?;
+            Ok((hash, decode(&value, take_stored)?.location))
+        });
+        decoded.collect()
+    }
+
     /// Removes a slot's entries; adds where their content lies to `unused`.
     fn clear(&self, slot: SlotId, unused: &mut Vec<(Hash, Location)>) -> Result<(), StoreError> {
         for (hash, _) in self.list(slot, None, usize::MAX)? {

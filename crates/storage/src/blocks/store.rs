@@ -1,31 +1,25 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use bytes::Bytes;
 use difuse_blocks::{BlockRecord, DeleteDecision, PutDecision, decide_delete, decide_put};
 use difuse_keylog::StoreError;
 use difuse_types::{Hash, SlotId};
 
-use super::{
-    index::BlockIndex,
-    overlay::{BlockOverlay, Stored, find},
-    record::{LogRecord, content_location, encode, encode_with_content},
-};
+use super::{cleaner::Cleaning, contents::NewContent, index::BlockIndex, overlay::find, record::LogRecord};
 use crate::{
-    Statistics,
-    index::{Core, Layers, Pending},
-    log::{Admission, Checkpoint, FRAME_HEADER_BYTES, Location, SegmentFiles},
+    Options, Statistics,
+    cleaner::Cleaner,
+    index::Core,
+    log::{Admission, SegmentFiles},
 };
-
-/// How often a read looks again when a block is replaced or deleted under it.
-const READ_ATTEMPTS: usize = 3;
 
 /// The store of one node's blocks: a handle that can be cloned and used from many threads. All calls block; writes
 /// return when they are durable, and those that wait at the same time share a flush. When the last handle is dropped,
 /// everything is written, flushed and indexed.
 ///
 /// Every call fails with [`StoreError::Failed`] after a failed write or flush; blocks are refused with
-/// [`StoreError::Full`] while the disk is full. Content that is not what its hash says, or cannot be read, is never returned: its record is
-/// marked as lost, and any put of the block stores it again.
+/// [`StoreError::Full`] while the disk is full. Content that is not what its hash says, or cannot be read, is never
+/// returned: its record is marked as lost, and any put of the block stores it again.
 #[derive(Debug, Clone)]
 pub struct BlockStore {
     shared: Arc<Shared>,
@@ -43,17 +37,22 @@ pub struct BlockTotals {
 #[derive(Debug)]
 struct Shared {
     core: Arc<Core<BlockIndex>>,
+    cleaner: Cleaner,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.cleaner.stop();
         self.core.stop(false);
     }
 }
 
 impl BlockStore {
-    pub(crate) fn new(core: Arc<Core<BlockIndex>>) -> Self {
-        Self { shared: Arc::new(Shared { core }) }
+    /// The store on `core`, and the thread that cleans its files.
+    pub(crate) fn start(core: Arc<Core<BlockIndex>>, options: &Options) -> io::Result<Self> {
+        let cleaning = Cleaning::new(core.clone(), options.block_segment_bytes);
+        let cleaner = cleaning.start(options.clean_every).inspect_err(|_| core.stop(false))?;
+        Ok(Self { shared: Arc::new(Shared { core, cleaner }) })
     }
 
     /// Stores a block whose content has this hash (which is not checked here), unless a record stands against it.
@@ -78,74 +77,33 @@ impl BlockStore {
             BlockRecord { version, present: true, referenced, lost: false, length },
         ) else {
             drop(layers);
-            return self.wait_for(before.map_or(0, |before| before.sequence)).map(|()| decision);
+            return core.wait_for(before.map_or(0, |before| before.sequence)).map(|()| decision);
         };
         let end = match before.and_then(|before| before.location) {
-            Some(location) => self.append(layers, LogRecord::Set { slot, hash, record, content: Some(location) })?,
-            None => self.append_content(layers, slot, hash, record, bytes, crc)?,
+            Some(location) => core.append(layers, LogRecord::Set { slot, hash, record, content: Some(location) })?,
+            None => core.append_content(layers, NewContent { slot, hash, record, bytes, crc }, Admission::WithRoom)?,
         };
-        self.wait_for(end)?;
-        self.forget_content(&hash, end);
+        core.wait_for(end)?;
+        core.forget_content(&hash, end);
         Ok(decision)
     }
 
     /// What is recorded of a block; a tombstone is a record too.
     pub fn stat(&self, hash: &Hash) -> Result<Option<BlockRecord>, StoreError> {
-        Ok(self.find(hash)?.map(|stored| stored.record))
+        Ok(self.core().find(hash)?.map(|stored| stored.record))
     }
 
     /// A block's record and content, checked against its hash; `None` if the content is not here, or is lost.
     pub fn read(&self, hash: &Hash) -> Result<Option<(BlockRecord, Bytes)>, StoreError> {
-        self.read_by(hash, SegmentFiles::read)
+        self.core().read_by(hash, SegmentFiles::read)
     }
 
     /// Reads a block's content from the disk again, whatever is kept of it in memory, and checks it against its hash:
     /// gives what is recorded of the block, which is lost if its content was found damaged now or before.
     pub fn verify(&self, hash: &Hash) -> Result<Option<BlockRecord>, StoreError> {
-        match self.read_by(hash, SegmentFiles::read_from_disk)? {
+        match self.core().read_by(hash, SegmentFiles::read_from_disk)? {
             Some((record, _)) => Ok(Some(record)),
             None => self.stat(hash),
-        }
-    }
-
-    fn read_by(
-        &self,
-        hash: &Hash,
-        read: fn(&SegmentFiles, Location) -> Result<Bytes, StoreError>,
-    ) -> Result<Option<(BlockRecord, Bytes)>, StoreError> {
-        let mut found = self.find(hash)?;
-        for _ in 0..READ_ATTEMPTS {
-            let Some(Stored { record, location: Some(location), content, .. }) = found else { return Ok(None) };
-            if let Some(content) = content {
-                return Ok(Some((record, content)));
-            }
-            let damage = match read(&self.core().files, location) {
-                Ok(bytes) if Hash::of(&bytes) == *hash => return Ok(Some((record, bytes))),
-                Ok(_) => "its content has another hash".to_string(),
-                Err(StoreError::Corrupt(what)) => what,
-                Err(error) => return Err(error),
-            };
-            // It may have been deleted, and its space freed, since it was found.
-            found = self.find(hash)?;
-            if found.as_ref().and_then(|stored| stored.location) == Some(location) {
-                tracing::error!(%hash, damage, "a block is damaged: it is fetched again from another member");
-                self.lose(hash, location)?;
-                return Ok(None);
-            }
-        }
-        Err(StoreError::Failed(format!("block {hash} changes all the time")))
-    }
-
-    /// Marks the content at `location` as lost, if the block still lies there. Nobody waits for that to be durable.
-    fn lose(&self, hash: &Hash, location: Location) -> Result<(), StoreError> {
-        let layers = self.core().lock();
-        let found = find(layers.newest_first(), &self.core().index, hash)?;
-        let Some(found) = found.filter(|found| found.location == Some(location)) else { return Ok(()) };
-        let (slot, record) = (found.slot, BlockRecord { lost: true, ..found.record });
-        match self.append(layers, LogRecord::Set { slot, hash: *hash, record, content: None }) {
-            // It is found again, and there is no room for its repair either.
-            Ok(_) | Err(StoreError::Full(_)) => Ok(()),
-            Err(error) => Err(error),
         }
     }
 
@@ -159,8 +117,8 @@ impl BlockStore {
         if !merged.lost || before.as_ref().is_some_and(|before| before.record == merged) {
             return Ok(());
         }
-        let end = self.append(layers, LogRecord::Set { slot, hash, record: merged, content: None })?;
-        self.wait_for(end)
+        let end = core.append(layers, LogRecord::Set { slot, hash, record: merged, content: None })?;
+        core.wait_for(end)
     }
 
     /// Marks a block as deleted unless a record stands against it. The space is freed later.
@@ -171,12 +129,12 @@ impl BlockStore {
         let decision = decide_delete(before.as_ref().map(|before| before.record), version);
         if decision != DeleteDecision::Delete {
             drop(layers);
-            return self.wait_for(before.map_or(0, |before| before.sequence)).map(|()| decision);
+            return core.wait_for(before.map_or(0, |before| before.sequence)).map(|()| decision);
         }
         // Without the length, which a member that never had the block does not know: all tombstones are alike.
         let record = BlockRecord { version, present: false, referenced: false, lost: false, length: 0 };
-        let end = self.append(layers, LogRecord::Set { slot, hash, record, content: None })?;
-        self.wait_for(end).map(|()| decision)
+        let end = core.append(layers, LogRecord::Set { slot, hash, record, content: None })?;
+        core.wait_for(end).map(|()| decision)
     }
 
     /// At most `limit` records of a slot, tombstones among them, in the order of hashes, after `after`.
@@ -222,9 +180,10 @@ impl BlockStore {
 
     /// Forgets all blocks and records of a slot. Their space is freed later.
     pub fn clear_slot(&self, slot: SlotId) -> Result<(), StoreError> {
-        let layers = self.core().lock_with_room(Admission::Always)?;
-        let end = self.append(layers, LogRecord::Clear(slot))?;
-        self.wait_for(end)
+        let core = self.core();
+        let layers = core.lock_with_room(Admission::Always)?;
+        let end = core.append(layers, LogRecord::Clear(slot))?;
+        core.wait_for(end)
     }
 
     /// What there is in all slots.
@@ -250,69 +209,12 @@ impl BlockStore {
     /// Ends the store as if the process were killed: for tests.
     #[doc(hidden)]
     pub fn crash(self) {
+        self.shared.cleaner.stop();
         self.core().stop(true);
     }
 
-    pub(super) fn core(&self) -> &Core<BlockIndex> {
+    pub(super) fn core(&self) -> &Arc<Core<BlockIndex>> {
         &self.shared.core
-    }
-
-    fn find(&self, hash: &Hash) -> Result<Option<Stored>, StoreError> {
-        let layers = self.core().lock();
-        find(layers.newest_first(), &self.core().index, hash)
-    }
-
-    fn append_content(
-        &self,
-        layers: Locked<'_>,
-        slot: SlotId,
-        hash: Hash,
-        record: BlockRecord,
-        bytes: Bytes,
-        crc: u32,
-    ) -> Result<u64, StoreError> {
-        let head = encode_with_content(slot, &hash, &record, crc);
-        let head_length = head.len();
-        let appended = self.core().log.append(head, bytes.clone(), Admission::WithRoom)?;
-        let content = content_location(head_length - FRAME_HEADER_BYTES, appended.at, &bytes, crc);
-        let log_record = LogRecord::Set { slot, hash, record, content: Some(content) };
-        self.apply(layers, log_record, Some(bytes), appended.end)
-    }
-
-    fn append(&self, layers: Locked<'_>, log_record: LogRecord) -> Result<u64, StoreError> {
-        let appended = self.core().log.append(encode(&log_record), Bytes::new(), Admission::Always)?;
-        self.apply(layers, log_record, None, appended.end)
-    }
-
-    fn apply(
-        &self,
-        mut layers: Locked<'_>,
-        log_record: LogRecord,
-        content: Option<Bytes>,
-        end: Checkpoint,
-    ) -> Result<u64, StoreError> {
-        let core = self.core();
-        let Layers { active, frozen, .. } = &mut *layers;
-        let before = active.bytes();
-        if let Err(error) = active.apply(log_record, content, end, frozen.as_deref(), &core.index) {
-            core.log.poison(error.clone());
-            return Err(error);
-        }
-        core.added(layers, before);
-        Ok(end.sequence)
-    }
-
-    fn wait_for(&self, sequence: u64) -> Result<(), StoreError> {
-        self.core().log.wait_durable(sequence)
-    }
-
-    /// Durable content is read from its file.
-    fn forget_content(&self, hash: &Hash, sequence: u64) {
-        let mut layers = self.core().lock();
-        let stored = layers.active.entries.get_mut(hash);
-        if let Some(stored) = stored.filter(|stored| stored.sequence == sequence) {
-            stored.content = None;
-        }
     }
 }
 
@@ -322,5 +224,3 @@ fn record_after_put(existing: Option<BlockRecord>, decision: PutDecision, put: B
     let changes = !matches!(decision, PutDecision::Superseded { .. }) && existing != Some(merged);
     changes.then_some(merged)
 }
-
-type Locked<'a> = std::sync::MutexGuard<'a, Layers<BlockOverlay>>;

@@ -1,6 +1,9 @@
 use std::{
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -32,6 +35,8 @@ pub(crate) struct Core<I: Index> {
     options: Options,
     thread: Mutex<Option<JoinHandle<()>>>,
     database: Arc<Database>,
+    /// How many bytes of the log were given up.
+    freed: AtomicU64,
 }
 
 /// What is not in the index yet.
@@ -91,6 +96,7 @@ impl<I: Index> Core<I> {
             options: options.clone(),
             thread: Mutex::new(None),
             database,
+            freed: AtomicU64::new(0),
         });
         let for_thread = core.clone();
         let thread = thread::Builder::new().name("difuse-index".to_string()).spawn(move || for_thread.run());
@@ -142,6 +148,18 @@ impl<I: Index> Core<I> {
             layers = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(true)
+    }
+
+    /// How many bytes of the log were given up since the store was opened, less those that
+    /// [`Core::forget_freed`] was told of.
+    pub fn freed_bytes(&self) -> u64 {
+        self.freed.load(Ordering::Relaxed)
+    }
+
+    /// The files from which so many bytes were given up are clean.
+    pub fn forget_freed(&self, bytes: u64) {
+        let less = |freed: u64| Some(freed.saturating_sub(bytes));
+        let _ = self.freed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Writes, flushes and indexes everything, and ends the threads; if `crash`, ends them at once.
@@ -227,6 +245,7 @@ impl<I: Index> Core<I> {
 
     /// Frees what lies before the checkpoint, so that no restart reads it any more.
     fn free(&self, location: Location) {
+        self.freed.fetch_add(location.length.into(), Ordering::Relaxed);
         if let Err(error) = self.files.punch_hole(location) {
             tracing::warn!(%error, "cannot free space in a segment");
         }

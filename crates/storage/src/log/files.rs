@@ -121,7 +121,11 @@ impl SegmentFiles {
         if start >= end {
             return Ok(());
         }
-        let file = self.open_for_writing(location.at.segment)?;
+        let file = match self.open_for_writing(location.at.segment) {
+            // All of it was given back.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file?,
+        };
         let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
         Ok(rustix::fs::fallocate(&file, flags, start, end - start)?)
     }
@@ -129,6 +133,11 @@ impl SegmentFiles {
     /// How long a segment is.
     pub fn bytes(&self, number: u32) -> io::Result<u64> {
         Ok(fs::metadata(self.path(number))?.len())
+    }
+
+    /// What a segment takes on the disk, without its holes.
+    pub fn bytes_on_disk(&self, number: u32) -> io::Result<u64> {
+        Ok(fs::metadata(self.path(number))?.blocks() * 512)
     }
 
     /// Deletes a segment, durably.
