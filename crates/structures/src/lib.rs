@@ -1,0 +1,32 @@
+//! Data structures as folds of a key's log, and the commands on them, without I/O.
+//!
+//! A [`Structure`] is a deterministic state machine: its state is the fold of the operations in a key's log. A command
+//! (`LPUSH`, `HGET`, …) is a pure function of the state before it, its arguments, the time and a seed: it plans one
+//! operation at most, and the reply. The leader of a key's slot evaluates commands one after the other, appends the
+//! operations to the key's log and answers when the log is as safe as the level of the request asks for.
+//!
+//! **Adding a structure** takes one module: a type that implements [`Structure`] (its name, its number, its operations,
+//! `apply`, its commands with arity, flags and key positions), and one line in [`Registry::builtin`], or
+//! [`Registry::with`] in a program of your own. The codec of operations and of the state (its checkpoint form) comes
+//! from serde; nothing else needs to know of it.
+//!
+//! Strings are no structure: a string is the plain value of a key, as over HTTP, and a command that changes it appends
+//! the value that comes out. Replies and errors are those of Redis 7.0, to the letter.
+//!
+//! *Invariant:* the same state, command, time and seed give the same operation and the same reply, everywhere and always.
+
+mod arguments;
+mod command;
+mod hash;
+mod registry;
+mod reply;
+mod structure;
+
+pub use arguments::Arguments;
+pub use command::{
+    Command, CommandError, Context, Deadline, Effect, Flag, Held, KeyCommand, KeyPositions, Outcome, Plan, View,
+};
+pub use hash::Hash;
+pub use registry::{Registry, UnknownStructure};
+pub use reply::{MalformedReply, Reply};
+pub use structure::{Malformed, State, Structure};
