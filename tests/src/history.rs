@@ -45,7 +45,7 @@ fn transaction(encoded_key: &Bytes, entry: &Json) -> Transaction {
         "delete" => Operation::Delete,
         "set" => {
             let kind = if text("value_kind") == "inode" { ValueKind::Inode } else { ValueKind::Inline };
-            Operation::Set(Value { kind, bytes: decode(&entry["value"]) })
+            Operation::Set(Value::new(kind, decode(&entry["value"])))
         }
         other => panic!("unknown operation {other}"),
     };

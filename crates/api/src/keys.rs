@@ -119,7 +119,7 @@ pub fn new_operation_id() -> OperationId {
 
 /// A value as it stands in a transaction; `None` if it is longer than [`MAX_INLINE_BYTES`] (see [`crate::values`]).
 pub fn inline_value(bytes: Bytes) -> Option<Value> {
-    (bytes.len() <= MAX_INLINE_BYTES).then_some(Value { kind: ValueKind::Inline, bytes })
+    (bytes.len() <= MAX_INLINE_BYTES).then_some(Value::inline(bytes))
 }
 
 /// The head of `key`; `None` if it was never written. A deleted key has a head without a value.

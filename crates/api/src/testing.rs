@@ -277,7 +277,7 @@ impl State {
         self.clock_ms += 1;
         let time = WallTime(1_700_000_000_000 + self.clock_ms);
         let author = FakeDatastore::NODE;
-        let checkpoint = height.is_multiple_of(CHECKPOINT_EVERY).then(|| operation.state_hash());
+        let checkpoint = if height.is_multiple_of(CHECKPOINT_EVERY) { operation.state_hash() } else { None };
         let transaction =
             Transaction { key: key.clone(), height, previous, operation, author, time, operation_id, checkpoint };
         let log = self.logs.entry(key.clone()).or_default();

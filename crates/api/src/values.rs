@@ -49,6 +49,9 @@ pub enum ValueError {
         /// What is wrong.
         reason: String,
     },
+    /// The key holds a structure, which has no content of bytes.
+    #[error("the key holds a data structure: read it with its commands, over the Redis protocol")]
+    Structure,
     /// The range asked for is not within the content.
     #[error("the range is not within the content, which has {size} bytes")]
     Range {
@@ -90,8 +93,8 @@ pub async fn store<D: Datastore + ?Sized>(
     let uploaded = upload(datastore, key, source, level).await?;
     let upload = uploaded.upload;
     let value = match uploaded.content {
-        Content::None => Value { kind: ValueKind::Inline, bytes: Bytes::new() },
-        Content::Inline(bytes) => Value { kind: ValueKind::Inline, bytes },
+        Content::None => Value::inline(Bytes::new()),
+        Content::Inline(bytes) => Value::inline(bytes),
         content => {
             let inode = Inode::file(upload.size, content, uploaded.hash_of_content, 0, 0, None);
             let inode = inode.map_err(|error| damaged(error.to_string()))?.stored_in(uploaded.generation);
@@ -103,13 +106,14 @@ pub async fn store<D: Datastore + ?Sized>(
 
 /// The value that holds `inode`.
 pub(crate) fn inode_value(inode: &Inode) -> Result<Value, InodeError> {
-    Ok(Value { kind: ValueKind::Inode, bytes: inode.encode()? })
+    Ok(Value::new(ValueKind::Inode, inode.encode()?))
 }
 
 /// The inode that `value` holds; `None` if it holds the content itself.
 pub fn inode_of(value: &Value) -> Result<Option<Inode>, ValueError> {
     match value.kind {
         ValueKind::Inline => Ok(None),
+        ValueKind::Operation | ValueKind::State => Err(ValueError::Structure),
         ValueKind::Inode => Inode::decode(&value.bytes).map(Some).map_err(|error| damaged(error.to_string())),
     }
 }

@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn write_if(condition: Condition) -> Attempts {
-        let value = Value { kind: ValueKind::Inline, bytes: Bytes::from_static(b"v") };
+        let value = Value::inline(Bytes::from_static(b"v"));
         let request = Request::Write {
             key: Key::new(b"k").unwrap(),
             operation: Operation::Set(value),

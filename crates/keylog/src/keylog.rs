@@ -2,8 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
+
+use bytes::Bytes;
+use difuse_structures::Registry;
 
 use difuse_types::{Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
@@ -11,6 +15,7 @@ use crate::{
     Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
     leader::{Phase, Round, WaitingRead, sync::Comparisons},
     replica::{Assembly, Committed, damage::Damages},
+    states::States,
     store::{SlotRecord, Store, StoreError},
 };
 
@@ -49,6 +54,11 @@ pub struct KeylogOptions {
     /// For how long a tombstone is kept at least, by the clock on the wall; `None`: for ever. The time only says when the
     /// leader tries to drop it: whether that is safe does not depend on any clock.
     pub tombstones_kept: Option<Duration>,
+    /// The structures that commands may use.
+    pub structures: Arc<Registry>,
+    /// How many bytes the states of structures take that this node keeps in memory, at most. Of a larger state each
+    /// command has to fold the log again.
+    pub states_bytes_max: usize,
     /// A rule that is broken on purpose.
     #[cfg(feature = "controls")]
     pub broken: Option<crate::Rule>,
@@ -69,6 +79,8 @@ impl KeylogOptions {
             jobs_max: 65_536,
             checkpoint_every: 1024,
             tombstones_kept: Some(Duration::from_secs(24 * 3600)),
+            structures: Arc::new(Registry::builtin()),
+            states_bytes_max: 256 << 20,
             #[cfg(feature = "controls")]
             broken: None,
         }
@@ -100,6 +112,23 @@ pub enum Job {
     },
     /// Append a transaction if the condition holds.
     Append(Submission),
+    /// Evaluate a command on what the key holds, and append what it comes to.
+    Evaluate(Invocation),
+}
+
+/// A command on a key as it is asked for.
+#[derive(Debug, Clone, Hash)]
+pub struct Invocation {
+    /// Its name, the key as the client names it, and what follows.
+    pub arguments: Vec<Bytes>,
+    /// Names it, so that it is applied once; decides its random choices.
+    pub operation_id: OperationId,
+    /// The node through which it came in.
+    pub author: NodeId,
+    /// When it came in there.
+    pub time: WallTime,
+    /// Who must have what it appends before it is answered. Level lazy is served like leader by whoever leads.
+    pub level: Level,
 }
 
 /// An append as it is asked for.
@@ -163,6 +192,17 @@ pub enum Answer {
         /// The slot is seen at least up to here by whoever sees this write; `None` before it is proposed.
         mark: Option<Ballot>,
     },
+    /// A command was evaluated; what it came to is as safe as its level asks for.
+    Evaluated {
+        /// The reply, encoded.
+        reply: Bytes,
+        /// Whether it is a command that may change its key.
+        is_write: bool,
+        /// Height and hash of the transaction that was appended, if one was.
+        appended: Option<(u64, Hash)>,
+        /// As for an append.
+        mark: Option<Ballot>,
+    },
     /// The condition does not hold of the committed head: height, hash, whether it has a value.
     Conflict(Option<(u64, Hash, bool)>),
     /// A part of the committed log.
@@ -181,6 +221,18 @@ pub enum Answer {
         /// Where to go on; `None` if nothing follows.
         next: Option<Key>,
     },
+}
+
+impl Answer {
+    /// Whether something was appended.
+    pub(crate) fn is_append(&self) -> bool {
+        matches!(self, Self::Appended { .. } | Self::Evaluated { appended: Some(_), .. })
+    }
+
+    /// Whether something that might have been appended was not.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Conflict(_) | Self::Evaluated { is_write: true, appended: None, .. })
+    }
 }
 
 /// A committed head, and how it stands to what else was committed.
@@ -229,6 +281,11 @@ pub enum Failure {
     Full(String),
     /// Too much is waiting. Nothing was changed.
     Busy,
+    /// The value lives in blocks, or is too long for the log: whoever asks has to read it, change it and write it anew.
+    /// Nothing was changed.
+    InBlocks,
+    /// What was asked for cannot be done, for the reason given. Nothing was changed.
+    Invalid(String),
 }
 
 /// What the caller must do, in order.
@@ -345,6 +402,8 @@ pub struct Keylog<S> {
     /// Reads that wait for the next round of confirmation.
     pub(crate) waiting_reads: Vec<WaitingRead>,
     pub(crate) comparisons: Comparisons,
+    /// Of structures that this node leads.
+    pub(crate) states: States,
     pub(crate) rounds: BTreeMap<u64, Round>,
     pub(crate) last_round: u64,
     /// Slots that were read at level leader lately, and those of them whose lease is to be asked for now.
@@ -390,6 +449,7 @@ impl<S: Store> Keylog<S> {
             damages: Damages::new(),
             waiting_reads: Vec::new(),
             comparisons: Comparisons::default(),
+            states: States::default(),
             rounds: BTreeMap::new(),
             leased: BTreeSet::new(),
             lease_due: BTreeSet::new(),

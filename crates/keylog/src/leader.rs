@@ -3,6 +3,7 @@
 //! - [`election`] takes a term;
 //! - [`jobs`] settles a key and works off what is asked of it;
 //! - [`touch`] reads a key from a majority at its first use in a term and adopts what it finds;
+//! - [`evaluate`] works out what a command on a structure comes to;
 //! - [`append`] builds transactions and proposes them, in one round trip;
 //! - [`read`] confirms leadership once for all reads that wait, then answers from the committed heads;
 //! - [`lease`] asks for the promise that nobody else leads for a while, for reads without a round;
@@ -17,13 +18,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use difuse_types::{BoundedMap, Instant, Key, KeyPrefix, Level, NodeId, OperationId, SlotId};
 
 use crate::{
-    Answer, Ballot, Condition, Configuration, Proposal, Proposed, RegisterSummary, SlotDigest, Submission, Term,
-    Ticket, Transaction,
+    Answer, Ballot, Condition, Configuration, Invocation, Operation, Proposal, Proposed, RegisterSummary, SlotDigest,
+    Submission, Term, Ticket, Transaction,
 };
 
 pub(crate) mod append;
 pub(crate) mod change;
 mod election;
+mod evaluate;
 pub(crate) mod every;
 pub(crate) mod generation;
 mod jobs;
@@ -107,13 +109,46 @@ pub(crate) struct Leadership {
 #[derive(Default, Clone, Debug, Hash)]
 pub(crate) struct KeyState {
     pub(crate) stage: Stage,
-    pub(crate) appends: VecDeque<(Ticket, Submission)>,
+    pub(crate) appends: VecDeque<(Ticket, Appending)>,
     pub(crate) reads: Vec<(Ticket, KeyRead)>,
     /// Reads at level all that wait for a comparison.
     pub(crate) comparisons: Vec<Ticket>,
     /// Up to where the chain of the head that is being adopted is committed, if a member handed it on from a checkpoint
     /// on: else that member would not have forgotten what is below. 0 if nothing says so.
     pub(crate) handed_height: u64,
+}
+
+/// What may add to a key's log, in the order in which it came.
+#[derive(Clone, Debug, Hash)]
+pub(crate) enum Appending {
+    Write(Submission),
+    Command(Invocation),
+}
+
+impl Appending {
+    pub(crate) fn level(&self) -> Level {
+        match self {
+            Self::Write(submission) => submission.level,
+            Self::Command(invocation) => invocation.level,
+        }
+    }
+
+    /// In which generation the blocks that it names were stored, if it names any.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Write(submission) => submission.generation,
+            Self::Command(_) => None,
+        }
+    }
+
+    /// About how many bytes it adds.
+    pub(crate) fn approximate_bytes(&self) -> usize {
+        match self {
+            Self::Write(Submission { operation: Operation::Set(value), .. }) => value.bytes.len(),
+            Self::Write(_) => 0,
+            Self::Command(invocation) => invocation.arguments.iter().map(bytes::Bytes::len).sum(),
+        }
+    }
 }
 
 #[derive(Default, Clone, Debug, Hash)]

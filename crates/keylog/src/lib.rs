@@ -24,14 +24,15 @@ mod leader;
 mod message;
 mod replica;
 mod rule;
+mod states;
 pub mod store;
 mod transaction;
 
 pub use ballot::{Ballot, Term};
 pub use configuration::Configuration;
 pub use keylog::{
-    Answer, Checkpoint, CommittedHead, Condition, Failure, Job, Keylog, KeylogOptions, LEASE_DRIFT_BOUND, Output,
-    SlotSummary, Submission, Ticket,
+    Answer, Checkpoint, CommittedHead, Condition, Failure, Invocation, Job, Keylog, KeylogOptions, LEASE_DRIFT_BOUND,
+    Output, SlotSummary, Submission, Ticket,
 };
 pub use leader::generation::{Sealed, generation_operation};
 pub use message::{DROPS_MAX, KeylogMessage, Proposal, RegisterSummary, SCAN_PAGE_MAX, TRANSACTIONS_MAX};
@@ -39,5 +40,6 @@ pub use message::{DROPS_MAX, KeylogMessage, Proposal, RegisterSummary, SCAN_PAGE
 pub use rule::Rule;
 pub use store::{Head, Proposed, Register, SlotDigest, SlotRecord, Store, StoreError, Write, WriteSequence};
 pub use transaction::{
-    BrokenChain, MAX_INLINE_BYTES, MAX_VALUE_BYTES, Operation, Transaction, Value, ValueKind, verify_chain,
+    BrokenChain, MAX_INLINE_BYTES, MAX_INODE_BYTES, MAX_OPERATION_BYTES, MAX_VALUE_BYTES, Operation, Transaction,
+    Value, ValueKind, verify_chain,
 };

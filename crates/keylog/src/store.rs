@@ -49,6 +49,8 @@ pub struct Head {
     pub checkpoint: u64,
     /// When the last transaction came in, if it deletes the key: then the head is a tombstone.
     pub deleted: Option<WallTime>,
+    /// When the key expires, if the last transaction says so.
+    pub deadline: Option<WallTime>,
     /// The operation ids of the last transactions, newest first: that of height `height - i` at index `i`.
     pub recent: Vec<OperationId>,
 }
@@ -211,6 +213,8 @@ pub struct SlotSize {
     pub keys: u64,
     /// Keys that were deleted and whose tombstones are kept.
     pub tombstones: u64,
+    /// Keys with a deadline.
+    pub expiring: u64,
     /// Bytes of their transactions.
     pub bytes: u64,
 }

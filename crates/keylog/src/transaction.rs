@@ -6,8 +6,12 @@ static CONTEXT: HashContext = HashContext::new("difuse 2026 transaction v1");
 /// The longest value that lives in a transaction, in bytes. Larger values become blocks, and the transaction holds
 /// their inode.
 pub const MAX_INLINE_BYTES: usize = 4096;
-/// The longest encoded value of any kind: an inode may carry a whole small file besides its own fields.
-pub const MAX_VALUE_BYTES: usize = MAX_INLINE_BYTES + 2048;
+/// The longest encoded inode: it may carry a whole small file besides its own fields.
+pub const MAX_INODE_BYTES: usize = MAX_INLINE_BYTES + 2048;
+/// The longest operation on a structure, and the longest state of one that lives in a transaction.
+pub const MAX_OPERATION_BYTES: usize = 256 << 10;
+/// The longest encoded value of any kind.
+pub const MAX_VALUE_BYTES: usize = MAX_OPERATION_BYTES;
 
 /// What a transaction's value bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -16,6 +20,48 @@ pub enum ValueKind {
     Inline,
     /// An encoded inode that names the blocks of the value.
     Inode,
+    /// An operation on a structure: the structure's number (1 byte) and the operation. What the key holds is the fold of
+    /// its log up to here, from the last transaction on that is none of these.
+    Operation,
+    /// The whole state of a structure: its number (1 byte) and the state in its checkpoint form.
+    State,
+}
+
+/// Set in a tag when a deadline follows the bytes.
+const HAS_DEADLINE: u8 = 16;
+
+impl ValueKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Inline, Self::Inode, Self::Operation, Self::State];
+
+    /// Its number wherever it is written down, for ever: from 1; 0 is a delete.
+    pub fn tag(self) -> u8 {
+        match self {
+            Self::Inline => 1,
+            Self::Inode => 2,
+            Self::Operation => 3,
+            Self::State => 4,
+        }
+    }
+
+    /// The kind with a number.
+    pub fn from_tag(tag: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.tag() == tag)
+    }
+
+    /// Whether the key holds a structure.
+    pub fn is_structure(self) -> bool {
+        matches!(self, Self::Operation | Self::State)
+    }
+
+    /// How long the bytes may be.
+    pub fn bytes_max(self) -> usize {
+        match self {
+            Self::Inline => MAX_INLINE_BYTES,
+            Self::Inode => MAX_INODE_BYTES,
+            Self::Operation | Self::State => MAX_OPERATION_BYTES,
+        }
+    }
 }
 
 /// A value as a transaction holds it.
@@ -23,8 +69,43 @@ pub enum ValueKind {
 pub struct Value {
     /// What the bytes are.
     pub kind: ValueKind,
-    /// At most [`MAX_VALUE_BYTES`].
+    /// At most as long as the kind allows.
     pub bytes: Bytes,
+    /// When the key expires: from then on it has no value, by the clocks of the nodes that are asked; its leader deletes
+    /// it. `None`: never.
+    pub deadline: Option<WallTime>,
+}
+
+impl Value {
+    /// A value that never expires.
+    pub fn new(kind: ValueKind, bytes: impl Into<Bytes>) -> Self {
+        Self { kind, bytes: bytes.into(), deadline: None }
+    }
+
+    /// A value that lives in the transaction and never expires.
+    pub fn inline(bytes: impl Into<Bytes>) -> Self {
+        Self::new(ValueKind::Inline, bytes)
+    }
+
+    /// The same with another deadline.
+    #[must_use]
+    pub fn until(self, deadline: Option<WallTime>) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// Whether it has expired at this time.
+    pub fn has_expired(&self, now: WallTime) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The number of the structure that the key holds, if it holds one.
+    pub fn structure(&self) -> Option<u8> {
+        if self.kind.is_structure() { self.bytes.first().copied() } else { None }
+    }
+
+    fn is_well_formed(&self) -> bool {
+        self.bytes.len() <= self.kind.bytes_max() && (!self.kind.is_structure() || !self.bytes.is_empty())
+    }
 }
 
 /// What a transaction does to its key.
@@ -61,8 +142,9 @@ pub struct Transaction {
 impl Transaction {
     /// blake3 over a layout of its own, because FlatBuffers bytes are not canonical: version (1 byte: 2 for a
     /// checkpoint, else 1), then every field in the order of the struct, integers little-endian, byte strings preceded
-    /// by their length (4 bytes), the operation as a tag (0 delete, 1 set inline, 2 set inode) and its bytes; of a
-    /// checkpoint, last, the hash of the state.
+    /// by their length (4 bytes), the operation as a tag (0 delete, 1 set inline, 2 set inode, 3 operation on a structure,
+    /// 4 state of one; 16 more with a deadline) and its bytes, and its deadline if it has one; of a checkpoint, last, the
+    /// hash of the state.
     pub fn hash(&self) -> Hash {
         let mut hasher = CONTEXT.hasher();
         hasher.update(&[if self.checkpoint.is_some() { 2 } else { 1 }]);
@@ -84,12 +166,17 @@ impl Transaction {
     pub fn is_well_formed(&self) -> bool {
         self.height > 0
             && self.operation.is_well_formed()
-            && self.checkpoint.is_none_or(|state| state == self.operation.state_hash())
+            && self.checkpoint.is_none_or(|state| self.operation.state_hash() == Some(state))
     }
 
     /// About how many bytes it takes in a message.
     pub fn approximate_bytes(&self) -> usize {
         200 + self.key.encoded().len() + self.value().map_or(0, |value| value.bytes.len())
+    }
+
+    /// When the key expires.
+    pub fn deadline(&self) -> Option<WallTime> {
+        self.value().and_then(|value| value.deadline)
     }
 
     /// When it came in, if it deletes the key.
@@ -110,29 +197,33 @@ impl Operation {
     /// Whether the value is within bounds.
     pub fn is_well_formed(&self) -> bool {
         match self {
-            Self::Set(Value { kind: ValueKind::Inline, bytes }) => bytes.len() <= MAX_INLINE_BYTES,
-            Self::Set(Value { kind: ValueKind::Inode, bytes }) => bytes.len() <= MAX_VALUE_BYTES,
+            Self::Set(value) => value.is_well_formed(),
             Self::Delete => true,
         }
     }
 
-    /// The hash of the key's state after this operation, as a checkpoint carries it: blake3 over a tag (0 no value, 1
-    /// inline, 2 inode) and the value's bytes, preceded by their length (4 bytes, little-endian). A plain key's last
-    /// operation is its whole state. (A structure will be the fold of its operations: its state gets a tag of its own.)
-    pub fn state_hash(&self) -> Hash {
+    /// The hash of the key's state after this operation, as a checkpoint carries it: blake3 over the operation as it is
+    /// hashed in a transaction. A plain key's last operation is its whole state; `None` for an operation on a structure,
+    /// which is not.
+    pub fn state_hash(&self) -> Option<Hash> {
+        if matches!(self, Self::Set(Value { kind: ValueKind::Operation, .. })) {
+            return None;
+        }
         let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 state v1");
         self.update(&mut hasher);
-        Hash(*hasher.finalize().as_bytes())
+        Some(Hash(*hasher.finalize().as_bytes()))
     }
 
     fn update(&self, hasher: &mut blake3::Hasher) {
-        let (tag, bytes): (u8, &[u8]) = match self {
-            Self::Delete => (0, &[]),
-            Self::Set(Value { kind: ValueKind::Inline, bytes }) => (1, bytes),
-            Self::Set(Value { kind: ValueKind::Inode, bytes }) => (2, bytes),
+        let (tag, bytes, deadline): (u8, &[u8], _) = match self {
+            Self::Delete => (0, &[], None),
+            Self::Set(Value { kind, bytes, deadline }) => (kind.tag(), bytes, *deadline),
         };
-        hasher.update(&[tag]);
+        hasher.update(&[if deadline.is_some() { tag | HAS_DEADLINE } else { tag }]);
         update_framed(hasher, bytes);
+        if let Some(WallTime(deadline)) = deadline {
+            hasher.update(&deadline.to_le_bytes());
+        }
     }
 }
 
@@ -227,7 +318,7 @@ mod tests {
             key: Key::new(b"k").unwrap(),
             height: 2,
             previous: Hash([3; 32]),
-            operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: b"v"[..].into() }),
+            operation: Operation::Set(Value::inline(&b"v"[..])),
             author: NodeId([1; 32]),
             time: WallTime(4),
             operation_id: OperationId([5; 16]),
@@ -240,17 +331,21 @@ mod tests {
     #[test]
     fn every_field_changes_the_hash() {
         let base = chain(1).remove(0);
-        let value = |kind| Operation::Set(Value { kind, bytes: b"v"[..].into() });
+        let value = |kind| Operation::Set(Value::new(kind, &b"v"[..]));
+        let expiring = Operation::Set(Value::inline(&b"v"[..]).until(Some(WallTime(1))));
         let variants = [
             Transaction { key: Key::new(b"l").unwrap(), ..base.clone() },
             Transaction { height: 2, ..base.clone() },
             Transaction { previous: Hash([1; 32]), ..base.clone() },
             Transaction { operation: value(ValueKind::Inline), ..base.clone() },
             Transaction { operation: value(ValueKind::Inode), ..base.clone() },
+            Transaction { operation: value(ValueKind::Operation), ..base.clone() },
+            Transaction { operation: value(ValueKind::State), ..base.clone() },
+            Transaction { operation: expiring, ..base.clone() },
             Transaction { author: NodeId([2; 32]), ..base.clone() },
             Transaction { time: WallTime(9), ..base.clone() },
             Transaction { operation_id: OperationId([9; 16]), ..base.clone() },
-            Transaction { checkpoint: Some(base.operation.state_hash()), ..base.clone() },
+            Transaction { checkpoint: base.operation.state_hash(), ..base.clone() },
         ];
         let hashes: std::collections::BTreeSet<_> =
             variants.iter().map(Transaction::hash).chain([base.hash()]).collect();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use difuse_keylog::{
-    Condition, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output, Store, Submission, Value, ValueKind,
+    Condition, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output, Store, Submission, Value,
     store::MemoryStore,
 };
 use difuse_types::{Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
@@ -120,7 +120,7 @@ fn a_member_that_missed_writes_of_every_slot_is_repaired_a_few_slots_at_a_time()
     members.away = Some(absent);
     for slot in 0..SLOTS {
         let submission = Submission {
-            operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: vec![1].into() }),
+            operation: Operation::Set(Value::inline(vec![1])),
             condition: Condition::None,
             operation_id: OperationId(u128::from(slot).to_be_bytes()),
             author: absent,

@@ -67,7 +67,7 @@ async fn settle(node: &Node, hosts: usize) {
 fn set(key: &Key, value: &str, id: u8) -> Request {
     Request::Write {
         key: key.clone(),
-        operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: value.as_bytes().to_vec().into() }),
+        operation: Operation::Set(Value::inline(value.as_bytes().to_vec())),
         condition: Condition::None,
         operation_id: OperationId([id; 16]),
         level: Level::Quorum,

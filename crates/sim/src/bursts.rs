@@ -79,7 +79,7 @@ impl Simulation {
         self.bursts.pending.insert(id, operation);
         let request = Request::Write {
             key,
-            operation: Operation::Set(Value { kind: ValueKind::Inline, bytes }),
+            operation: Operation::Set(Value::inline(bytes)),
             condition: Condition::None,
             operation_id: operation_id(operation, &mut self.bursts.rng),
             level: Level::Quorum,

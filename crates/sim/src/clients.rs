@@ -312,7 +312,7 @@ impl Clients {
         let kind = ValueKind::Inline;
         let request = Request::Write {
             key,
-            operation: value.map_or(KeyOperation::Delete, |bytes| KeyOperation::Set(Value { kind, bytes })),
+            operation: value.map_or(KeyOperation::Delete, |bytes| KeyOperation::Set(Value::new(kind, bytes))),
             condition,
             operation_id: operation_id(operation, rng),
             level,

@@ -11,7 +11,7 @@ use difuse_types::{Hash, Key, Level, NodeId, OperationId};
 const CONTENT: &[u8] = b"content";
 
 fn write(ring: &mut Scenario, node: NodeId, key: &Key, id: u8) {
-    let operation = Operation::Set(Value { kind: ValueKind::Inline, bytes: vec![id; 100].into() });
+    let operation = Operation::Set(Value::inline(vec![id; 100]));
     let operation_id = OperationId([id; 16]);
     let (condition, level) = (Condition::None, Level::All);
     let request = Request::Write { key: key.clone(), operation, condition, operation_id, level };

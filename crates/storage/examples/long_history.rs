@@ -77,7 +77,7 @@ fn write(keylog: &mut Keylog<KeyStore>, key: &Key, numbers: std::ops::Range<u64>
     let mut waiting = numbers.end - numbers.start;
     for number in numbers {
         let submission = Submission {
-            operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: Bytes::from(vec![number as u8; 100]) }),
+            operation: Operation::Set(Value::inline(Bytes::from(vec![number as u8; 100]))),
             condition: Condition::None,
             operation_id: OperationId(u128::from(number).to_le_bytes()),
             author: ME,

@@ -173,7 +173,7 @@ fn accept(number: u64) -> Write {
         key: key.clone(),
         height: 1,
         previous: Hash::ZERO,
-        operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: Bytes::from_static(&[b'v'; 100]) }),
+        operation: Operation::Set(Value::inline(Bytes::from_static(&[b'v'; 100]))),
         author: NodeId([1; 32]),
         time: WallTime(number),
         operation_id: OperationId([7; 16]),

@@ -12,11 +12,13 @@ use crate::{
 };
 
 /// Version of the layout of a batch; the first byte of each.
-const BATCH_VERSION: u8 = 4;
+const BATCH_VERSION: u8 = 5;
 /// The first byte of a record of copies instead.
 const COPIES_VERSION: u8 = 3;
 /// Set in the byte that tells a transaction's operation if the hash of the state follows.
 const IS_CHECKPOINT: u8 = 4;
+/// Set in the tag of a body that has a deadline after its value.
+const HAS_DEADLINE: u8 = 16;
 
 /// The bytes are not what this crate writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -134,9 +136,16 @@ pub(crate) fn put_register(out: &mut Vec<u8>, register: &Register) {
     out.put_u64(register.head.height);
     out.extend_from_slice(register.head.hash.as_bytes());
     out.put_u64(register.head.checkpoint);
-    out.put_u8(u8::from(register.head.deleted.is_some()));
-    if let Some(time) = register.head.deleted {
-        out.put_u64(time.0);
+    match (register.head.deleted, register.head.deadline) {
+        (None, None) => out.put_u8(0),
+        (Some(time), _) => {
+            out.put_u8(1);
+            out.put_u64(time.0);
+        }
+        (None, Some(time)) => {
+            out.put_u8(2);
+            out.put_u64(time.0);
+        }
     }
     out.put_u64(register.base);
     out.put_u16(register.head.recent.len() as u16);
@@ -149,11 +158,16 @@ pub(crate) fn take_register(from: &mut Decoder) -> Result<Register, Malformed> {
     let ballot = take_ballot(from)?;
     let (height, hash) = (from.take_u64()?, Hash(from.take_array()?));
     let checkpoint = from.take_u64()?;
-    let deleted = if take_flag(from)? { Some(WallTime(from.take_u64()?)) } else { None };
+    let (deleted, deadline) = match from.take_u8()? {
+        0 => (None, None),
+        1 => (Some(WallTime(from.take_u64()?)), None),
+        2 => (None, Some(WallTime(from.take_u64()?))),
+        _ => return Err(Malformed),
+    };
     let base = from.take_u64()?;
     let count = from.take_u16()?;
     let recent = (0..count).map(|_| from.take_array().map(OperationId)).collect::<Result<_, _>>()?;
-    Ok(Register { ballot, head: Head { height, hash, checkpoint, deleted, recent }, base })
+    Ok(Register { ballot, head: Head { height, hash, checkpoint, deleted, deadline, recent }, base })
 }
 
 fn take_flag(from: &mut Decoder) -> Result<bool, Malformed> {
@@ -230,18 +244,30 @@ pub(crate) fn take_slot_record(from: &mut Decoder) -> Result<SlotRecord, Malform
     Ok(SlotRecord { configuration, promised, proposed, dropped })
 }
 
+/// The number of a kind in a body; 0 is a delete.
+fn tag_of(kind: ValueKind) -> u8 {
+    match kind {
+        ValueKind::Inline => 1,
+        ValueKind::Inode => 2,
+        ValueKind::Operation => 3,
+        // 4 is a flag.
+        ValueKind::State => 8,
+    }
+}
+
 /// A transaction without its key.
 fn put_body(out: &mut Vec<u8>, transaction: &Transaction) {
     out.put_u64(transaction.height);
     out.extend_from_slice(transaction.previous.as_bytes());
-    let (tag, value) = match &transaction.operation {
-        Operation::Delete => (0, None),
-        Operation::Set(Value { kind: ValueKind::Inline, bytes }) => (1, Some(bytes)),
-        Operation::Set(Value { kind: ValueKind::Inode, bytes }) => (2, Some(bytes)),
-    };
-    out.put_u8(if transaction.checkpoint.is_some() { tag | IS_CHECKPOINT } else { tag });
-    if let Some(bytes) = value {
-        out.put_framed(bytes);
+    let value = transaction.value();
+    let checkpoint_flag = if transaction.checkpoint.is_some() { IS_CHECKPOINT } else { 0 };
+    let deadline_flag = if transaction.deadline().is_some() { HAS_DEADLINE } else { 0 };
+    out.put_u8(value.map_or(0, |value| tag_of(value.kind)) | checkpoint_flag | deadline_flag);
+    if let Some(value) = value {
+        out.put_framed(&value.bytes);
+        if let Some(deadline) = value.deadline {
+            out.put_u64(deadline.0);
+        }
     }
     out.extend_from_slice(transaction.author.as_bytes());
     out.put_u64(transaction.time.0);
@@ -255,11 +281,15 @@ fn put_body(out: &mut Vec<u8>, transaction: &Transaction) {
 pub(crate) fn take_body(key: &Key, from: &mut Decoder) -> Result<Transaction, Malformed> {
     let (height, previous) = (from.take_u64()?, Hash(from.take_array()?));
     let tag = from.take_u8()?;
-    let operation = match tag & !IS_CHECKPOINT {
-        0 => Operation::Delete,
-        1 => Operation::Set(Value { kind: ValueKind::Inline, bytes: from.take_framed()? }),
-        2 => Operation::Set(Value { kind: ValueKind::Inode, bytes: from.take_framed()? }),
-        _ => return Err(Malformed),
+    let has_deadline = tag & HAS_DEADLINE != 0;
+    let operation = match tag & !(IS_CHECKPOINT | HAS_DEADLINE) {
+        0 if !has_deadline => Operation::Delete,
+        tag => {
+            let kind = ValueKind::ALL.into_iter().find(|kind| tag_of(*kind) == tag).ok_or(Malformed)?;
+            let bytes = from.take_framed()?;
+            let deadline = if has_deadline { Some(WallTime(from.take_u64()?)) } else { None };
+            Operation::Set(Value { kind, bytes, deadline })
+        }
     };
     let author = NodeId(from.take_array()?);
     let time = WallTime(from.take_u64()?);

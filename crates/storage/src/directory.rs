@@ -9,7 +9,7 @@ use difuse_keylog::StoreError;
 const LOCK_FILE: &str = "lock";
 const FORMAT_FILE: &str = "format";
 /// The content of the format file: what the directory is, and the version of its layout.
-const FORMAT: &str = "difuse data directory, version 3\n";
+const FORMAT: &str = "difuse data directory, version 4\n";
 const KEYS: &str = "keys";
 const BLOCKS: &str = "blocks";
 const INDEX: &str = "index";
@@ -193,7 +193,7 @@ mod tests {
 
         let path = temporary.path().join("data");
         drop(DataDirectory::open(&path).unwrap());
-        fs::write(path.join("format"), "difuse data directory, version 4\n").unwrap();
+        fs::write(path.join("format"), "difuse data directory, version 5\n").unwrap();
         assert!(matches!(DataDirectory::open(&path), Err(OpenError::OtherFormat { found, .. }) if found.contains('4')));
         fs::remove_file(path.join("format")).unwrap();
         assert!(matches!(DataDirectory::open(&path), Err(OpenError::NotOurs { .. })));

@@ -150,8 +150,8 @@ pub struct Context {
 pub enum Held<'a> {
     /// A string that lives in the log.
     String(&'a Bytes),
-    /// A string of this length that lives in blocks.
-    Blocks(u64),
+    /// A string that lives in blocks.
+    Blocks,
     /// A structure.
     Structure(&'a dyn State),
 }
@@ -171,7 +171,7 @@ impl<'a> View<'a> {
         match self.held {
             None => Ok(None),
             Some(Held::String(bytes)) => Ok(Some(bytes)),
-            Some(Held::Blocks(_)) => Err(CommandError::InBlocks),
+            Some(Held::Blocks) => Err(CommandError::InBlocks),
             Some(Held::Structure(_)) => Err(CommandError::WrongType),
         }
     }

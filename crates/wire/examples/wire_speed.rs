@@ -17,7 +17,7 @@ fn accept() -> Result<Message, KeyError> {
         key: key.clone(),
         height: 7,
         previous: Hash([1; 32]),
-        operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: Bytes::from(vec![7; 100]) }),
+        operation: Operation::Set(Value::inline(Bytes::from(vec![7; 100]))),
         author: NodeId([2; 32]),
         time: WallTime(1_700_000_000_000),
         operation_id: OperationId([3; 16]),

@@ -72,7 +72,7 @@ fn configurations() {
 fn transactions() {
     let chain = |transactions| keylog(KeylogMessage::Transactions { slot: SLOT, key: key("k"), transactions });
     let one = |height, kind, length| {
-        let operation = Operation::Set(Value { kind, bytes: Bytes::from(vec![7; length]) });
+        let operation = Operation::Set(Value::new(kind, Bytes::from(vec![7; length])));
         chain(vec![transaction(key("k"), height, operation)])
     };
     let deletes = |count| -> Vec<Transaction> {
@@ -198,7 +198,7 @@ fn requests_and_replies() {
         request(Request::List { prefix, after: None, limit, slot: None })
     };
     let write = |length| {
-        let operation = Operation::Set(Value { kind: ValueKind::Inline, bytes: Bytes::from(vec![7; length]) });
+        let operation = Operation::Set(Value::inline(Bytes::from(vec![7; length])));
         let (condition, operation_id, level) = (Condition::None, OPERATION_ID, Level::Quorum);
         request(Request::Write { key: key("k"), operation, condition, operation_id, level })
     };

@@ -131,7 +131,7 @@ impl From<ValueError> for Failure {
             ValueError::Request(error) => error.into(),
             ValueError::Source(_) => Self::Other(text),
             ValueError::Missing { .. } | ValueError::Damaged { .. } => Self::Corrupt(text),
-            ValueError::Range { .. } => Self::Usage(text),
+            ValueError::Range { .. } | ValueError::Structure => Self::Usage(text),
         }
     }
 }

@@ -184,6 +184,8 @@ pub(super) fn kind_word(value: &Value) -> &'static str {
     match value.kind {
         ValueKind::Inline => "inline",
         ValueKind::Inode => "inode",
+        ValueKind::Operation => "operation",
+        ValueKind::State => "state",
     }
 }
 

@@ -139,6 +139,7 @@ impl From<ValueError> for Problem {
             ValueError::Missing { .. } | ValueError::Damaged { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", detail)
             }
+            ValueError::Structure => Self::new(StatusCode::CONFLICT, "is_structure", detail),
             ValueError::Range { size } => range_not_satisfiable(size),
         }
     }

@@ -241,9 +241,7 @@ fn recompute(page: &Value, transaction: &Value) -> Hash {
         height: transaction["height"].as_u64().unwrap(),
         previous: text("previous").parse().unwrap(),
         operation: match text("operation") {
-            "set" => {
-                keylog::Operation::Set(keylog::Value { kind: kind(text("value_kind")), bytes: bytes(text("value")) })
-            }
+            "set" => keylog::Operation::Set(keylog::Value::new(kind(text("value_kind")), bytes(text("value")))),
             _ => keylog::Operation::Delete,
         },
         author: text("author").parse::<NodeId>().unwrap(),

@@ -3,11 +3,15 @@
 
 use std::collections::VecDeque;
 
-use difuse_types::{Hash, Key, Level, NodeId, SlotId};
+use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId, WallTime};
 
-use super::{Decided, Proposing, Stage, WaitingRead, Wanted, generation::is_too_old};
+use super::{
+    Appending, Decided, Proposing, Stage, WaitingRead, Wanted,
+    evaluate::{Content, context_of},
+    generation::is_too_old,
+};
 use crate::{
-    Answer, Ballot, Condition, Failure, Operation, Register, Submission, Ticket, Transaction,
+    Answer, Ballot, Condition, Failure, Invocation, Operation, Register, Submission, Ticket, Transaction,
     keylog::Keylog,
     replica::damage::{ReadError, outcome},
     rule::Rule,
@@ -20,16 +24,19 @@ pub(crate) const BATCH_MAX: usize = 64;
 /// proposals later at the latest a proposal says so.
 const CHECKPOINTS_APART_MIN: u64 = (RECENT_OPERATIONS_MAX + 2 * BATCH_MAX) as u64;
 
+/// The most bytes of transactions that travel in one proposal, but for its last one.
+const BATCH_BYTES_MAX: usize = 512 << 10;
+
 /// A key's log while a batch of appends is built on it.
-struct Draft {
-    key: Key,
+pub(super) struct Draft {
+    pub(super) key: Key,
     base: Option<Register>,
-    height: u64,
-    hash: Hash,
-    has_value: bool,
+    pub(super) height: u64,
+    pub(super) hash: Hash,
+    pub(super) content: Content,
     /// Height of the newest checkpoint; 0 if there is none.
-    checkpoint: u64,
-    transactions: Vec<Transaction>,
+    pub(super) checkpoint: u64,
+    pub(super) transactions: Vec<Transaction>,
 }
 
 impl<S: Store> Keylog<S> {
@@ -48,11 +55,18 @@ impl<S: Store> Keylog<S> {
         let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key)) else {
             return Ok(());
         };
-        let count = state.appends.len().min(BATCH_MAX);
-        let batch: VecDeque<_> = state.appends.drain(..count).collect();
+        let mut bytes = 0;
+        let fits = |(_, appending): &&(Ticket, Appending)| {
+            let fits = bytes < BATCH_BYTES_MAX;
+            bytes += appending.approximate_bytes();
+            fits
+        };
+        let count = state.appends.iter().take(BATCH_MAX).take_while(fits).count();
+        let mut batch: VecDeque<_> = state.appends.drain(..count).collect();
         if let Some(reason) = self.why_full()? {
-            self.fail_appends(slot, key, batch, &Failure::Full(reason));
-            return Ok(());
+            let (reads, writes) = batch.into_iter().partition(|(_, appending)| self.is_read(appending));
+            self.fail_appends(slot, key, writes, &Failure::Full(reason));
+            batch = reads;
         }
         let mut draft = match outcome(self.draft(slot, key))? {
             Ok(draft) => draft,
@@ -63,27 +77,39 @@ impl<S: Store> Keylog<S> {
         };
         let committed_height = draft.height;
         let mut results = Vec::with_capacity(batch.len());
-        for (ticket, submission) in batch {
-            let level = submission.level;
+        for (ticket, appending) in batch {
+            let level = appending.level();
             if level == Level::All && self.refuse_without_all(slot, ticket) {
                 continue;
             }
-            if let Some(failure) = outcome(self.check_generation(slot, &draft, &submission))?.unwrap_or_else(Some) {
-                self.done(ticket, Err(failure));
-                continue;
-            }
-            match outcome(self.decide(slot, &mut draft, submission))? {
+            let decided = match appending {
+                Appending::Write(submission) => {
+                    if let Some(failure) =
+                        outcome(self.check_generation(slot, &draft, &submission))?.unwrap_or_else(Some)
+                    {
+                        self.done(ticket, Err(failure));
+                        continue;
+                    }
+                    outcome(self.decide(slot, &mut draft, submission))?
+                }
+                Appending::Command(invocation) => {
+                    outcome(self.decide_command(slot, &mut draft, invocation))?.and_then(|decided| decided)
+                }
+            };
+            match decided {
                 Ok(answer) => results.push(Decided { ticket, level, answer }),
                 Err(failure) => self.done(ticket, Err(failure)),
             }
         }
         let head = (draft.height, draft.hash);
+        if let Some(state) = draft.content.state.take() {
+            self.states.put(slot, key, draft.hash, state, self.options.states_bytes_max);
+        }
         if results.is_empty() {
             return self.advance(slot, key);
         }
         // Whether every member has an append that was applied before is found out by proposing it again.
-        let is_for_all =
-            |decided: &Decided| decided.level == Level::All && matches!(decided.answer, Answer::Appended { .. });
+        let is_for_all = |decided: &Decided| decided.level == Level::All && decided.answer.is_append();
         let must_propose = results.iter().any(is_for_all) || self.must_seal(slot, draft.base.as_ref(), &results);
         if draft.transactions.is_empty() && !must_propose {
             return self.answer_after_round(slot, key, results);
@@ -95,13 +121,13 @@ impl<S: Store> Keylog<S> {
     /// leader had begun to propose. While the head is of an older term, that proposal could still be found and adopted by
     /// a later leader; below an accepted ballot of this term it cannot.
     fn must_seal(&mut self, slot: SlotId, base: Option<&Register>, results: &[Decided]) -> bool {
-        let is_refusal = results.iter().any(|decided| matches!(decided.answer, Answer::Conflict(_)));
+        let is_refusal = results.iter().any(|decided| decided.answer.is_refusal());
         let term = self.leadership(slot).map(|leadership| leadership.term);
         is_refusal && base.is_some_and(|base| Some(base.ballot.term) != term)
     }
 
     /// Fails a batch and all appends that wait behind it.
-    fn fail_appends(&mut self, slot: SlotId, key: &Key, batch: VecDeque<(Ticket, Submission)>, failure: &Failure) {
+    fn fail_appends(&mut self, slot: SlotId, key: &Key, batch: VecDeque<(Ticket, Appending)>, failure: &Failure) {
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key));
         let waiting = state.map(|state| std::mem::take(&mut state.appends)).unwrap_or_default();
         for (ticket, _) in batch.into_iter().chain(waiting) {
@@ -113,9 +139,9 @@ impl<S: Store> Keylog<S> {
         let base = self.store.register(slot, key)?;
         let (height, hash) = base.as_ref().map_or((0, Hash::ZERO), |base| (base.head.height, base.head.hash));
         let head = if height == 0 { None } else { self.stored(slot, key, height)? };
-        let has_value = head.is_some_and(|head| head.value().is_some());
+        let content = head.map(|head| Content::of(&head.operation)).unwrap_or_default();
         let checkpoint = base.as_ref().map_or(0, |base| base.head.checkpoint);
-        Ok(Draft { key: key.clone(), base, height, hash, has_value, checkpoint, transactions: Vec::new() })
+        Ok(Draft { key: key.clone(), base, height, hash, content, checkpoint, transactions: Vec::new() })
     }
 
     /// Why an append may not be decided now, for the sake of the blocks that its value names. One that was applied before
@@ -151,46 +177,115 @@ impl<S: Store> Keylog<S> {
         {
             return Ok(answer.clone());
         }
+        let has_value = draft.content.exists(submission.time);
         let holds = match submission.condition {
             _ if draft.key == Key::of_generation() => !self.would_lower_generation(slot, &submission.operation)?,
             Condition::None => true,
-            Condition::Absent => !draft.has_value,
-            Condition::Present => draft.has_value,
+            Condition::Absent => !has_value,
+            Condition::Present => has_value,
             Condition::Head(hash) => draft.height > 0 && draft.hash == hash,
         };
         if !holds {
-            let answer = Answer::Conflict((draft.height > 0).then_some((draft.height, draft.hash, draft.has_value)));
+            let answer = Answer::Conflict((draft.height > 0).then_some((draft.height, draft.hash, has_value)));
             if let Some(leadership) = self.leadership(slot) {
                 leadership.refused.insert((submission.operation_id, submission.condition), answer.clone());
             }
             return Ok(answer);
         }
-        let created = !draft.has_value && matches!(submission.operation, Operation::Set(_));
-        let height = draft.height + 1;
-        let checkpoint = self.is_checkpoint_due(draft.checkpoint, height).then(|| submission.operation.state_hash());
-        if checkpoint.is_some() {
-            draft.checkpoint = height;
+        let created = !has_value && matches!(submission.operation, Operation::Set(_));
+        draft.content = Content::of(&submission.operation);
+        let Submission { operation, operation_id, author, time, .. } = submission;
+        self.append_to(draft, Transaction { operation, ..transaction_after(draft, operation_id, author, time) });
+        Ok(Answer::Appended { height: draft.height, hash: draft.hash, created, mark: None })
+    }
+
+    /// Evaluates one command on the draft and adds its transaction if it comes to one.
+    fn decide_command(
+        &mut self,
+        slot: SlotId,
+        draft: &mut Draft,
+        invocation: Invocation,
+    ) -> Result<Result<Answer, Failure>, ReadError> {
+        let Invocation { arguments, operation_id, author, time, .. } = invocation;
+        let is_write = self.is_write_command(&arguments);
+        if is_write {
+            if draft.transactions.iter().any(|transaction| transaction.operation_id == operation_id) {
+                // The same command twice in one batch: the second is asked again, and finds the first.
+                return Ok(Err(Failure::Busy));
+            }
+            if let Some(found) = self.find_command(slot, draft, operation_id, &arguments)? {
+                return Ok(found);
+            }
+            let refused =
+                self.leadership(slot).and_then(|leadership| leadership.refused.get(&(operation_id, Condition::None)));
+            if let Some(answer) = refused {
+                return Ok(Ok(answer.clone()));
+            }
         }
-        let transaction = Transaction {
-            key: draft.key.clone(),
-            height,
-            previous: draft.hash,
-            operation: submission.operation,
-            author: submission.author,
-            time: submission.time,
-            operation_id: submission.operation_id,
-            checkpoint,
+        let evaluated = match self.evaluate(slot, draft, &arguments, &context_of(operation_id, time))? {
+            Ok(evaluated) => evaluated,
+            Err(failure) => return Ok(Err(failure)),
         };
+        let mut answer =
+            Answer::Evaluated { reply: evaluated.reply.encode().into(), is_write, appended: None, mark: None };
+        match evaluated.operation {
+            Some(operation) => {
+                self.append_to(
+                    draft,
+                    Transaction { operation, ..transaction_after(draft, operation_id, author, time) },
+                );
+                if let Answer::Evaluated { appended, .. } = &mut answer {
+                    *appended = Some((draft.height, draft.hash));
+                }
+            }
+            None if is_write => {
+                if let Some(leadership) = self.leadership(slot) {
+                    leadership.refused.insert((operation_id, Condition::None), answer.clone());
+                }
+            }
+            None => {}
+        }
+        Ok(Ok(answer))
+    }
+
+    /// The reply to a command that was applied before: found by its operation id.
+    fn find_command(
+        &mut self,
+        slot: SlotId,
+        draft: &Draft,
+        operation_id: OperationId,
+        arguments: &[bytes::Bytes],
+    ) -> Result<Option<Result<Answer, Failure>>, ReadError> {
+        let Some(base) = &draft.base else { return Ok(None) };
+        let Some(depth) = base.head.recent.iter().position(|recent| *recent == operation_id) else { return Ok(None) };
+        let (height, mark) = (base.head.height - depth as u64, base.ballot);
+        let Some(transaction) = self.stored(slot, &draft.key, height)? else { return Ok(None) };
+        let (context, hash) = (context_of(operation_id, transaction.time), transaction.hash());
+        let reply = self.reply_again(slot, &draft.key, height, arguments, &context)?;
+        Ok(Some(reply.map(|reply| Answer::Evaluated {
+            reply: reply.encode().into(),
+            is_write: true,
+            appended: Some((height, hash)),
+            mark: Some(mark),
+        })))
+    }
+
+    /// Adds a transaction to a draft, as a checkpoint if one is due and it holds the whole state.
+    fn append_to(&self, draft: &mut Draft, transaction: Transaction) {
+        let is_due = self.is_checkpoint_due(draft.checkpoint, transaction.height);
+        let checkpoint = if is_due { transaction.operation.state_hash() } else { None };
+        let transaction = Transaction { checkpoint, ..transaction };
+        if checkpoint.is_some() {
+            draft.checkpoint = transaction.height;
+        }
         draft.height = transaction.height;
         draft.hash = transaction.hash();
-        draft.has_value = transaction.value().is_some();
         draft.transactions.push(transaction);
-        Ok(Answer::Appended { height: draft.height, hash: draft.hash, created, mark: None })
     }
 
     /// Whether the transaction at a height becomes a checkpoint. They are so far apart that there is a proposal on top of
     /// each that is old enough to be relied on, before the next one is made: [`CHECKPOINTS_APART_MIN`].
-    fn is_checkpoint_due(&self, last: u64, height: u64) -> bool {
+    pub(super) fn is_checkpoint_due(&self, last: u64, height: u64) -> bool {
         let every = self.options.checkpoint_every;
         every > 0 && height >= last + every.max(CHECKPOINTS_APART_MIN)
     }
@@ -219,12 +314,15 @@ impl<S: Store> Keylog<S> {
 
     /// Nothing was proposed, so nothing shows that this node still leads: a conflict is a read, and waits for a round.
     fn answer_after_round(&mut self, slot: SlotId, key: &Key, results: Vec<Decided>) -> Result<(), StoreError> {
-        let found = results.into_iter().map(|decided| WaitingRead {
-            ticket: decided.ticket,
-            slot,
-            wanted: Wanted::Found(decided.answer),
-        });
-        self.waiting_reads.extend(found);
+        for Decided { ticket, level, answer } in results {
+            let is_weak = matches!(level, Level::Lazy | Level::Leader);
+            if is_weak && matches!(answer, Answer::Evaluated { is_write: false, .. }) {
+                // The leader's word is enough for a read at these levels.
+                self.done(ticket, Ok(answer));
+            } else {
+                self.waiting_reads.push(WaitingRead { ticket, slot, wanted: Wanted::Found(answer) });
+            }
+        }
         self.advance(slot, key)
     }
 
@@ -274,7 +372,7 @@ impl<S: Store> Keylog<S> {
         for mut decided in std::mem::take(&mut proposing.results) {
             decided.mark(proposing.proposal.ballot);
             match decided.level {
-                Level::All if matches!(decided.answer, Answer::Appended { .. }) => {
+                Level::All if decided.answer.is_append() => {
                     self.await_every_member(slot, key, &proposing, decided);
                 }
                 _ => self.done(decided.ticket, Ok(decided.answer)),
@@ -285,12 +383,25 @@ impl<S: Store> Keylog<S> {
     }
 }
 
+/// A transaction on top of a draft that deletes its key, to be given an operation.
+fn transaction_after(draft: &Draft, operation_id: OperationId, author: NodeId, time: WallTime) -> Transaction {
+    Transaction {
+        key: draft.key.clone(),
+        height: draft.height + 1,
+        previous: draft.hash,
+        operation: Operation::Delete,
+        author,
+        time,
+        operation_id,
+        checkpoint: None,
+    }
+}
+
 impl Proposing {
     /// The appends that are answered as soon as this node has them: level leader, unless they are refused.
     fn take_early(&mut self) -> Vec<(Ticket, Answer)> {
-        let is_early = |decided: &mut Decided| {
-            matches!(decided.level, Level::Lazy | Level::Leader) && matches!(decided.answer, Answer::Appended { .. })
-        };
+        let is_early =
+            |decided: &mut Decided| matches!(decided.level, Level::Lazy | Level::Leader) && decided.answer.is_append();
         let ballot = self.proposal.ballot;
         let early = self.results.extract_if(.., is_early);
         early
@@ -305,7 +416,7 @@ impl Proposing {
 impl Decided {
     /// Whoever sees the append sees the slot up to the ballot at which it was proposed.
     fn mark(&mut self, ballot: Ballot) {
-        if let Answer::Appended { mark, .. } = &mut self.answer {
+        if let Answer::Appended { mark, .. } | Answer::Evaluated { mark, .. } = &mut self.answer {
             *mark = Some(ballot);
         }
     }

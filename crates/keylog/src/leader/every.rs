@@ -30,6 +30,7 @@ impl Awaited {
     fn failure(&self) -> Failure {
         let applied = match &self.answer {
             Answer::Appended { height, hash, .. } => Some((*height, *hash)),
+            Answer::Evaluated { appended, .. } => *appended,
             _ => None,
         };
         Failure::NotAll { silent: self.missing.iter().copied().collect(), differing: Vec::new(), applied }

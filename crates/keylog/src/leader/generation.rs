@@ -21,7 +21,7 @@ use difuse_types::{Key, NodeId, SlotId};
 
 use super::Stage;
 use crate::{
-    Configuration, Operation, Transaction, Value, ValueKind,
+    Configuration, Operation, Transaction, Value,
     keylog::Keylog,
     replica::damage::{ReadError, outcome},
     store::{Store, StoreError},
@@ -61,7 +61,7 @@ pub(crate) fn is_too_old(stored_in: u64, generation: u64) -> bool {
 
 /// What a slot in `generation` writes under [`Key::of_generation`].
 pub fn generation_operation(generation: u64) -> Operation {
-    Operation::Set(Value { kind: ValueKind::Inline, bytes: generation.to_le_bytes().to_vec().into() })
+    Operation::Set(Value::inline(generation.to_le_bytes().to_vec()))
 }
 
 fn generation_in(operation: &Operation) -> u64 {
@@ -100,7 +100,8 @@ impl<S: Store> Keylog<S> {
     /// taken up again then.
     pub(crate) fn must_wait_for_generation(&mut self, slot: SlotId, key: &Key) -> Result<bool, ReadError> {
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get(key));
-        let needs_it = state.is_some_and(|state| state.appends.iter().any(|(_, append)| append.generation.is_some()));
+        let needs_it =
+            state.is_some_and(|state| state.appends.iter().any(|(_, appending)| appending.generation().is_some()));
         if !needs_it || self.slot_generation(slot)?.is_some() {
             return Ok(false);
         }

@@ -2,7 +2,7 @@
 
 use difuse_types::{Key, Level, SlotId};
 
-use super::{KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
+use super::{Appending, KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
 use crate::{
     Ballot, Failure, Job,
     keylog::{Keylog, ParkedJob, Work},
@@ -77,9 +77,16 @@ impl<S: Store> Keylog<S> {
             Work::Key(key, Job::Log { from_height, limit }) => {
                 self.start_read(slot, ticket, key, KeyRead::Log { from_height, limit })
             }
-            Work::Key(key, Job::Append(submission)) => {
+            Work::Key(key, job @ (Job::Append(_) | Job::Evaluate(_))) => {
+                let appending = match job {
+                    Job::Evaluate(invocation) => Appending::Command(invocation),
+                    Job::Append(submission) => Appending::Write(submission),
+                    Job::Read { .. } | Job::Log { .. } => return Ok(()),
+                };
                 // At once: behind an append that waits for room it would only wait as well.
-                if let Some(reason) = self.why_full()? {
+                if !self.is_read(&appending)
+                    && let Some(reason) = self.why_full()?
+                {
                     self.done(ticket, Err(Failure::Full(reason)));
                     return Ok(());
                 }
@@ -89,7 +96,7 @@ impl<S: Store> Keylog<S> {
                     self.done(ticket, Err(Failure::Busy));
                     return Ok(());
                 }
-                state.appends.push_back((ticket, submission));
+                state.appends.push_back((ticket, appending));
                 self.advance(slot, &key)
             }
         }

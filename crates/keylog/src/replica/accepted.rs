@@ -21,11 +21,13 @@ impl<S: Store> Keylog<S> {
         beginning: Beginning,
     ) -> Result<Register, ReadError> {
         let Proposal { ballot, key, height, hash, transactions, committed_height, .. } = proposal;
+        let (deleted, deadline) = self.times(slot, key, existing, (*height, *hash), transactions)?;
         let head = Head {
             height: *height,
             hash: *hash,
             checkpoint: self.newest_checkpoint(slot, key, existing, *height, transactions)?,
-            deleted: self.deleted(slot, key, existing, (*height, *hash), transactions)?,
+            deleted,
+            deadline,
             recent: self.recent_operations(slot, key, existing, *height, transactions)?,
         };
         let lowest = match (beginning, existing) {
@@ -39,21 +41,22 @@ impl<S: Store> Keylog<S> {
         Ok(Register { ballot: *ballot, head, base })
     }
 
-    /// When the last transaction of a new head came in, if it deletes the key.
-    fn deleted(
+    /// Of the last transaction of a new head: when it came in, if it deletes the key; when the key expires.
+    fn times(
         &mut self,
         slot: SlotId,
         key: &Key,
         existing: Option<&Register>,
         (height, hash): (u64, Hash),
         transactions: &[Transaction],
-    ) -> Result<Option<WallTime>, ReadError> {
+    ) -> Result<(Option<WallTime>, Option<WallTime>), ReadError> {
+        let times_of = |last: &Transaction| (last.deletes_at(), last.deadline());
         if let Some(last) = transactions.last() {
-            return Ok(last.deletes_at());
+            return Ok(times_of(last));
         }
         match existing {
-            Some(existing) if existing.head.hash == hash => Ok(existing.head.deleted),
-            _ => Ok(self.stored(slot, key, height)?.and_then(|last| last.deletes_at())),
+            Some(existing) if existing.head.hash == hash => Ok((existing.head.deleted, existing.head.deadline)),
+            _ => Ok(self.stored(slot, key, height)?.as_ref().map_or((None, None), times_of)),
         }
     }
 

@@ -64,8 +64,10 @@ pub fn sample_chain(key: &Key, parent: (u64, Hash), length: u64, salt: u8) -> Ve
     let transactions = (parent_height + 1..=parent_height + length).map(|height| {
         let operation = match (height + u64::from(salt)) % 5 {
             0 => Operation::Delete,
-            1 => Operation::Set(Value { kind: ValueKind::Inode, bytes: vec![salt; 70].into() }),
-            size => Operation::Set(Value { kind: ValueKind::Inline, bytes: vec![salt; 40 * size as usize].into() }),
+            1 => Operation::Set(Value::new(ValueKind::Inode, vec![salt; 70])),
+            2 => Operation::Set(Value::new(ValueKind::State, vec![salt; 30]).until(Some(WallTime(height * 900)))),
+            3 => Operation::Set(Value::new(ValueKind::Operation, vec![salt; 50])),
+            size => Operation::Set(Value::inline(vec![salt; 40 * size as usize])),
         };
         let transaction = Transaction {
             key: key.clone(),
@@ -77,7 +79,7 @@ pub fn sample_chain(key: &Key, parent: (u64, Hash), length: u64, salt: u8) -> Ve
             operation_id: OperationId([salt ^ height as u8; 16]),
             checkpoint: None,
         };
-        let checkpoint = height.is_multiple_of(4).then(|| transaction.operation.state_hash());
+        let checkpoint = if height.is_multiple_of(4) { transaction.operation.state_hash() } else { None };
         let transaction = Transaction { checkpoint, ..transaction };
         previous = transaction.hash();
         transaction
@@ -96,6 +98,7 @@ pub fn sample_register(transactions: &[Transaction], ballot: u64) -> Register {
             hash: transactions.last().map_or(Hash::ZERO, Transaction::hash),
             checkpoint: marked.last().map_or(0, |transaction| transaction.height),
             deleted: transactions.last().and_then(Transaction::deletes_at),
+            deadline: transactions.last().and_then(Transaction::deadline),
             recent: transactions.iter().rev().map(|transaction| transaction.operation_id).collect(),
         },
         base: 1,
@@ -489,6 +492,8 @@ impl Snapshot {
             check_size(store, slot, entries().count() as u64, &transactions);
             let tombstones = entries().filter(|(_, (register, _))| register.head.deleted.is_some()).count() as u64;
             assert_eq!(store.size(slot).map(|size| size.tombstones), Ok(tombstones), "{context}: {slot:?}");
+            let expiring = entries().filter(|(_, (register, _))| register.head.deadline.is_some()).count() as u64;
+            assert_eq!(store.size(slot).map(|size| size.expiring), Ok(expiring), "{context}: {slot:?}");
             for key in keys.iter().filter(|key| !self.entries.contains_key(&(slot, (*key).clone()))) {
                 assert_eq!(store.register(slot, key), Ok(None), "{context}: {key:?}");
                 check_chain(store, slot, key, &[]);

@@ -348,9 +348,13 @@ impl Store for MemoryStore {
 
     fn size(&self, slot: SlotId) -> Result<SlotSize, StoreError> {
         let size = |contents: &Contents| {
-            let is_tombstone = |entry: &&Entry| entry.register.head.deleted.is_some();
-            let tombstones = contents.entries.values().filter(is_tombstone).count() as u64;
-            SlotSize { keys: contents.entries.len() as u64, tombstones, bytes: contents.bytes }
+            let heads = || contents.entries.values().map(|entry| &entry.register.head);
+            SlotSize {
+                keys: contents.entries.len() as u64,
+                tombstones: heads().filter(|head| head.deleted.is_some()).count() as u64,
+                expiring: heads().filter(|head| head.deadline.is_some()).count() as u64,
+                bytes: contents.bytes,
+            }
         };
         Ok(self.contents.get(&slot).map_or_else(SlotSize::default, size))
     }

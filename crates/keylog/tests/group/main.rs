@@ -8,12 +8,13 @@ use std::{
 
 use difuse_keylog::{
     Answer, Ballot, Condition, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output,
-    Proposal, Store, Submission, Transaction, Value, ValueKind, WriteSequence, store::MemoryStore, verify_chain,
+    Proposal, Store, Submission, Transaction, Value, WriteSequence, store::MemoryStore, verify_chain,
 };
 use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
 mod dropping;
 mod recovery;
+mod structures;
 
 const SLOT: SlotId = SlotId(0);
 /// How far checkpoints are apart.
@@ -274,7 +275,7 @@ impl Group {
 
 fn submission(id: u8, condition: Condition) -> Submission {
     Submission {
-        operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: vec![id].into() }),
+        operation: Operation::Set(Value::inline(vec![id])),
         condition,
         operation_id: OperationId([id; 16]),
         author: node(99),
@@ -480,7 +481,7 @@ fn a_long_log_is_kept_from_a_checkpoint_on() {
     assert_eq!(checkpoint.height, 3 * EVERY, "the newest one that is far enough below the head");
     let log = group.log_from(1, &key, checkpoint.height);
     assert_eq!((log[0].height, log[0].hash()), (checkpoint.height, checkpoint.hash));
-    assert_eq!((log[0].checkpoint, log[0].operation.state_hash()), (Some(checkpoint.state), checkpoint.state));
+    assert_eq!((log[0].checkpoint, log[0].operation.state_hash()), (Some(checkpoint.state), Some(checkpoint.state)));
     verify_chain(&key, (checkpoint.height - 1, log[0].previous), &log).unwrap();
     for name in 1..=3 {
         assert!(group.base(name, &key) > 1, "node {name} keeps everything");
@@ -555,7 +556,7 @@ fn nothing_is_forgotten_below_what_is_not_committed() {
     let (mut previous, mut chain) = (Hash::ZERO, Vec::new());
     for height in 1..=200 {
         let Submission { operation, operation_id, author, time, .. } = submission(height as u8, Condition::None);
-        let checkpoint = (height == 20).then(|| operation.state_hash());
+        let checkpoint = if height == 20 { operation.state_hash() } else { None };
         let key = key.clone();
         let transaction = Transaction { key, height, previous, operation, author, time, operation_id, checkpoint };
         previous = transaction.hash();

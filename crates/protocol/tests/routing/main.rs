@@ -17,7 +17,7 @@ fn key_in(slot: SlotId) -> Key {
 }
 
 fn write(key: Key) -> Request {
-    let value = Value { kind: ValueKind::Inline, bytes: Bytes::from_static(b"x") };
+    let value = Value::inline(Bytes::from_static(b"x"));
     Request::Write {
         key,
         operation: Operation::Set(value),

@@ -335,7 +335,7 @@ impl Network {
             *self.bytes_of_slots.entry(settings.slots.of_key(&key)).or_default() += bytes.len() as u64;
             waiting.push(Request::Write {
                 key,
-                operation: Operation::Set(Value { kind: ValueKind::Inline, bytes }),
+                operation: Operation::Set(Value::inline(bytes)),
                 condition: Condition::None,
                 operation_id: OperationId(self.rng.u128(..).to_le_bytes()),
                 level: Level::Quorum,

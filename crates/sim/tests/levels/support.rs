@@ -18,7 +18,7 @@ pub fn key() -> Key {
 
 pub fn write(change: Change, level: Level, id: u8) -> Request {
     let operation = match change {
-        Change::Set(text) => Operation::Set(Value { kind: ValueKind::Inline, bytes: text.into() }),
+        Change::Set(text) => Operation::Set(Value::inline(text)),
         Change::Delete => Operation::Delete,
     };
     let operation_id = OperationId([id; 16]);

@@ -139,7 +139,14 @@ fn accepted(ballot: Ballot, operation: u8) -> Write {
     let recent = vec![transaction.operation_id];
     let register = Register {
         ballot,
-        head: Head { height: 1, hash: transaction.hash(), checkpoint: 0, deleted: Some(WallTime(0)), recent },
+        head: Head {
+            height: 1,
+            hash: transaction.hash(),
+            checkpoint: 0,
+            deleted: Some(WallTime(0)),
+            deadline: None,
+            recent,
+        },
         base: 1,
     };
     Write::Accept { slot: SLOT, key: KEY.clone(), register, transactions: vec![transaction] }

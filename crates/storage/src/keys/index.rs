@@ -368,6 +368,7 @@ impl Index for KeyIndex {
             totals.digest = totals.digest.replace(&key, None, Some(&register));
             totals.size.keys += 1;
             totals.size.tombstones += u64::from(register.head.deleted.is_some());
+            totals.size.expiring += u64::from(register.head.deadline.is_some());
             let locations = self.locations(slot, &key, register.base..u64::MAX)?.into_values();
             totals.size.bytes += locations.map(|location| u64::from(location.length)).sum::<u64>();
         }
@@ -415,14 +416,16 @@ fn put_totals(totals: &Totals) -> Vec<u8> {
     let mut out = totals.digest.0.to_le_bytes().to_vec();
     out.put_u64(totals.size.keys);
     out.put_u64(totals.size.tombstones);
+    out.put_u64(totals.size.expiring);
     out.put_u64(totals.size.bytes);
     out
 }
 
 fn take_totals(from: &mut Decoder) -> Result<Totals, Malformed> {
     let digest = SlotDigest(u128::from_le_bytes(from.take_array()?));
-    let (keys, tombstones, bytes) = (from.take_u64()?, from.take_u64()?, from.take_u64()?);
-    Ok(Totals { digest, size: SlotSize { keys, tombstones, bytes } })
+    let (keys, tombstones) = (from.take_u64()?, from.take_u64()?);
+    let (expiring, bytes) = (from.take_u64()?, from.take_u64()?);
+    Ok(Totals { digest, size: SlotSize { keys, tombstones, expiring, bytes } })
 }
 
 fn slot_key(kind: u8, slot: SlotId) -> Vec<u8> {

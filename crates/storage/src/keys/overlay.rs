@@ -332,11 +332,14 @@ impl Totals {
         self.digest = self.digest.replace(key, before, after);
         let counts = |register: Option<&Register>| {
             let is_tombstone = register.is_some_and(|register| register.head.deleted.is_some());
-            (u64::from(register.is_some()), u64::from(is_tombstone))
+            let is_expiring = register.is_some_and(|register| register.head.deadline.is_some());
+            [register.is_some(), is_tombstone, is_expiring].map(u64::from)
         };
-        let ((keys_before, tombstones_before), (keys_after, tombstones_after)) = (counts(before), counts(after));
-        self.size.keys = (self.size.keys + keys_after).saturating_sub(keys_before);
-        self.size.tombstones = (self.size.tombstones + tombstones_after).saturating_sub(tombstones_before);
+        let ([keys, tombstones, expiring], size) = (counts(after), &mut self.size);
+        let [keys_before, tombstones_before, expiring_before] = counts(before);
+        size.keys = (size.keys + keys).saturating_sub(keys_before);
+        size.tombstones = (size.tombstones + tombstones).saturating_sub(tombstones_before);
+        size.expiring = (size.expiring + expiring).saturating_sub(expiring_before);
     }
 }
 

@@ -4140,12 +4140,14 @@ extern crate alloc;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_VALUE_KIND: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_VALUE_KIND: u8 = 1;
+pub const ENUM_MAX_VALUE_KIND: u8 = 3;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_VALUE_KIND: [ValueKind; 2] = [
+pub const ENUM_VALUES_VALUE_KIND: [ValueKind; 4] = [
   ValueKind::Inline,
   ValueKind::Inode,
+  ValueKind::Operation,
+  ValueKind::State,
 ];
 
 /// What a value's bytes are.
@@ -4156,18 +4158,24 @@ pub struct ValueKind(pub u8);
 impl ValueKind {
   pub const Inline: Self = Self(0);
   pub const Inode: Self = Self(1);
+  pub const Operation: Self = Self(2);
+  pub const State: Self = Self(3);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 1;
+  pub const ENUM_MAX: u8 = 3;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Inline,
     Self::Inode,
+    Self::Operation,
+    Self::State,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
     match self {
       Self::Inline => Some("Inline"),
       Self::Inode => Some("Inode"),
+      Self::Operation => Some("Operation"),
+      Self::State => Some("State"),
       _ => None,
     }
   }
@@ -5363,6 +5371,7 @@ impl<'a> ::flatbuffers::Follow<'a> for Value<'a> {
 impl<'a> Value<'a> {
   pub const VT_KIND: ::flatbuffers::VOffsetT = 4;
   pub const VT_BYTES: ::flatbuffers::VOffsetT = 6;
+  pub const VT_DEADLINE: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -5374,6 +5383,7 @@ impl<'a> Value<'a> {
     args: &'args ValueArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Value<'bldr>> {
     let mut builder = ValueBuilder::new(_fbb);
+    if let Some(x) = args.deadline { builder.add_deadline(x); }
     if let Some(x) = args.bytes { builder.add_bytes(x); }
     builder.add_kind(args.kind);
     builder.finish()
@@ -5388,13 +5398,21 @@ impl<'a> Value<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<ValueKind>(Value::VT_KIND, Some(ValueKind::Inline)).unwrap()}
   }
-  /// At most 4096 bytes inline, 6144 of an inode.
+  /// At most 4096 bytes inline, 6144 of an inode, 256 KiB of an operation on a structure or the state of one.
   #[inline]
   pub fn bytes(&self) -> ::flatbuffers::Vector<'a, u8> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Value::VT_BYTES, None).unwrap()}
+  }
+  /// When the key expires: milliseconds since the Unix epoch; absent: never.
+  #[inline]
+  pub fn deadline(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Value::VT_DEADLINE, None)}
   }
 }
 
@@ -5406,6 +5424,7 @@ impl ::flatbuffers::Verifiable for Value<'_> {
     v.visit_table(pos)?
      .visit_field::<ValueKind>("kind", Self::VT_KIND, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("bytes", Self::VT_BYTES, true)?
+     .visit_field::<u64>("deadline", Self::VT_DEADLINE, false)?
      .finish();
     Ok(())
   }
@@ -5413,6 +5432,7 @@ impl ::flatbuffers::Verifiable for Value<'_> {
 pub struct ValueArgs<'a> {
     pub kind: ValueKind,
     pub bytes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub deadline: Option<u64>,
 }
 impl<'a> Default for ValueArgs<'a> {
   #[inline]
@@ -5420,6 +5440,7 @@ impl<'a> Default for ValueArgs<'a> {
     ValueArgs {
       kind: ValueKind::Inline,
       bytes: None, // required field
+      deadline: None,
     }
   }
 }
@@ -5436,6 +5457,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ValueBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_bytes(&mut self, bytes: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Value::VT_BYTES, bytes);
+  }
+  #[inline]
+  pub fn add_deadline(&mut self, deadline: u64) {
+    self.fbb_.push_slot_always::<u64>(Value::VT_DEADLINE, deadline);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ValueBuilder<'a, 'b, A> {
@@ -5458,6 +5483,7 @@ impl ::core::fmt::Debug for Value<'_> {
     let mut ds = f.debug_struct("Value");
       ds.field("kind", &self.kind());
       ds.field("bytes", &self.bytes());
+      ds.field("deadline", &self.deadline());
       ds.finish()
   }
 }
@@ -5487,6 +5513,7 @@ impl<'a> Transaction<'a> {
   pub const VT_TIME: ::flatbuffers::VOffsetT = 16;
   pub const VT_OPERATION_ID: ::flatbuffers::VOffsetT = 18;
   pub const VT_CHECKPOINT: ::flatbuffers::VOffsetT = 20;
+  pub const VT_DEADLINE: ::flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -5498,6 +5525,7 @@ impl<'a> Transaction<'a> {
     args: &'args TransactionArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Transaction<'bldr>> {
     let mut builder = TransactionBuilder::new(_fbb);
+    if let Some(x) = args.deadline { builder.add_deadline(x); }
     builder.add_time(args.time);
     builder.add_height(args.height);
     if let Some(x) = args.checkpoint { builder.add_checkpoint(x); }
@@ -5583,6 +5611,14 @@ impl<'a> Transaction<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<super::types::Hash>(Transaction::VT_CHECKPOINT, None)}
   }
+  /// When the key expires: milliseconds since the Unix epoch; absent: never.
+  #[inline]
+  pub fn deadline(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Transaction::VT_DEADLINE, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Transaction<'_> {
@@ -5600,6 +5636,7 @@ impl ::flatbuffers::Verifiable for Transaction<'_> {
      .visit_field::<u64>("time", Self::VT_TIME, false)?
      .visit_field::<super::types::OperationId>("operation_id", Self::VT_OPERATION_ID, true)?
      .visit_field::<super::types::Hash>("checkpoint", Self::VT_CHECKPOINT, false)?
+     .visit_field::<u64>("deadline", Self::VT_DEADLINE, false)?
      .finish();
     Ok(())
   }
@@ -5614,6 +5651,7 @@ pub struct TransactionArgs<'a> {
     pub time: u64,
     pub operation_id: Option<&'a super::types::OperationId>,
     pub checkpoint: Option<&'a super::types::Hash>,
+    pub deadline: Option<u64>,
 }
 impl<'a> Default for TransactionArgs<'a> {
   #[inline]
@@ -5628,6 +5666,7 @@ impl<'a> Default for TransactionArgs<'a> {
       time: 0,
       operation_id: None, // required field
       checkpoint: None,
+      deadline: None,
     }
   }
 }
@@ -5674,6 +5713,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TransactionBuilder<'a, 'b, A>
     self.fbb_.push_slot_always::<&super::types::Hash>(Transaction::VT_CHECKPOINT, checkpoint);
   }
   #[inline]
+  pub fn add_deadline(&mut self, deadline: u64) {
+    self.fbb_.push_slot_always::<u64>(Transaction::VT_DEADLINE, deadline);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TransactionBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TransactionBuilder {
@@ -5704,6 +5747,7 @@ impl ::core::fmt::Debug for Transaction<'_> {
       ds.field("time", &self.time());
       ds.field("operation_id", &self.operation_id());
       ds.field("checkpoint", &self.checkpoint());
+      ds.field("deadline", &self.deadline());
       ds.finish()
   }
 }

@@ -82,26 +82,37 @@ fn kind_out(kind: ValueKind) -> fb::ValueKind {
     match kind {
         ValueKind::Inline => fb::ValueKind::Inline,
         ValueKind::Inode => fb::ValueKind::Inode,
+        ValueKind::Operation => fb::ValueKind::Operation,
+        ValueKind::State => fb::ValueKind::State,
     }
 }
 
-fn value_in(frame: &Frame<'_>, kind: fb::ValueKind, bytes: Vector<'_, u8>) -> Result<Value, WireError> {
+fn value_in(
+    frame: &Frame<'_>,
+    kind: fb::ValueKind,
+    bytes: Vector<'_, u8>,
+    deadline: Option<u64>,
+) -> Result<Value, WireError> {
     let kind = match kind {
         fb::ValueKind::Inline => ValueKind::Inline,
         fb::ValueKind::Inode => ValueKind::Inode,
+        fb::ValueKind::Operation => ValueKind::Operation,
+        fb::ValueKind::State => ValueKind::State,
         _ => return Err(WireError::OutOfBounds { field: "kind" }),
     };
-    Ok(Value { kind, bytes: frame.bytes(bytes, MAX_VALUE_BYTES, "value")? })
+    let bytes = frame.bytes(bytes, MAX_VALUE_BYTES, "value")?;
+    Ok(Value { kind, bytes, deadline: deadline.map(time_in) })
 }
 
 pub(crate) fn write_value(builder: &mut Builder, value: &Value) -> Offset<fb::Value<'static>> {
     let bytes = write_bytes(builder, &value.bytes);
-    fb::Value::create(builder, &fb::ValueArgs { kind: kind_out(value.kind), bytes: Some(bytes) })
+    let deadline = value.deadline.map(|deadline| deadline.0);
+    fb::Value::create(builder, &fb::ValueArgs { kind: kind_out(value.kind), bytes: Some(bytes), deadline })
 }
 
 /// Reads a value that may be absent, as the operation that sets it or, without one, deletes.
 pub(crate) fn read_value(frame: &Frame<'_>, value: Option<fb::Value<'_>>) -> Result<Operation, WireError> {
-    let value = value.map(|value| value_in(frame, value.kind(), value.bytes())).transpose()?;
+    let value = value.map(|value| value_in(frame, value.kind(), value.bytes(), value.deadline())).transpose()?;
     well_formed(value.map_or(Operation::Delete, Operation::Set))
 }
 
@@ -149,6 +160,7 @@ fn write_transaction(
             time: transaction.time.0,
             operation_id: Some(&operation_id_out(&transaction.operation_id)),
             checkpoint: checkpoint.as_ref(),
+            deadline: transaction.deadline().map(|deadline| deadline.0),
         },
     )
 }
@@ -174,7 +186,8 @@ pub(crate) fn read_transactions(
 }
 
 fn read_transaction(frame: &Frame<'_>, key: Key, transaction: fb::Transaction<'_>) -> Result<Transaction, WireError> {
-    let value = transaction.value().map(|bytes| value_in(frame, transaction.kind(), bytes)).transpose()?;
+    let value_in = |bytes| value_in(frame, transaction.kind(), bytes, transaction.deadline());
+    let value = transaction.value().map(value_in).transpose()?;
     let transaction = Transaction {
         key,
         height: transaction.height(),

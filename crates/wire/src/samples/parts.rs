@@ -69,7 +69,7 @@ pub(crate) fn joint_configuration() -> Configuration {
 }
 
 pub(crate) fn value(kind: ValueKind) -> Value {
-    Value { kind, bytes: Bytes::from_static(b"value") }
+    Value::new(kind, Bytes::from_static(b"value"))
 }
 
 pub(crate) fn transaction(key: Key, height: u64, operation: Operation) -> Transaction {
@@ -93,7 +93,7 @@ pub(crate) fn checkpoint(key: Key, height: u64, operation: Operation) -> Transac
 
 /// Transactions of every kind, of one key and of another.
 pub(crate) fn transactions() -> Vec<Transaction> {
-    let empty = Value { kind: ValueKind::Inline, bytes: Bytes::new() };
+    let empty = Value::inline(Bytes::new());
     vec![
         transaction(key("k"), 1, Operation::Set(value(ValueKind::Inline))),
         transaction(key("k"), 2, Operation::Set(value(ValueKind::Inode))),

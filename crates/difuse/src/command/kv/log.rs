@@ -59,10 +59,12 @@ pub async fn run(session: &Session, arguments: LogArguments) -> Result<(), Failu
 fn row(transaction: &Transaction) -> [String; 6] {
     let operation = match &transaction.operation {
         Operation::Delete => "delete".to_string(),
-        Operation::Set(Value { kind: ValueKind::Inline, bytes }) => {
-            format!("set {}", output::shown_bytes(bytes, VALUE_WIDTH))
-        }
-        Operation::Set(Value { kind: ValueKind::Inode, .. }) => "set (in blocks)".to_string(),
+        Operation::Set(Value { kind, bytes, .. }) => match kind {
+            ValueKind::Inline => format!("set {}", output::shown_bytes(bytes, VALUE_WIDTH)),
+            ValueKind::Inode => "set (in blocks)".to_string(),
+            ValueKind::Operation => format!("change {}", output::shown_bytes(bytes, VALUE_WIDTH)),
+            ValueKind::State => format!("state ({} bytes)", bytes.len()),
+        },
     };
     [
         transaction.height.to_string(),
@@ -83,8 +85,12 @@ fn short(hash: &str) -> String {
 fn transaction_json(transaction: &Transaction) -> serde_json::Value {
     let (kind, value) = match &transaction.operation {
         Operation::Delete => ("delete", None),
-        Operation::Set(Value { kind: ValueKind::Inline, bytes }) => ("set", Some(bytes)),
-        Operation::Set(Value { kind: ValueKind::Inode, bytes }) => ("set_inode", Some(bytes)),
+        Operation::Set(Value { kind, bytes, .. }) => match kind {
+            ValueKind::Inline => ("set", Some(bytes)),
+            ValueKind::Inode => ("set_inode", Some(bytes)),
+            ValueKind::Operation => ("apply", Some(bytes)),
+            ValueKind::State => ("set_state", Some(bytes)),
+        },
     };
     json!({
         "height": transaction.height,
@@ -96,6 +102,7 @@ fn transaction_json(transaction: &Transaction) -> serde_json::Value {
         "author": transaction.author,
         "operation_id": transaction.operation_id,
         "checkpoint": transaction.checkpoint,
+        "deadline_ms": transaction.deadline().map(|deadline| deadline.0),
         "key_hex": hex::encode(transaction.key.encoded()),
     })
 }
@@ -113,7 +120,7 @@ mod tests {
             key: Key::new(b"k").unwrap(),
             height: 1,
             previous: Hash::ZERO,
-            operation: Operation::Set(Value { kind: ValueKind::Inline, bytes: b"hello"[..].into() }),
+            operation: Operation::Set(Value::inline(&b"hello"[..])),
             author: NodeId([1; 32]),
             time: WallTime(1_000),
             operation_id: OperationId([2; 16]),

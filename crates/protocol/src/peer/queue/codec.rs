@@ -8,6 +8,8 @@ use difuse_types::{Hash, Key, OperationId, WallTime};
 use crate::request::OperationState;
 
 const VERSION: u8 = 1;
+/// Set in the tag of a value that has a deadline after its bytes.
+const HAS_DEADLINE: u8 = 16;
 
 /// A write that waits for its place in its key's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +39,12 @@ pub(super) fn encode_write(write: &QueuedWrite) -> Vec<u8> {
     put_bytes(&mut out, write.key.encoded());
     match &write.operation {
         Operation::Delete => out.push(0),
-        Operation::Set(Value { kind, bytes }) => {
-            out.push(if *kind == ValueKind::Inline { 1 } else { 2 });
+        Operation::Set(Value { kind, bytes, deadline }) => {
+            out.push(kind.tag() | if deadline.is_some() { HAS_DEADLINE } else { 0 });
             put_bytes(&mut out, bytes);
+            if let Some(deadline) = deadline {
+                out.extend_from_slice(&deadline.0.to_le_bytes());
+            }
         }
     }
     match &write.condition {
@@ -60,9 +65,13 @@ pub(super) fn decode_write(bytes: &[u8]) -> Result<QueuedWrite, DecodeError> {
     let key = from.key()?;
     let operation = match from.byte()? {
         0 => Operation::Delete,
-        1 => Operation::Set(Value { kind: ValueKind::Inline, bytes: from.bytes()? }),
-        2 => Operation::Set(Value { kind: ValueKind::Inode, bytes: from.bytes()? }),
-        _ => return Err(DecodeError),
+        tag => {
+            let kind = ValueKind::from_tag(tag & !HAS_DEADLINE).ok_or(DecodeError)?;
+            let bytes = from.bytes()?;
+            let has_deadline = tag & HAS_DEADLINE != 0;
+            let deadline = if has_deadline { Some(WallTime(u64::from_le_bytes(from.array()?))) } else { None };
+            Operation::Set(Value { kind, bytes, deadline })
+        }
     };
     let condition = match from.byte()? {
         0 => Condition::None,
@@ -184,8 +193,9 @@ mod tests {
 
     #[test]
     fn writes_come_back_and_others_are_refused() {
-        let value = |kind| Operation::Set(Value { kind, bytes: b"v"[..].into() });
-        let operations = [Operation::Delete, value(ValueKind::Inline), value(ValueKind::Inode)];
+        let value = |kind| Operation::Set(Value::new(kind, &b"v"[..]));
+        let expiring = Operation::Set(Value::inline(&b"v"[..]).until(Some(WallTime(7))));
+        let operations = [Operation::Delete, value(ValueKind::Inline), value(ValueKind::Inode), expiring];
         let conditions = [Condition::None, Condition::Absent, Condition::Present, Condition::Head(Hash::of(b"x"))];
         for operation in &operations {
             for condition in conditions {

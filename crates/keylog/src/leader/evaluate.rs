@@ -1,0 +1,293 @@
+//! Commands on structures: evaluated against the state at the end of a key's log as it is being built, appended as the
+//! operation that they come to, and answered with the reply.
+//!
+//! A structure's state is the fold of the log from the last transaction on that holds a whole value. The leader keeps the
+//! states in use in memory; everybody else keeps the log alone. What is appended follows from the state, the command,
+//! its time and its operation id alone: so the reply to a command that was applied before can be found again.
+
+use bytes::Bytes;
+use difuse_structures::{CommandError, Context, Deadline, Effect, Held, Outcome, Reply, State, View};
+use difuse_types::{Key, OperationId, SlotId, WallTime};
+
+use super::{Appending, append::Draft};
+use crate::{
+    Failure, MAX_INLINE_BYTES, MAX_OPERATION_BYTES, Operation, Value, ValueKind, keylog::Keylog,
+    replica::damage::ReadError, store::Store,
+};
+
+/// What a key holds at a point of its log.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    /// The value as the last transaction has it; `None`: the key does not exist.
+    pub(crate) value: Option<Value>,
+    /// The state, if the value is one of a structure and it has been folded.
+    pub(crate) state: Option<Box<dyn State>>,
+}
+
+/// What a command comes to.
+pub(super) struct Evaluated {
+    pub(super) reply: Reply,
+    /// What is appended, if anything.
+    pub(super) operation: Option<Operation>,
+}
+
+impl Content {
+    /// What the key holds after a value was set or deleted outside of any structure.
+    pub(crate) fn of(operation: &Operation) -> Self {
+        let value = match operation {
+            Operation::Set(value) => Some(value.clone()),
+            Operation::Delete => None,
+        };
+        Self { value, state: None }
+    }
+
+    /// Whether the key exists at this time.
+    pub(crate) fn exists(&self, now: WallTime) -> bool {
+        self.value.as_ref().is_some_and(|value| !value.has_expired(now))
+    }
+
+    fn view(&self, now: WallTime) -> View<'_> {
+        let Some(value) = self.value.as_ref().filter(|value| !value.has_expired(now)) else {
+            return View::default();
+        };
+        let held = match (value.kind, &self.state) {
+            (ValueKind::Inline, _) => Held::String(&value.bytes),
+            (_, Some(state)) => Held::Structure(&**state),
+            (_, None) => Held::Blocks,
+        };
+        View { held: Some(held), deadline: value.deadline }
+    }
+}
+
+impl<S: Store> Keylog<S> {
+    /// Evaluates a command on what a draft has come to, and carries its effect over to the draft's content.
+    pub(super) fn evaluate(
+        &mut self,
+        slot: SlotId,
+        draft: &mut Draft,
+        arguments: &[Bytes],
+        context: &Context,
+    ) -> Result<Result<Evaluated, Failure>, ReadError> {
+        if let Err(failure) = self.fold_draft(slot, draft)? {
+            return Ok(Err(failure));
+        }
+        let content = &mut draft.content;
+        let outcome = match self.options.structures.evaluate(&content.view(context.now), arguments, context) {
+            Ok(outcome) => outcome,
+            Err(CommandError::InBlocks) => return Ok(Err(Failure::InBlocks)),
+            Err(error) => Outcome::reply(Reply::Error(error.to_string())),
+        };
+        let Outcome { reply, effect } = outcome;
+        let is_checkpoint = self.is_checkpoint_due(draft.checkpoint, draft.height + 1);
+        let operation = match effect {
+            Effect::Nothing => return Ok(Ok(Evaluated { reply, operation: None })),
+            Effect::Delete => Operation::Delete,
+            Effect::Set(bytes, _) if bytes.len() > MAX_INLINE_BYTES => return Ok(Err(Failure::InBlocks)),
+            Effect::Set(bytes, deadline) => {
+                let deadline = match deadline {
+                    Deadline::Keep => content.view(context.now).deadline,
+                    Deadline::None => None,
+                    Deadline::At(at) => Some(at),
+                };
+                set_unless_expired(Value::inline(bytes).until(deadline), context.now)
+            }
+            Effect::Expire(deadline) => match &content.value {
+                Some(value) => {
+                    let value = match value.kind {
+                        ValueKind::Operation | ValueKind::State => {
+                            // An operation without anything after the structure's number changes the deadline alone.
+                            Value::new(ValueKind::Operation, value.bytes.slice(..value.bytes.len().min(1)))
+                        }
+                        ValueKind::Inline | ValueKind::Inode => value.clone(),
+                    };
+                    set_unless_expired(value.until(deadline), context.now)
+                }
+                None => return Ok(Ok(Evaluated { reply, operation: None })),
+            },
+            Effect::Apply { structure, operation } => {
+                match self.apply(&mut draft.content, structure, &operation, context.now, is_checkpoint) {
+                    Ok(operation) => operation,
+                    Err(failure) => return Ok(Err(failure)),
+                }
+            }
+        };
+        draft.content.value = Content::of(&operation).value;
+        if !draft.content.value.as_ref().is_some_and(|value| value.kind.is_structure()) {
+            draft.content.state = None;
+        }
+        Ok(Ok(Evaluated { reply, operation: Some(operation) }))
+    }
+
+    /// Applies an operation to the state and says what is written down of it: the operation, the whole state where the
+    /// log is to begin anew, or that the key does not exist any more.
+    fn apply(
+        &self,
+        content: &mut Content,
+        structure: u8,
+        operation: &[u8],
+        now: WallTime,
+        is_checkpoint: bool,
+    ) -> Result<Operation, Failure> {
+        let malformed = |error: &dyn std::fmt::Display| Failure::Invalid(error.to_string());
+        if operation.len() >= MAX_OPERATION_BYTES {
+            return Err(Failure::Invalid(format!(
+                "the change takes {} bytes: at most {} fit into one transaction",
+                operation.len(),
+                MAX_OPERATION_BYTES - 1
+            )));
+        }
+        let value = content.value.as_ref().filter(|value| !value.has_expired(now));
+        let deadline = value.and_then(|value| value.deadline);
+        // An expired value is still in the log: what follows must not be folded on top of it.
+        let begins_anew = value.is_none() && content.value.is_some();
+        let held = if value.is_some() { content.state.take() } else { None };
+        let mut state = match held {
+            Some(state) => state,
+            None => self.options.structures.empty_state(structure).map_err(|error| malformed(&error))?,
+        };
+        state.apply_encoded(operation).map_err(|error| malformed(&error))?;
+        if state.is_nothing() {
+            return Ok(Operation::Delete);
+        }
+        // What it takes in memory is more than what it takes when encoded.
+        let is_written_whole = begins_anew || (is_checkpoint && state.memory() < MAX_OPERATION_BYTES);
+        let (kind, rest) =
+            if is_written_whole { (ValueKind::State, &state.encode()[..]) } else { (ValueKind::Operation, operation) };
+        let bytes = [&[structure], rest].concat();
+        content.state = Some(state);
+        Ok(Operation::Set(Value::new(kind, bytes).until(deadline)))
+    }
+
+    /// Folds the log below a draft if its key holds a structure and that was not done yet.
+    fn fold_draft(&mut self, slot: SlotId, draft: &mut Draft) -> Result<Result<(), Failure>, ReadError> {
+        let is_folded = draft.content.state.is_some();
+        let holds_structure = draft.content.value.as_ref().is_some_and(|value| value.kind.is_structure());
+        if is_folded || !holds_structure {
+            return Ok(Ok(()));
+        }
+        if let Some(state) = self.states.take(slot, &draft.key, draft.hash) {
+            draft.content.state = Some(state);
+            return Ok(Ok(()));
+        }
+        let pending: Vec<Operation> =
+            draft.transactions.iter().map(|transaction| transaction.operation.clone()).collect();
+        let below = draft.height - pending.len() as u64;
+        match self.fold(slot, &draft.key, below, pending)? {
+            Ok(content) => draft.content = content,
+            Err(failure) => return Ok(Err(failure)),
+        }
+        Ok(Ok(()))
+    }
+
+    /// What a key holds after the transaction at a height, and after `further` operations on top.
+    fn fold(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        height: u64,
+        further: Vec<Operation>,
+    ) -> Result<Result<Content, Failure>, ReadError> {
+        let is_whole = |operation: &Operation| match operation {
+            Operation::Delete => true,
+            Operation::Set(value) => value.kind != ValueKind::Operation,
+        };
+        // From the newest on, to where the log begins or holds a whole value.
+        let mut operations = Vec::new();
+        let mut has_begun = false;
+        for operation in further.into_iter().rev() {
+            has_begun = is_whole(&operation);
+            operations.push(operation);
+            if has_begun {
+                break;
+            }
+        }
+        let mut next = height;
+        while !has_begun && next > 0 {
+            let Some(transaction) = self.stored(slot, key, next)? else {
+                self.note_damage(slot, key, next);
+                return Err(ReadError::Damaged);
+            };
+            has_begun = is_whole(&transaction.operation);
+            operations.push(transaction.operation);
+            next -= 1;
+        }
+        let mut content = Content::default();
+        for operation in operations.into_iter().rev() {
+            if let Err(failure) = self.fold_one(&mut content, operation) {
+                return Ok(Err(failure));
+            }
+        }
+        Ok(Ok(content))
+    }
+
+    fn fold_one(&self, content: &mut Content, operation: Operation) -> Result<(), Failure> {
+        let invalid = |error: &dyn std::fmt::Display| Failure::Invalid(error.to_string());
+        let Operation::Set(value) = operation else {
+            *content = Content::default();
+            return Ok(());
+        };
+        let structures = &self.options.structures;
+        let state = match (value.kind, value.bytes.split_first()) {
+            (ValueKind::State, Some((structure, bytes))) => {
+                let state = structures.decode_state(*structure, bytes).map_err(|error| invalid(&error))?;
+                Some(state.map_err(|error| invalid(&error))?)
+            }
+            (ValueKind::Operation, Some((structure, bytes))) => {
+                let mut state = match content.state.take() {
+                    Some(state) if state.id() == *structure => state,
+                    _ => structures.empty_state(*structure).map_err(|error| invalid(&error))?,
+                };
+                if !bytes.is_empty() {
+                    state.apply_encoded(bytes).map_err(|error| invalid(&error))?;
+                }
+                Some(state)
+            }
+            _ => None,
+        };
+        *content = Content { value: Some(value), state };
+        Ok(())
+    }
+
+    /// The reply to a command that was applied before, at a height.
+    pub(super) fn reply_again(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        height: u64,
+        arguments: &[Bytes],
+        context: &Context,
+    ) -> Result<Result<Reply, Failure>, ReadError> {
+        let content = match self.fold(slot, key, height.saturating_sub(1), Vec::new())? {
+            Ok(content) => content,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        Ok(match self.options.structures.evaluate(&content.view(context.now), arguments, context) {
+            Ok(outcome) => Ok(outcome.reply),
+            Err(CommandError::InBlocks) => Err(Failure::InBlocks),
+            Err(error) => Ok(Reply::Error(error.to_string())),
+        })
+    }
+
+    /// Whether something that stands in line with what may add to a log adds nothing to it.
+    pub(super) fn is_read(&self, appending: &Appending) -> bool {
+        matches!(appending, Appending::Command(invocation) if !self.is_write_command(&invocation.arguments))
+    }
+
+    /// Whether a command may change its key.
+    pub(super) fn is_write_command(&self, arguments: &[Bytes]) -> bool {
+        let name = arguments.first().map(|name| &name[..]).unwrap_or_default();
+        self.options.structures.command(name).is_some_and(|command| command.is_write())
+    }
+}
+
+/// A deadline that has passed already deletes the key at once.
+fn set_unless_expired(value: Value, now: WallTime) -> Operation {
+    if value.has_expired(now) { Operation::Delete } else { Operation::Set(value) }
+}
+
+/// What a command may use besides its key and its arguments: the same whenever the same command is evaluated.
+pub(super) fn context_of(operation_id: OperationId, now: WallTime) -> Context {
+    let mut seed = [0; 8];
+    seed.copy_from_slice(&operation_id.0[..8]);
+    Context { now, seed: u64::from_le_bytes(seed) }
+}

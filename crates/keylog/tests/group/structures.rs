@@ -1,0 +1,132 @@
+//! Commands on structures: what clients of the group see of them.
+
+use bytes::Bytes;
+use difuse_keylog::{
+    Answer, Condition, Failure, Invocation, Job, MAX_INLINE_BYTES, Operation, Store, Value, ValueKind,
+};
+use difuse_structures::Reply;
+use difuse_types::{Key, Level, OperationId, WallTime};
+
+use super::{EVERY, Group, SLOT, key, node, submission};
+
+/// A command as text, its words apart by blanks.
+fn invocation(id: u8, command: &str) -> Invocation {
+    let arguments = command.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
+    Invocation {
+        arguments,
+        operation_id: OperationId([id; 16]),
+        author: node(9),
+        time: WallTime(0),
+        level: Level::Quorum,
+    }
+}
+
+impl Group {
+    fn command(&mut self, via: u8, key: &Key, id: u8, command: &str) -> Reply {
+        let invocation = Invocation { time: self.wall, ..invocation(id, command) };
+        match self.ask(via, key, Job::Evaluate(invocation)).unwrap() {
+            Answer::Evaluated { reply, .. } => Reply::decode(&reply).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn height(&mut self, via: u8, key: &Key) -> u64 {
+        self.head(via, key).map_or(0, |(_, head)| head.height)
+    }
+}
+
+#[test]
+fn commands_fold_into_a_state_that_every_leader_comes_to() {
+    let group = &mut Group::joined(&[1, 2, 3], 1);
+    let key = key("h");
+    assert_eq!(group.command(1, &key, 1, "hset h a 1 b 2"), Reply::Integer(2));
+    assert_eq!(group.command(2, &key, 2, "hset h b 3 c 4"), Reply::Integer(1));
+    assert_eq!(group.command(3, &key, 3, "hget h b"), Reply::bulk("3"));
+    group.kill(1);
+    assert_eq!(group.command(2, &key, 4, "hget h a"), Reply::bulk("1"));
+    assert_eq!(group.command(2, &key, 5, "hset h a 5"), Reply::Integer(0));
+    group.restart(1);
+    group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+    assert_eq!(group.command(3, &key, 6, "hget h a"), Reply::bulk("5"));
+    assert_eq!(group.command(3, &key, 7, "hget h nothing"), Reply::Null);
+    assert_eq!(group.height(1, &key), 3, "reads add nothing to the log");
+}
+
+#[test]
+fn a_command_that_is_asked_twice_is_applied_once_and_answered_alike() {
+    let group = &mut Group::joined(&[1, 2, 3], 2);
+    let key = key("h");
+    assert_eq!(group.command(1, &key, 1, "hset h a 1"), Reply::Integer(1));
+    assert_eq!(group.command(1, &key, 2, "hset h a 2 b 2"), Reply::Integer(1));
+    group.kill(1);
+    assert_eq!(group.command(2, &key, 1, "hset h a 1"), Reply::Integer(1));
+    assert_eq!(group.command(2, &key, 2, "hset h a 2 b 2"), Reply::Integer(1));
+    assert_eq!(group.command(2, &key, 3, "hget h a"), Reply::bulk("2"));
+    assert_eq!(group.height(2, &key), 2);
+}
+
+#[test]
+fn a_key_of_another_kind_is_refused_and_a_plain_value_replaces_a_structure() {
+    let group = &mut Group::joined(&[1, 2, 3], 3);
+    let key = key("k");
+    let wrong = Reply::Error("WRONGTYPE Operation against a key holding the wrong kind of value".into());
+    group.append(1, &key, 1, Condition::None);
+    assert_eq!(group.command(1, &key, 2, "hset k a 1"), wrong);
+    let delete =
+        Job::Append(difuse_keylog::Submission { operation: Operation::Delete, ..submission(3, Condition::None) });
+    group.ask(1, &key, delete).unwrap();
+    assert_eq!(group.command(1, &key, 4, "hset k a 1"), Reply::Integer(1));
+    group.append(1, &key, 5, Condition::Present);
+    assert_eq!(group.command(1, &key, 6, "hget k a"), wrong);
+}
+
+#[test]
+fn an_expired_structure_is_gone_and_the_next_one_begins_anew() {
+    let group = &mut Group::joined(&[1, 2, 3], 4);
+    let key = key("h");
+    assert_eq!(group.command(1, &key, 1, "hset h a 1"), Reply::Integer(1));
+    group.wall = WallTime(1_000);
+    let until = Value::new(ValueKind::Operation, vec![1]).until(Some(WallTime(2_000)));
+    let expire = difuse_keylog::Submission { operation: Operation::Set(until), ..submission(2, Condition::None) };
+    group.ask(1, &key, Job::Append(expire)).unwrap();
+    assert_eq!(group.command(1, &key, 3, "hget h a"), Reply::bulk("1"));
+    group.wall = WallTime(2_000);
+    assert_eq!(group.command(1, &key, 4, "hget h a"), Reply::Null);
+    assert_eq!(group.command(1, &key, 5, "hset h b 1"), Reply::Integer(1));
+    group.kill(1);
+    assert_eq!(group.command(2, &key, 6, "hget h a"), Reply::Null, "what expired does not come back");
+    assert_eq!(group.command(2, &key, 7, "hget h b"), Reply::bulk("1"));
+}
+
+#[test]
+fn a_small_structure_is_checkpointed_and_its_history_forgotten() {
+    let group = &mut Group::joined(&[1, 2, 3], 5);
+    let key = key("h");
+    for number in 0..EVERY * 3 {
+        let mut invocation = invocation(0, &format!("hset h f{} {number}", number % 10));
+        invocation.operation_id = OperationId(u128::from(number).to_le_bytes());
+        group.ask(1, &key, Job::Evaluate(invocation)).unwrap();
+    }
+    let register = group.replicas[&node(1)].store().register(SLOT, &key).unwrap().unwrap();
+    assert!(register.base > EVERY, "{register:?}");
+    let base = group.log_from(1, &key, register.base).remove(0);
+    assert_eq!(base.value().map(|value| value.kind), Some(ValueKind::State));
+    assert_eq!(base.checkpoint, base.operation.state_hash());
+    group.kill(1);
+    let last = EVERY * 3 - 1;
+    assert_eq!(group.command(2, &key, 1, &format!("hget h f{}", last % 10)), Reply::bulk(last.to_string()));
+    assert_eq!(group.command(2, &key, 2, "hget h f0").encode(), Reply::bulk((last / 10 * 10).to_string()).encode());
+}
+
+#[test]
+fn what_does_not_fit_into_the_log_is_refused() {
+    let group = &mut Group::joined(&[1, 2, 3], 6);
+    let key = key("h");
+    let long = "x".repeat(300_000);
+    let refused = group.ask(1, &key, Job::Evaluate(invocation(1, &format!("hset h f {long}"))));
+    assert!(matches!(refused, Err(Failure::Invalid(_))), "{refused:?}");
+    assert_eq!(group.height(1, &key), 0);
+    let fits = "x".repeat(MAX_INLINE_BYTES * 4);
+    assert_eq!(group.command(1, &key, 2, &format!("hset h f {fits}")), Reply::Integer(1));
+    assert_eq!(group.command(1, &key, 3, "hget h f"), Reply::bulk(fits));
+}
