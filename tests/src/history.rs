@@ -44,8 +44,9 @@ fn transaction(encoded_key: &Bytes, entry: &Json) -> Transaction {
     let operation = match text("operation") {
         "delete" => Operation::Delete,
         "set" => {
-            let kind = if text("value_kind") == "inode" { ValueKind::Inode } else { ValueKind::Inline };
-            Operation::Set(Value::new(kind, decode(&entry["value"])))
+            let kind = ValueKind::from_word(text("value_kind")).expect("a kind of value");
+            let deadline = entry["deadline_ms"].as_u64().map(WallTime);
+            Operation::Set(Value::new(kind, decode(&entry["value"])).until(deadline))
         }
         other => panic!("unknown operation {other}"),
     };

@@ -1,18 +1,19 @@
 //! Typed questions to any datastore: each sends one request (unless it says otherwise) and takes its reply apart.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use difuse_keylog::{
-    BrokenChain, Checkpoint, MAX_INLINE_BYTES, Operation, Transaction, Value, ValueKind, verify_chain,
-};
+use difuse_keylog::{BrokenChain, Checkpoint, MAX_INLINE_BYTES, Operation, Transaction, Value, verify_chain};
 use difuse_protocol::request::{
     BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, LostSlot, OperationOutcome, PAGE_MAX,
     Reading, Reply, Request, RequestError, RingView, Routes, ScrubReport,
 };
-use difuse_types::{Hash, Key, KeyPrefix, Level, NodeId, OperationId, SlotId};
+use difuse_types::{Hash, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, WallTime};
 
-use crate::Datastore;
+use crate::{Datastore, structures};
 
 /// Where a write came to stand in its key's log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,6 +118,14 @@ pub fn new_operation_id() -> OperationId {
     OperationId(rand::random())
 }
 
+/// When a value that is written now expires if it lives for `ttl`; `None` if that is less than a millisecond, or never
+/// comes. Counted by this machine's clock: it expires earlier or later elsewhere by as much as clocks differ.
+pub fn deadline_after(ttl: Duration) -> Option<WallTime> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let ttl = Some(ttl).filter(|ttl| ttl.as_millis() > 0)?;
+    u64::try_from(now.checked_add(ttl)?.as_millis()).ok().map(WallTime)
+}
+
 /// A value as it stands in a transaction; `None` if it is longer than [`MAX_INLINE_BYTES`] (see [`crate::values`]).
 pub fn inline_value(bytes: Bytes) -> Option<Value> {
     (bytes.len() <= MAX_INLINE_BYTES).then_some(Value::inline(bytes))
@@ -167,6 +176,32 @@ pub async fn submit<D: Datastore + ?Sized>(
     match datastore.call(Request::Write { key, operation, condition, operation_id, level }).await? {
         Reply::Written { height, hash, created, .. } => Ok(Submitted::Written(Written { height, hash, created })),
         Reply::Queued { operation_id } => Ok(Submitted::Queued(operation_id)),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// What a command on a structure came to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Evaluated {
+    /// The reply.
+    pub reply: structures::Reply,
+    /// Height and hash of the transaction that was appended to the key's log, if one was.
+    pub appended: Option<(u64, Hash)>,
+}
+
+/// Evaluates a command where `key` is led: its name, the key as the client names it, and what follows.
+pub async fn command<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: Key,
+    arguments: Vec<Bytes>,
+    operation_id: OperationId,
+    level: Level,
+) -> Result<Evaluated, RequestError> {
+    match datastore.call(Request::Command { key, arguments, operation_id, level }).await? {
+        Reply::Command { reply, appended, .. } => {
+            let reply = structures::Reply::decode(&reply).map_err(|error| RequestError::Invalid(error.to_string()))?;
+            Ok(Evaluated { reply, appended })
+        }
         _ => Err(unexpected_reply()),
     }
 }
@@ -493,7 +528,7 @@ mod tests {
             datastore.prune(&key(), 200);
             let Err(RequestError::Pruned(base)) = log(&datastore, key(), 199, 10).await else { panic!("not pruned") };
             let first = &whole[199];
-            let state = first.operation.state_hash();
+            let state = first.operation.state_hash().unwrap();
             assert_eq!(base, Checkpoint { height: 200, hash: first.hash(), state });
             let (found, page) = kept_log(&datastore, key(), 10).await.unwrap();
             assert_eq!((found, &page.transactions[..]), (Some(base), &whole[199..209]));

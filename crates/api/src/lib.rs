@@ -19,6 +19,7 @@ pub use difuse_keylog as keylog;
 pub use difuse_protocol::request;
 use difuse_protocol::request::{Reply, Request, RequestError};
 pub use difuse_ring as ring;
+pub use difuse_structures as structures;
 
 pub mod collection;
 mod consistency;

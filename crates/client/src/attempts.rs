@@ -30,7 +30,7 @@ pub(crate) struct Attempts {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
     /// The request is done.
-    Done(Result<Reply, RequestError>),
+    Done(Box<Result<Reply, RequestError>>),
     /// Another node may do better at once.
     TryAnother,
     /// Wait a little first.
@@ -42,6 +42,7 @@ impl Attempts {
     pub(crate) fn new(request: &Request, slot: Option<SlotId>) -> Self {
         let write = match request {
             Request::Write { operation_id, condition, .. } => Some((*operation_id, *condition)),
+            Request::Command { operation_id, .. } => Some((*operation_id, Condition::None)),
             _ => None,
         };
         Self {
@@ -69,7 +70,10 @@ impl Attempts {
     pub(crate) fn handle_outcome(&mut self, node: NodeId, outcome: Result<Outcome, ExchangeError>) -> Verdict {
         self.tried.push(node);
         match outcome {
-            Ok(Outcome::Reply(reply)) => Verdict::Done(Ok(reply)),
+            Ok(Outcome::Reply(reply)) => Verdict::Done(Box::new(match self.write {
+                Some((operation_id, _)) if self.is_outcome_unknown => reply.beside_open_attempt(operation_id),
+                _ => Ok(reply),
+            })),
             Ok(Outcome::Error(error)) => self.handle_error(error),
             Ok(Outcome::Redirect { leader, .. }) => {
                 self.hint = leader.filter(|leader| !self.tried.contains(leader));
@@ -101,7 +105,7 @@ impl Attempts {
         };
         let has_become_open = !is_open && matches!(error, RequestError::Unknown { .. });
         if has_become_open || !error.is_transient() {
-            return Verdict::Done(Err(error));
+            return Verdict::Done(Box::new(Err(error)));
         }
         self.is_outcome_unknown |= matches!(error, RequestError::Unknown { .. });
         let is_of_this_node = matches!(error, RequestError::NotServing(_) | RequestError::Busy);
@@ -136,7 +140,7 @@ impl Attempts {
 mod tests {
     use bytes::Bytes;
     use difuse_api::request::{Condition, Reply, Request, RequestError};
-    use difuse_keylog::{Operation, Value, ValueKind};
+    use difuse_keylog::{Operation, Value};
     use difuse_protocol::message::Outcome;
     use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId};
 
@@ -179,10 +183,10 @@ mod tests {
     #[test]
     fn final_answers_end_the_request() {
         let done = Outcome::Reply(Reply::Done);
-        assert_eq!(read().handle_outcome(node(1), Ok(done)), Verdict::Done(Ok(Reply::Done)));
+        assert_eq!(read().handle_outcome(node(1), Ok(done)), Verdict::Done(Box::new(Ok(Reply::Done))));
         let conflict = RequestError::Conflict { current: None };
         let verdict = write().handle_outcome(node(1), Ok(Outcome::Error(conflict.clone())));
-        assert_eq!(verdict, Verdict::Done(Err(conflict)));
+        assert_eq!(verdict, Verdict::Done(Box::new(Err(conflict))));
     }
 
     #[test]
@@ -204,7 +208,7 @@ mod tests {
             let mut attempts = write_if(condition);
             attempts.handle_outcome(node(1), Err(ExchangeError::Disconnected));
             let verdict = attempts.handle_outcome(node(2), Ok(Outcome::Error(conflict.clone())));
-            assert_eq!(verdict, Verdict::Done(Err(expected.clone())), "{condition:?}");
+            assert_eq!(verdict, Verdict::Done(Box::new(Err(expected.clone()))), "{condition:?}");
         };
         check(Condition::Absent, &unknown);
         check(Condition::Present, &unknown);

@@ -129,7 +129,7 @@ impl Datastore for AtNode {
         let mut attempts = Attempts::new(&request, None);
         let outcome = shared.exchange_within(self.node, request, after(self.client.deadline)).await;
         match attempts.handle_outcome(self.node, outcome) {
-            Verdict::Done(result) => result,
+            Verdict::Done(result) => *result,
             Verdict::TryAnother | Verdict::Pause => Err(attempts.into_error()),
         }
     }
@@ -151,7 +151,7 @@ impl Shared {
         let mut attempts = Attempts::new(&request, slot);
         loop {
             match self.attempt(&request, slot, &mut attempts, deadline).await {
-                Verdict::Done(result) => return result,
+                Verdict::Done(result) => return *result,
                 Verdict::TryAnother if Instant::now() < deadline => self.refresh.notify_one(),
                 Verdict::TryAnother => return Err(attempts.into_error()),
                 Verdict::Pause => {

@@ -36,6 +36,7 @@ impl Router {
         match request {
             Request::Read { key, .. }
             | Request::Write { key, .. }
+            | Request::Command { key, .. }
             | Request::Log { key, .. }
             | Request::Generation { key }
             | Request::Locate { key } => Some(slots.of_key(key)),

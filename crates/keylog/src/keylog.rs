@@ -13,7 +13,7 @@ use difuse_types::{Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, Sl
 
 use crate::{
     Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
-    leader::{Phase, Round, WaitingRead, sync::Comparisons},
+    leader::{Phase, Round, WaitingRead, expiry::NOBODY, sync::Comparisons},
     replica::{Assembly, Committed, damage::Damages},
     states::States,
     store::{SlotRecord, Store, StoreError},
@@ -90,7 +90,10 @@ impl KeylogOptions {
 /// Leases hold while the monotonic clocks of two nodes run apart by less than one part in this many: 1 %.
 pub const LEASE_DRIFT_BOUND: u32 = 100;
 
-/// Names a submitted job; the caller chooses it.
+/// The longest reply to a command, encoded, in bytes: whoever wants more asks for parts.
+pub const REPLY_BYTES_MAX: usize = 2 << 20;
+
+/// Names a submitted job; the caller chooses it, below `u64::MAX`.
 pub type Ticket = u64;
 
 /// What a leader is asked to do with one key, or with a slot.
@@ -550,6 +553,9 @@ impl<S: Store> Keylog<S> {
     }
 
     pub(crate) fn done(&mut self, ticket: Ticket, result: Result<Answer, Failure>) {
+        if ticket == NOBODY {
+            return;
+        }
         self.jobs = self.jobs.saturating_sub(1);
         self.outputs.push(Output::Done { ticket, result });
     }

@@ -10,6 +10,7 @@
 //! - [`every`] waits for every member, for what is asked for at level all;
 //! - [`generation`] refuses values whose blocks may have been collected, and tells when no earlier one can come;
 //! - [`sync`] compares all registers with those of the members and repairs what differs;
+//! - [`expiry`] deletes keys whose deadline has passed;
 //! - [`tombstones`] gives up the registers of keys that were deleted long ago;
 //! - [`change`] moves the slot to other members.
 
@@ -27,6 +28,7 @@ pub(crate) mod change;
 mod election;
 mod evaluate;
 pub(crate) mod every;
+pub(crate) mod expiry;
 pub(crate) mod generation;
 mod jobs;
 mod lease;
@@ -104,6 +106,7 @@ pub(crate) struct Leadership {
     pub(crate) sealing: Option<generation::Sealing>,
     /// Keys whose appends wait until the slot's generation is known.
     pub(crate) waiting_for_generation: BTreeSet<Key>,
+    pub(crate) expiry: expiry::Expiry,
 }
 
 #[derive(Default, Clone, Debug, Hash)]
@@ -287,6 +290,7 @@ impl Leadership {
             tombstones: Default::default(),
             sealing: None,
             waiting_for_generation: BTreeSet::new(),
+            expiry: Default::default(),
         }
     }
 

@@ -32,7 +32,7 @@ pub use ballot::{Ballot, Term};
 pub use configuration::Configuration;
 pub use keylog::{
     Answer, Checkpoint, CommittedHead, Condition, Failure, Invocation, Job, Keylog, KeylogOptions, LEASE_DRIFT_BOUND,
-    Output, SlotSummary, Submission, Ticket,
+    Output, REPLY_BYTES_MAX, SlotSummary, Submission, Ticket,
 };
 pub use leader::generation::{Sealed, generation_operation};
 pub use message::{DROPS_MAX, KeylogMessage, Proposal, RegisterSummary, SCAN_PAGE_MAX, TRANSACTIONS_MAX};

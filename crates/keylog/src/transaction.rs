@@ -49,6 +49,21 @@ impl ValueKind {
         Self::ALL.into_iter().find(|kind| kind.tag() == tag)
     }
 
+    /// The word for it, as users read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inline => "inline",
+            Self::Inode => "inode",
+            Self::Operation => "operation",
+            Self::State => "state",
+        }
+    }
+
+    /// The kind that a word is for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// Whether the key holds a structure.
     pub fn is_structure(self) -> bool {
         matches!(self, Self::Operation | Self::State)

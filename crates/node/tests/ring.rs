@@ -6,7 +6,7 @@ use difuse_api::{
     Datastore,
     request::{Condition, Reply, Request, RingView},
 };
-use difuse_keylog::{Operation, Value, ValueKind};
+use difuse_keylog::{Operation, Value};
 use difuse_node::{Founding, Node, NodeConfig};
 use difuse_types::{Hash, Key, Level, OperationId};
 

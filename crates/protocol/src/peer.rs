@@ -668,6 +668,7 @@ impl<S: Store> Peer<S> {
         match request {
             Request::Read { .. }
             | Request::Write { .. }
+            | Request::Command { .. }
             | Request::Log { .. }
             | Request::List { .. }
             | Request::Generation { .. }

@@ -16,6 +16,11 @@ pub use recovery::{LostSlot, RECOVERY_PAGE, Recovery, SlotSurvey, Survivor};
 /// The most entries in one page of a listing, a log or a dump.
 pub const PAGE_MAX: u32 = 1000;
 
+/// The most arguments of a command.
+pub const ARGUMENTS_MAX: usize = 16_384;
+/// The most bytes of a command's arguments in all.
+pub const ARGUMENT_BYTES_MAX: usize = 1 << 20;
+
 /// One request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
@@ -39,6 +44,20 @@ pub enum Request {
         /// Names the write, so that a retry is applied once.
         operation_id: OperationId,
         /// Who stands behind the answer.
+        level: Level,
+    },
+    /// Evaluates a command on what a key holds, where the key is led, and appends what it comes to. Answer:
+    /// [`Reply::Command`]; [`RequestError::InBlocks`] if the value does not live in the log.
+    Command {
+        /// The key.
+        key: Key,
+        /// The command's name, the key as the client names it, and what follows: at most [`ARGUMENTS_MAX`], of
+        /// [`ARGUMENT_BYTES_MAX`] in all.
+        arguments: Vec<Bytes>,
+        /// Names the command, so that a retry is applied once; decides its random choices.
+        operation_id: OperationId,
+        /// Who stands behind the answer. Level lazy is served like leader: there is no answer before there is a place in
+        /// the log.
         level: Level,
     },
     /// What became of a write at level lazy. Answer: [`Reply::Operation`].
@@ -544,6 +563,17 @@ pub enum Reply {
         /// Up to where whoever sees this has seen the key's slot.
         mark: Option<Ballot>,
     },
+    /// To [`Request::Command`].
+    Command {
+        /// The reply, encoded: see [`difuse_structures::Reply::decode`].
+        reply: Bytes,
+        /// Whether the command may change its key.
+        is_write: bool,
+        /// Height and hash of the transaction that was appended, if one was.
+        appended: Option<(u64, Hash)>,
+        /// Up to where whoever sees this has seen the key's slot.
+        mark: Option<Ballot>,
+    },
     /// To [`Request::Write`] at level lazy: the node has it durably, and sees to it that it is applied or refused.
     Queued {
         /// Asks for the outcome.
@@ -700,12 +730,27 @@ pub enum RequestError {
         /// Which disk, and how much is free, for people.
         reason: String,
     },
+    /// A command on a value that lives in blocks, or that would have to: read it, change it, and write it anew. Nothing was
+    /// changed.
+    #[error("the value is too long to be changed in place")]
+    InBlocks,
     /// This node's storage cannot go on. Nothing was changed.
     #[error("{0}")]
     Storage(String),
     /// The node is not ready, or is going away.
     #[error("the node is not serving: {0}")]
     NotServing(String),
+}
+
+impl Reply {
+    /// What this reply says when an earlier attempt at a command may still be on its way: that nothing was changed says
+    /// nothing of that one.
+    pub fn beside_open_attempt(self, operation_id: OperationId) -> Result<Self, RequestError> {
+        match &self {
+            Self::Command { is_write: true, appended: None, .. } => Err(RequestError::Unknown { operation_id }),
+            _ => Ok(self),
+        }
+    }
 }
 
 impl RequestError {
@@ -720,9 +765,10 @@ impl RequestError {
     pub fn beside_open_attempt(self, operation_id: OperationId, condition: Condition) -> Self {
         match (condition, &self) {
             (Condition::Absent | Condition::Present, Self::Conflict { .. }) => Self::Unknown { operation_id },
-            (_, Self::NotAll { is_applied: false, .. } | Self::Full { .. } | Self::UploadTooOld { .. }) => {
-                Self::Unknown { operation_id }
-            }
+            (
+                _,
+                Self::NotAll { is_applied: false, .. } | Self::Full { .. } | Self::UploadTooOld { .. } | Self::InBlocks,
+            ) => Self::Unknown { operation_id },
             _ => self,
         }
     }

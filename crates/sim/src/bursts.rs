@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use difuse_keylog::{Condition, Operation, Store, Value, ValueKind};
+use difuse_keylog::{Condition, Operation, Store, Value};
 use difuse_protocol::{
     Input, RequestId,
     request::{Reply, Request, RequestError},

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use difuse_keylog::{Operation, Value, ValueKind};
+use difuse_keylog::{Operation, Value};
 use difuse_protocol::request::{Condition, Reply, Request, ScrubReport};
 use difuse_sim::scenario::Scenario;
 use difuse_types::{Hash, Key, Level, NodeId, OperationId};

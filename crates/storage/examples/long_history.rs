@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use difuse_keylog::{
-    Answer, Condition, Job, Keylog, KeylogOptions, Operation, Output, Store, Submission, Value, ValueKind, verify_chain,
+    Answer, Condition, Job, Keylog, KeylogOptions, Operation, Output, Store, Submission, Value, verify_chain,
 };
 use difuse_storage::{KeyStore, Options, Storage};
 use difuse_types::{Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};

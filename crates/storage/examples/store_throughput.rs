@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use difuse_keylog::{Ballot, Head, Operation, Register, Store, Term, Transaction, Value, ValueKind, Write};
+use difuse_keylog::{Ballot, Head, Operation, Register, Store, Term, Transaction, Value, Write};
 use difuse_storage::{BlockStore, KeyStore, Options, Storage};
 use difuse_types::{Hash, Key, NodeId, OperationId, Slots, WallTime};
 
@@ -187,6 +187,7 @@ fn accept(number: u64) -> Write {
             hash: Hash([3; 32]),
             checkpoint: 0,
             deleted: None,
+            deadline: None,
             recent: vec![transaction.operation_id],
         },
         base: 1,

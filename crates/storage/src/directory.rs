@@ -194,7 +194,7 @@ mod tests {
         let path = temporary.path().join("data");
         drop(DataDirectory::open(&path).unwrap());
         fs::write(path.join("format"), "difuse data directory, version 5\n").unwrap();
-        assert!(matches!(DataDirectory::open(&path), Err(OpenError::OtherFormat { found, .. }) if found.contains('4')));
+        assert!(matches!(DataDirectory::open(&path), Err(OpenError::OtherFormat { found, .. }) if found.contains('5')));
         fs::remove_file(path.join("format")).unwrap();
         assert!(matches!(DataDirectory::open(&path), Err(OpenError::NotOurs { .. })));
     }

@@ -68,7 +68,7 @@ impl<'a> Arguments<'a> {
         &mut self,
     ) -> Result<impl ExactSizeIterator<Item = (&'a Bytes, &'a Bytes)> + Clone, CommandError> {
         let rest = self.take_rest();
-        if rest.is_empty() || rest.len() % 2 != 0 {
+        if rest.is_empty() || !rest.len().is_multiple_of(2) {
             return Err(CommandError::Arity(self.command.to_string()));
         }
         Ok(rest.chunks_exact(2).map(|pair| (&pair[0], &pair[1])))

@@ -259,6 +259,9 @@ impl<O> Plan<O> {
     }
 }
 
+/// What a function that evaluates a command on a structure gives.
+pub type Planned<S> = Result<Plan<<S as Structure>::Operation>, CommandError>;
+
 /// A function that evaluates a command on one key.
 pub type Run = Box<dyn Fn(&View<'_>, &mut Arguments<'_>, &Context) -> Result<Outcome, CommandError> + Send + Sync>;
 
@@ -280,10 +283,7 @@ impl KeyCommand {
 
     /// A command on a structure: `run` is given its state, the default one if the key does not exist. A key of another
     /// kind is refused before. The arguments begin after the name and the key.
-    pub fn on<S: Structure>(
-        command: Command,
-        run: fn(&S, &mut Arguments<'_>, &Context) -> Result<Plan<S::Operation>, CommandError>,
-    ) -> Self {
+    pub fn on<S: Structure>(command: Command, run: fn(&S, &mut Arguments<'_>, &Context) -> Planned<S>) -> Self {
         Self::new(command, move |view, arguments, context| {
             let plan = match view.structure::<S>()? {
                 Some(state) => run(state, arguments, context)?,

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arguments, Command, CommandError, Context,
+    Arguments, Command, Context,
     Flag::{DenyOom, Fast, ReadOnly, Write},
     KeyCommand, KeyPositions, Plan, Reply, Structure,
 };
@@ -27,7 +27,7 @@ pub enum HashOperation {
     Remove(Vec<Bytes>),
 }
 
-type Planned = Result<Plan<HashOperation>, CommandError>;
+type Planned = crate::Planned<Hash>;
 
 impl Structure for Hash {
     const ID: u8 = 1;

@@ -24,7 +24,8 @@ mod structure;
 
 pub use arguments::Arguments;
 pub use command::{
-    Command, CommandError, Context, Deadline, Effect, Flag, Held, KeyCommand, KeyPositions, Outcome, Plan, View,
+    Command, CommandError, Context, Deadline, Effect, Flag, Held, KeyCommand, KeyPositions, Outcome, Plan, Planned,
+    View,
 };
 pub use hash::Hash;
 pub use registry::{Registry, UnknownStructure};

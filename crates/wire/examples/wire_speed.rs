@@ -4,7 +4,7 @@
 use std::{hint::black_box, time::Instant};
 
 use bytes::Bytes;
-use difuse_keylog::{Ballot, KeylogMessage, Operation, Proposal, Term, Transaction, Value, ValueKind};
+use difuse_keylog::{Ballot, KeylogMessage, Operation, Proposal, Term, Transaction, Value};
 use difuse_protocol::message::Message;
 use difuse_types::{Hash, Key, KeyError, NodeId, OperationId, SlotId, WallTime};
 use difuse_wire::{Encoder, decode};

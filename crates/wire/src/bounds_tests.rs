@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use difuse_keylog::{
-    Configuration, KeylogMessage, MAX_INLINE_BYTES, MAX_VALUE_BYTES, Operation, SCAN_PAGE_MAX, SlotDigest,
-    TRANSACTIONS_MAX, Transaction, Value, ValueKind,
+    Configuration, KeylogMessage, MAX_INLINE_BYTES, MAX_INODE_BYTES, MAX_VALUE_BYTES, Operation, SCAN_PAGE_MAX,
+    SlotDigest, TRANSACTIONS_MAX, Transaction, Value, ValueKind,
 };
 use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
     request::{
-        COLLECTED_MAX, CollectionReply, CollectionStep, Condition, PAGE_MAX, Reply, Request, RequestError, Routes,
-        ScrubReport, ScrubbedItem, UNREPAIRED_LISTED_MAX, Unrepaired,
+        ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, COLLECTED_MAX, CollectionReply, CollectionStep, Condition, PAGE_MAX, Reply,
+        Request, RequestError, Routes, ScrubReport, ScrubbedItem, UNREPAIRED_LISTED_MAX, Unrepaired,
     },
 };
 use difuse_ring::{
@@ -79,12 +79,16 @@ fn transactions() {
         (1..).take(count).map(|height| transaction(key("k"), height, Operation::Delete)).collect()
     };
     taken(one(1, ValueKind::Inline, MAX_INLINE_BYTES));
-    taken(one(1, ValueKind::Inode, MAX_VALUE_BYTES));
+    taken(one(1, ValueKind::Inode, MAX_INODE_BYTES));
+    taken(one(1, ValueKind::Operation, MAX_VALUE_BYTES));
+    taken(one(1, ValueKind::State, MAX_VALUE_BYTES));
     taken(chain(deletes(TRANSACTIONS_MAX)));
     refused([
         ("transaction", one(1, ValueKind::Inline, MAX_INLINE_BYTES + 1)),
         ("transaction", one(0, ValueKind::Inline, 1)),
-        ("value", one(1, ValueKind::Inode, MAX_VALUE_BYTES + 1)),
+        ("transaction", one(1, ValueKind::Inode, MAX_INODE_BYTES + 1)),
+        ("transaction", one(1, ValueKind::Operation, 0)),
+        ("value", one(1, ValueKind::State, MAX_VALUE_BYTES + 1)),
         ("transactions", chain(deletes(TRANSACTIONS_MAX + 1))),
         ("transactions", reply(Reply::Log { transactions: deletes(PAGE_MAX as usize + 1), head_height: 1 })),
     ]);
@@ -207,6 +211,11 @@ fn requests_and_replies() {
     };
     taken(list(KEY_PREFIX_BYTES_MAX, PAGE_MAX));
     taken(write(MAX_INLINE_BYTES));
+    let command = |arguments| {
+        request(Request::Command { key: key("k"), arguments, operation_id: OPERATION_ID, level: Level::Quorum })
+    };
+    taken(command(vec![Bytes::from(vec![1; ARGUMENT_BYTES_MAX])]));
+    taken(command(vec![Bytes::new(); ARGUMENTS_MAX]));
     taken(routes(vec![u32::MAX; 65_536]));
     refused([
         ("prefix", list(KEY_PREFIX_BYTES_MAX + 1, 1)),
@@ -214,6 +223,9 @@ fn requests_and_replies() {
         ("limit", request(Request::Dump { after: None, limit: PAGE_MAX + 1 })),
         ("limit", request(Request::Log { key: key("k"), from_height: 1, limit: PAGE_MAX + 1 })),
         ("value", write(MAX_INLINE_BYTES + 1)),
+        ("arguments", command(vec![])),
+        ("arguments", command(vec![Bytes::from(vec![1; ARGUMENT_BYTES_MAX]), Bytes::from_static(b"x")])),
+        ("arguments", command(vec![Bytes::new(); ARGUMENTS_MAX + 1])),
         ("leaders", routes(vec![1])),
         ("leaders", routes(vec![0; 65_537])),
     ]);

@@ -10,6 +10,8 @@ use difuse_types::Key;
 const MESSAGE_BYTES: usize = 256;
 /// What a table in a list takes besides its byte strings: a transaction, a register, a host's fixed part.
 const ELEMENT_BYTES: usize = 160;
+/// What an argument of a command takes besides its bytes.
+const ARGUMENT_BYTES: usize = 20;
 /// What a host takes with texts of usual length.
 const HOST_BYTES: usize = 288;
 
@@ -71,6 +73,9 @@ fn of_keylog(message: &KeylogMessage) -> usize {
 
 fn of_request(request: &Request) -> usize {
     match request {
+        Request::Command { key, arguments, .. } => {
+            of_key(key) + arguments.iter().map(|argument| argument.len() + ARGUMENT_BYTES).sum::<usize>()
+        }
         Request::Write { key, operation: Operation::Set(value), .. } => of_key(key) + value.bytes.len(),
         Request::PutBlock { bytes, .. } => bytes.len(),
         Request::BeginEpochs { recoveries } => recoveries.len() * 4 * ELEMENT_BYTES,
@@ -86,7 +91,7 @@ fn of_reply(reply: &Reply) -> usize {
         Reply::List { entries, .. } | Reply::ListLed { entries, .. } => {
             entries.iter().map(|item| ELEMENT_BYTES + of_key(&item.key) + of_value(item.entry.value.as_ref())).sum()
         }
-        Reply::Block(Some(bytes)) => bytes.len(),
+        Reply::Block(Some(bytes)) | Reply::Command { reply: bytes, .. } => bytes.len(),
         Reply::Collection(CollectionReply::Blocks { records, .. }) => records.len() * 64,
         Reply::Ring(view) => view.hosts.len() * HOST_BYTES,
         Reply::Routes(routes) => routes.hosts.len() * HOST_BYTES + routes.leaders.len() * 4,

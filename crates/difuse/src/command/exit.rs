@@ -91,7 +91,7 @@ impl From<RequestError> for Failure {
             | RequestError::NotServing(_) => Self::Unavailable(text),
             RequestError::Unknown { .. } => Self::Unknown(text),
             RequestError::WrongHash { .. } => Self::Corrupt(text),
-            RequestError::Invalid(_) => Self::Usage(text),
+            RequestError::Invalid(_) | RequestError::InBlocks => Self::Usage(text),
             RequestError::Pruned(Checkpoint { height, .. }) => {
                 Self::Other(format!("{text}; ask for it with --from {height}, or from a later height"))
             }

@@ -100,6 +100,7 @@ impl<S: Store> Keylog<S> {
         }
         self.next_tick = self.now + self.options.resend_after / 4;
         self.tick_slots()?;
+        self.tick_expiry()?;
         self.tick_tombstones()?;
         self.tick_damages()?;
         self.resend_rounds();

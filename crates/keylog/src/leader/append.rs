@@ -226,8 +226,7 @@ impl<S: Store> Keylog<S> {
             Ok(evaluated) => evaluated,
             Err(failure) => return Ok(Err(failure)),
         };
-        let mut answer =
-            Answer::Evaluated { reply: evaluated.reply.encode().into(), is_write, appended: None, mark: None };
+        let mut answer = Answer::Evaluated { reply: evaluated.reply, is_write, appended: None, mark: None };
         match evaluated.operation {
             Some(operation) => {
                 self.append_to(
@@ -263,7 +262,7 @@ impl<S: Store> Keylog<S> {
         let (context, hash) = (context_of(operation_id, transaction.time), transaction.hash());
         let reply = self.reply_again(slot, &draft.key, height, arguments, &context)?;
         Ok(Some(reply.map(|reply| Answer::Evaluated {
-            reply: reply.encode().into(),
+            reply,
             is_write: true,
             appended: Some((height, hash)),
             mark: Some(mark),

@@ -11,7 +11,7 @@ use difuse_types::{Key, OperationId, SlotId, WallTime};
 
 use super::{Appending, append::Draft};
 use crate::{
-    Failure, MAX_INLINE_BYTES, MAX_OPERATION_BYTES, Operation, Value, ValueKind, keylog::Keylog,
+    Failure, MAX_INLINE_BYTES, MAX_OPERATION_BYTES, Operation, REPLY_BYTES_MAX, Value, ValueKind, keylog::Keylog,
     replica::damage::ReadError, store::Store,
 };
 
@@ -26,7 +26,8 @@ pub(crate) struct Content {
 
 /// What a command comes to.
 pub(super) struct Evaluated {
-    pub(super) reply: Reply,
+    /// Encoded.
+    pub(super) reply: Bytes,
     /// What is appended, if anything.
     pub(super) operation: Option<Operation>,
 }
@@ -78,9 +79,16 @@ impl<S: Store> Keylog<S> {
             Err(error) => Outcome::reply(Reply::Error(error.to_string())),
         };
         let Outcome { reply, effect } = outcome;
+        let reply = reply.encode();
+        if reply.len() > REPLY_BYTES_MAX {
+            let length = reply.len();
+            return Ok(Err(Failure::Invalid(format!(
+                "the reply takes {length} bytes, at most {REPLY_BYTES_MAX} are given at a time: ask for parts of it"
+            ))));
+        }
         let is_checkpoint = self.is_checkpoint_due(draft.checkpoint, draft.height + 1);
         let operation = match effect {
-            Effect::Nothing => return Ok(Ok(Evaluated { reply, operation: None })),
+            Effect::Nothing => return Ok(Ok(Evaluated { reply: reply.into(), operation: None })),
             Effect::Delete => Operation::Delete,
             Effect::Set(bytes, _) if bytes.len() > MAX_INLINE_BYTES => return Ok(Err(Failure::InBlocks)),
             Effect::Set(bytes, deadline) => {
@@ -102,7 +110,7 @@ impl<S: Store> Keylog<S> {
                     };
                     set_unless_expired(value.until(deadline), context.now)
                 }
-                None => return Ok(Ok(Evaluated { reply, operation: None })),
+                None => return Ok(Ok(Evaluated { reply: reply.into(), operation: None })),
             },
             Effect::Apply { structure, operation } => {
                 match self.apply(&mut draft.content, structure, &operation, context.now, is_checkpoint) {
@@ -115,7 +123,7 @@ impl<S: Store> Keylog<S> {
         if !draft.content.value.as_ref().is_some_and(|value| value.kind.is_structure()) {
             draft.content.state = None;
         }
-        Ok(Ok(Evaluated { reply, operation: Some(operation) }))
+        Ok(Ok(Evaluated { reply: reply.into(), operation: Some(operation) }))
     }
 
     /// Applies an operation to the state and says what is written down of it: the operation, the whole state where the
@@ -256,15 +264,15 @@ impl<S: Store> Keylog<S> {
         height: u64,
         arguments: &[Bytes],
         context: &Context,
-    ) -> Result<Result<Reply, Failure>, ReadError> {
+    ) -> Result<Result<Bytes, Failure>, ReadError> {
         let content = match self.fold(slot, key, height.saturating_sub(1), Vec::new())? {
             Ok(content) => content,
             Err(failure) => return Ok(Err(failure)),
         };
         Ok(match self.options.structures.evaluate(&content.view(context.now), arguments, context) {
-            Ok(outcome) => Ok(outcome.reply),
+            Ok(outcome) => Ok(outcome.reply.encode().into()),
             Err(CommandError::InBlocks) => Err(Failure::InBlocks),
-            Err(error) => Ok(Reply::Error(error.to_string())),
+            Err(error) => Ok(Reply::Error(error.to_string()).encode().into()),
         })
     }
 

@@ -284,6 +284,7 @@ impl<S: Store> Keylog<S> {
         let ballot = leadership.next_ballot();
         let committed_through = leadership.committed_through();
         leadership.last_append = now;
+        leadership.expiry.note_deadline(transactions.last().and_then(Transaction::deadline));
         let state = leadership.keys.entry(key.clone()).or_default();
         let proposal = Proposal {
             ballot,

@@ -366,7 +366,7 @@ fn what_one_member_alone_accepted_is_replaced_or_adopted_but_never_both() {
         // The leader proposes, but nobody hears it.
         group.cut = [(node(1), node(2)), (node(1), node(3))].into();
         let job = Job::Append(submission(2, Condition::None));
-        group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX, SLOT, key.clone(), job).unwrap();
+        group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX - 1, SLOT, key.clone(), job).unwrap();
         for _ in 0..20 {
             group.step();
         }
@@ -411,9 +411,9 @@ fn without_a_majority_nothing_is_changed() {
     group.kill(2);
     group.kill(3);
     let job = Job::Append(submission(2, Condition::None));
-    group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX, SLOT, key.clone(), job).unwrap();
-    group.run_until(|group| group.results.contains_key(&u64::MAX));
-    assert_eq!(group.results.remove(&u64::MAX), Some(Err(Failure::NoQuorum)));
+    group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX - 1, SLOT, key.clone(), job).unwrap();
+    group.run_until(|group| group.results.contains_key(&(u64::MAX - 1)));
+    assert_eq!(group.results.remove(&(u64::MAX - 1)), Some(Err(Failure::NoQuorum)));
     group.restart(2);
     assert_eq!(group.log(1, &key).len(), 1);
 }
@@ -700,7 +700,7 @@ fn damage_below_a_branch_of_its_own_does_not_keep_a_member_behind() {
         group.run_until(|group| group.heads(&key).len() == 1);
         group.cut = [(node(1), node(2)), (node(1), node(3))].into();
         let job = Job::Append(submission(6, Condition::None));
-        group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX, SLOT, key.clone(), job).unwrap();
+        group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX - 1, SLOT, key.clone(), job).unwrap();
         (0..20).for_each(|_| group.step());
         group.kill(1);
         group.cut.clear();

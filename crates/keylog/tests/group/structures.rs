@@ -130,3 +130,30 @@ fn what_does_not_fit_into_the_log_is_refused() {
     assert_eq!(group.command(1, &key, 2, &format!("hset h f {fits}")), Reply::Integer(1));
     assert_eq!(group.command(1, &key, 3, "hget h f"), Reply::bulk(fits));
 }
+
+#[test]
+fn what_has_expired_is_deleted_by_the_leader_and_what_was_written_anew_is_not() {
+    let group = &mut Group::joined(&[1, 2, 3], 7);
+    group.wall = WallTime(1_000);
+    let set = |id: u8, deadline: Option<u64>| {
+        let value = Value::inline(vec![id]).until(deadline.map(WallTime));
+        Job::Append(difuse_keylog::Submission { operation: Operation::Set(value), ..submission(id, Condition::None) })
+    };
+    let keys = [key("gone"), key("rewritten"), key("later"), key("plain")];
+    for (key, deadline) in keys.iter().zip([Some(2_000), Some(2_000), Some(9_000), None]) {
+        group.ask(1, key, set(1, deadline)).unwrap();
+    }
+    let expiring = |group: &Group| group.replicas[&node(1)].store().size(SLOT).unwrap().expiring;
+    assert_eq!(expiring(group), 3);
+    group.ask(2, &keys[1], set(2, None)).unwrap();
+    group.wall = WallTime(2_000);
+    group.run_until(|group| expiring(group) == 1);
+    let values: Vec<_> = keys.iter().map(|key| group.head(1, key).unwrap().1.value().cloned()).collect();
+    assert_eq!(values[0], None);
+    assert_eq!(group.log(1, &keys[0]).len(), 2, "what became of it is in its history");
+    assert!(values[1..].iter().all(Option::is_some), "{values:?}");
+    group.kill(1);
+    group.wall = WallTime(9_000);
+    group.run_until(|group| group.replicas.values().all(|replica| replica.store().size(SLOT).unwrap().expiring == 0));
+    assert_eq!(group.head(2, &keys[2]).unwrap().1.value(), None, "a leader that took over goes on with it");
+}

@@ -144,7 +144,7 @@ impl<S: Store> Peer<S> {
 
 /// The generation in which the blocks that an operation names were stored; `None` if it names none.
 pub(super) fn generation_of(operation: &Operation) -> Option<u64> {
-    let Operation::Set(Value { kind: ValueKind::Inode, bytes }) = operation else { return None };
+    let Operation::Set(Value { kind: ValueKind::Inode, bytes, .. }) = operation else { return None };
     let inode = Inode::decode(bytes).ok()?;
     matches!(inode.content, Content::Block(_) | Content::Tree(_)).then_some(inode.generation)
 }

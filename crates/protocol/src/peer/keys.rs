@@ -1,13 +1,14 @@
 //! Coordinating requests about keys: to the leader of the key's slot, again elsewhere if it does not answer, until the
 //! request's deadline. Writes carry an operation id, so that trying again applies them once.
 
-use difuse_keylog::{Failure, Store, StoreError};
+use bytes::Bytes;
+use difuse_keylog::{Condition, Failure, Operation, Store, StoreError};
 use difuse_types::{Instant, Level, NodeId, SlotId, Space};
 
 use super::{Peer, RequestId, serve::Purpose};
 use crate::{
     message::{Message, Outcome},
-    request::{PAGE_MAX, Reply, Request, RequestError},
+    request::{ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, PAGE_MAX, Reply, Request, RequestError},
 };
 
 /// A request about a key, until it is answered.
@@ -37,7 +38,18 @@ impl Pending {
             Request::Write { operation_id, condition, .. } if self.is_open => {
                 error.beside_open_attempt(*operation_id, *condition)
             }
+            Request::Command { operation_id, .. } if self.is_open => {
+                error.beside_open_attempt(*operation_id, Condition::None)
+            }
             _ => error,
+        }
+    }
+
+    /// What a reply means, given that an earlier attempt may still be on its way.
+    fn settle_reply(&self, reply: Reply) -> Result<Reply, RequestError> {
+        match &self.request {
+            Request::Command { operation_id, .. } if self.is_open => reply.beside_open_attempt(*operation_id),
+            _ => Ok(reply),
         }
     }
 }
@@ -102,6 +114,7 @@ impl<S: Store> Peer<S> {
         let slot = match &request {
             Request::Read { key, .. }
             | Request::Write { key, .. }
+            | Request::Command { key, .. }
             | Request::Log { key, .. }
             | Request::Generation { key } => self.settings.slots.of_key(key),
             Request::List { slot: Some(slot), .. } | Request::Collection { slot, .. }
@@ -232,7 +245,10 @@ impl<S: Store> Peer<S> {
             return Ok(());
         }
         match outcome {
-            Outcome::Reply(reply) => self.finish(id, Ok(reply))?,
+            Outcome::Reply(reply) => {
+                let result = pending.settle_reply(reply);
+                self.finish(id, result)?;
+            }
             Outcome::Error(error) if error.is_transient() => {
                 pending.is_open |= matches!(error, RequestError::Unknown { .. });
                 pending.last_failure = describe(&error);
@@ -332,7 +348,9 @@ impl<S: Store> Peer<S> {
         let Some(pending) = self.keys.get(&id) else { return Ok(()) };
         let was_asked = matches!(pending.state, Progress::Asked { .. });
         let error = match &pending.request {
-            Request::Write { operation_id, .. } if pending.is_open || was_asked => {
+            Request::Write { operation_id, .. } | Request::Command { operation_id, .. }
+                if pending.is_open || was_asked =>
+            {
                 RequestError::Unknown { operation_id: *operation_id }
             }
             _ => RequestError::Unavailable { slot: pending.slot, reason: pending.last_failure.clone() },
@@ -366,12 +384,27 @@ fn check(request: &Request) -> Result<(), RequestError> {
         Request::Write { operation, .. } if !operation.is_well_formed() => {
             Err(RequestError::Invalid("the value is too large for a transaction: store it as blocks".into()))
         }
+        Request::Write { operation: Operation::Set(value), .. } if value.kind.is_structure() => {
+            Err(RequestError::Invalid("what a structure holds changes by its commands alone".into()))
+        }
+        Request::Command { arguments, .. } => check_arguments(arguments),
         Request::Log { from_height: 0, .. } => Err(RequestError::Invalid("heights begin at 1".into())),
         Request::Log { limit, .. } | Request::List { limit, .. } if !(1..=PAGE_MAX).contains(limit) => {
             Err(RequestError::Invalid(format!("the limit must be between 1 and {PAGE_MAX}")))
         }
         _ => Ok(()),
     }
+}
+
+fn check_arguments(arguments: &[Bytes]) -> Result<(), RequestError> {
+    let bytes: usize = arguments.iter().map(Bytes::len).sum();
+    if arguments.len() > ARGUMENTS_MAX || bytes > ARGUMENT_BYTES_MAX {
+        return Err(RequestError::Invalid(format!(
+            "the command has {} arguments of {bytes} bytes in all: {ARGUMENTS_MAX} of {ARGUMENT_BYTES_MAX} are allowed",
+            arguments.len()
+        )));
+    }
+    Ok(())
 }
 
 fn describe(error: &RequestError) -> String {
@@ -384,9 +417,10 @@ fn describe(error: &RequestError) -> String {
 /// What a leader's failure means to whoever coordinates the request.
 pub(super) fn outcome_of_failure(slot: SlotId, request: &Request, failure: Failure) -> Outcome {
     match (failure, request) {
-        (Failure::Redirect { was_proposed: true, .. }, Request::Write { operation_id, .. }) => {
-            Outcome::Error(RequestError::Unknown { operation_id: *operation_id })
-        }
+        (
+            Failure::Redirect { was_proposed: true, .. },
+            Request::Write { operation_id, .. } | Request::Command { operation_id, .. },
+        ) => Outcome::Error(RequestError::Unknown { operation_id: *operation_id }),
         (Failure::Redirect { leader, .. }, _) => Outcome::Redirect { slot, configuration: None, leader },
         (Failure::NoQuorum, _) => {
             let reason = "too few of its members are reachable to decide anything".into();
@@ -402,6 +436,8 @@ pub(super) fn outcome_of_failure(slot: SlotId, request: &Request, failure: Failu
         }
         (Failure::TooOld { generation }, _) => Outcome::Error(RequestError::UploadTooOld { generation }),
         (Failure::Full(reason), _) => Outcome::Error(RequestError::Full { reason }),
+        (Failure::InBlocks, _) => Outcome::Error(RequestError::InBlocks),
+        (Failure::Invalid(reason), _) => Outcome::Error(RequestError::Invalid(reason)),
         (Failure::Busy, _) => Outcome::Error(RequestError::Busy),
     }
 }

@@ -185,7 +185,7 @@ impl<S: Store> Peer<S> {
         state.waiting.remove(&slot);
         if let Ok(Answer::Range { heads, next }) = result {
             state.slots.push(slot);
-            state.merge.add(entries_of(heads), next);
+            state.merge.add(entries_of(heads, self.wall), next);
         }
         self.finish_list_led(list);
     }

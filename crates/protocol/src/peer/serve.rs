@@ -1,7 +1,9 @@
 //! Serving requests as the leader of a slot: for clients of this node, and for nodes that coordinate for theirs.
 
-use difuse_keylog::{Answer, CommittedHead, Failure, Job, Store, StoreError, Submission, Ticket, Transaction};
-use difuse_types::{Hash, Level, NodeId, SlotId};
+use difuse_keylog::{
+    Answer, CommittedHead, Failure, Invocation, Job, Store, StoreError, Submission, Ticket, Transaction,
+};
+use difuse_types::{Hash, Level, NodeId, SlotId, WallTime};
 
 use super::{
     Peer,
@@ -79,6 +81,7 @@ impl<S: Store> Peer<S> {
         match request {
             Request::Read { key, .. }
             | Request::Write { key, .. }
+            | Request::Command { key, .. }
             | Request::Log { key, .. }
             | Request::Generation { key } => Some(self.settings.slots.of_key(key)),
             Request::List { slot, .. } => slot.filter(|slot| slot.0 < self.settings.slots.count()),
@@ -106,6 +109,11 @@ impl<S: Store> Peer<S> {
                 let generation = generation_of(&operation);
                 let submission = Submission { operation, condition, operation_id, author, time, level, generation };
                 self.keylog.submit(ticket, slot, key, Job::Append(submission))
+            }
+            Request::Command { key, arguments, operation_id, level } => {
+                let (author, time) = (self.me, self.wall);
+                let invocation = Invocation { arguments, operation_id, author, time, level };
+                self.keylog.submit(ticket, slot, key, Job::Evaluate(invocation))
             }
             Request::List { prefix, after, limit, .. } => {
                 self.keylog.submit_range(ticket, slot, prefix, after, limit as usize)
@@ -161,42 +169,44 @@ impl<S: Store> Peer<S> {
     ) -> Result<Outcome, StoreError> {
         match (request, &result) {
             (Request::Generation { .. } | Request::Collection { .. }, Ok(_)) => self.generation_outcome(slot, request),
-            _ => Ok(outcome_of(slot, request, result)),
+            _ => Ok(outcome_of(slot, request, result, self.wall)),
         }
     }
 }
 
-fn outcome_of(slot: SlotId, request: &Request, result: Result<Answer, Failure>) -> Outcome {
+/// What a job came to, as a client sees it at a time: what has expired by then has no value.
+fn outcome_of(slot: SlotId, request: &Request, result: Result<Answer, Failure>, now: WallTime) -> Outcome {
     let reply = match result {
         Err(failure) => return outcome_of_failure(slot, request, failure),
         Ok(Answer::Conflict(current)) => return Outcome::Error(RequestError::Conflict { current }),
         Ok(Answer::Pruned(checkpoint)) => return Outcome::Error(RequestError::Pruned(checkpoint)),
         Ok(Answer::Head(read)) => {
             let CommittedHead { head, is_linearizable, mark } = *read;
-            let entry = head.map(|(hash, transaction)| entry_of(hash, &transaction));
+            let entry = head.map(|(hash, transaction)| entry_of(hash, &transaction, now));
             Reply::Entry(Reading { entry, is_linearizable, mark })
         }
         Ok(Answer::Appended { height, hash, created, mark }) => Reply::Written { height, hash, created, mark },
+        Ok(Answer::Evaluated { reply, is_write, appended, mark }) => Reply::Command { reply, is_write, appended, mark },
         Ok(Answer::Log { transactions, head_height }) => Reply::Log { transactions, head_height },
-        Ok(Answer::Range { heads, next }) => Reply::List { entries: entries_of(heads), next },
+        Ok(Answer::Range { heads, next }) => Reply::List { entries: entries_of(heads, now), next },
     };
     Outcome::Reply(reply)
 }
 
-fn entry_of(hash: Hash, transaction: &Transaction) -> Entry {
+fn entry_of(hash: Hash, transaction: &Transaction, now: WallTime) -> Entry {
     Entry {
         height: transaction.height,
         hash,
         time: transaction.time,
         author: transaction.author,
-        value: transaction.value().cloned(),
+        value: transaction.value().filter(|value| !value.has_expired(now)).cloned(),
     }
 }
 
-pub(super) fn entries_of(heads: Vec<(Hash, Transaction)>) -> Vec<ListEntry> {
+pub(super) fn entries_of(heads: Vec<(Hash, Transaction)>, now: WallTime) -> Vec<ListEntry> {
     let entry = |(hash, transaction): (Hash, Transaction)| {
-        let entry = entry_of(hash, &transaction);
+        let entry = entry_of(hash, &transaction, now);
         ListEntry { key: transaction.key, entry }
     };
-    heads.into_iter().map(entry).collect()
+    heads.into_iter().map(entry).filter(|listed| listed.entry.value.is_some()).collect()
 }

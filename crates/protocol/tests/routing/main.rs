@@ -5,7 +5,7 @@ mod network;
 use std::time::Duration;
 
 use bytes::Bytes;
-use difuse_keylog::{Operation, Value, ValueKind};
+use difuse_keylog::{Operation, Value};
 use difuse_protocol::request::{Condition, Reply, Request};
 use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId};
 use network::{Network, host, node, settings};

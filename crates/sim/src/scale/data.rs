@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use difuse_keylog::{Condition, KeylogMessage, Operation, Transaction, Value, ValueKind, store::MemoryStore};
+use difuse_keylog::{Condition, KeylogMessage, Operation, Transaction, Value, store::MemoryStore};
 use difuse_protocol::{
     Input, Output, Peer, PeerOptions, RequestId, Start,
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message},

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use difuse_keylog::{Operation, Value, ValueKind};
+use difuse_keylog::{Operation, Value};
 use difuse_protocol::request::{Condition, Reading, Reply, Request, RequestError};
 use difuse_sim::scenario::Scenario;
 use difuse_types::{Key, Level, NodeId, OperationId};

@@ -13583,10 +13583,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for CollectionStep {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 23;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 24;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 24] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 25] = [
   RequestBody::NONE,
   RequestBody::Read,
   RequestBody::Write,
@@ -13611,6 +13611,7 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 24] = [
   RequestBody::BeginEpochs,
   RequestBody::Collection,
   RequestBody::Generation,
+  RequestBody::Command,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13642,9 +13643,10 @@ impl RequestBody {
   pub const BeginEpochs: Self = Self(21);
   pub const Collection: Self = Self(22);
   pub const Generation: Self = Self(23);
+  pub const Command: Self = Self(24);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 23;
+  pub const ENUM_MAX: u8 = 24;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Read,
@@ -13670,6 +13672,7 @@ impl RequestBody {
     Self::BeginEpochs,
     Self::Collection,
     Self::Generation,
+    Self::Command,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -13698,6 +13701,7 @@ impl RequestBody {
       Self::BeginEpochs => Some("BeginEpochs"),
       Self::Collection => Some("Collection"),
       Self::Generation => Some("Generation"),
+      Self::Command => Some("Command"),
       _ => None,
     }
   }
@@ -13951,10 +13955,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for CollectionAnswer {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 23;
+pub const ENUM_MAX_REPLY_BODY: u8 = 24;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 24] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 25] = [
   ReplyBody::NONE,
   ReplyBody::EntryReply,
   ReplyBody::WrittenReply,
@@ -13979,6 +13983,7 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 24] = [
   ReplyBody::SurveyReply,
   ReplyBody::EpochsBegunReply,
   ReplyBody::CollectionReply,
+  ReplyBody::CommandReply,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -14010,9 +14015,10 @@ impl ReplyBody {
   pub const SurveyReply: Self = Self(21);
   pub const EpochsBegunReply: Self = Self(22);
   pub const CollectionReply: Self = Self(23);
+  pub const CommandReply: Self = Self(24);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 23;
+  pub const ENUM_MAX: u8 = 24;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::EntryReply,
@@ -14038,6 +14044,7 @@ impl ReplyBody {
     Self::SurveyReply,
     Self::EpochsBegunReply,
     Self::CollectionReply,
+    Self::CommandReply,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -14066,6 +14073,7 @@ impl ReplyBody {
       Self::SurveyReply => Some("SurveyReply"),
       Self::EpochsBegunReply => Some("EpochsBegunReply"),
       Self::CollectionReply => Some("CollectionReply"),
+      Self::CommandReply => Some("CommandReply"),
       _ => None,
     }
   }
@@ -14125,10 +14133,10 @@ pub struct ReplyBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ERROR_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ERROR_BODY: u8 = 13;
+pub const ENUM_MAX_ERROR_BODY: u8 = 14;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 14] = [
+pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 15] = [
   ErrorBody::NONE,
   ErrorBody::ConflictError,
   ErrorBody::UnavailableError,
@@ -14143,6 +14151,7 @@ pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 14] = [
   ErrorBody::PrunedError,
   ErrorBody::FullError,
   ErrorBody::UploadTooOldError,
+  ErrorBody::InBlocksError,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -14164,9 +14173,10 @@ impl ErrorBody {
   pub const PrunedError: Self = Self(11);
   pub const FullError: Self = Self(12);
   pub const UploadTooOldError: Self = Self(13);
+  pub const InBlocksError: Self = Self(14);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 13;
+  pub const ENUM_MAX: u8 = 14;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::ConflictError,
@@ -14182,6 +14192,7 @@ impl ErrorBody {
     Self::PrunedError,
     Self::FullError,
     Self::UploadTooOldError,
+    Self::InBlocksError,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -14200,6 +14211,7 @@ impl ErrorBody {
       Self::PrunedError => Some("PrunedError"),
       Self::FullError => Some("FullError"),
       Self::UploadTooOldError => Some("UploadTooOldError"),
+      Self::InBlocksError => Some("InBlocksError"),
       _ => None,
     }
   }
@@ -15374,6 +15386,258 @@ impl ::core::fmt::Debug for Write<'_> {
       ds.field("value", &self.value());
       ds.field("condition", &self.condition());
       ds.field("head", &self.head());
+      ds.field("operation_id", &self.operation_id());
+      ds.field("level", &self.level());
+      ds.finish()
+  }
+}
+pub enum ArgumentOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// One argument of a command.
+pub struct Argument<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Argument<'a> {
+  type Inner = Argument<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Argument<'a> {
+  pub const VT_BYTES: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Argument { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ArgumentArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Argument<'bldr>> {
+    let mut builder = ArgumentBuilder::new(_fbb);
+    if let Some(x) = args.bytes { builder.add_bytes(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn bytes(&self) -> ::flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Argument::VT_BYTES, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Argument<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("bytes", Self::VT_BYTES, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ArgumentArgs<'a> {
+    pub bytes: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for ArgumentArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ArgumentArgs {
+      bytes: None, // required field
+    }
+  }
+}
+
+pub struct ArgumentBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ArgumentBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_bytes(&mut self, bytes: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Argument::VT_BYTES, bytes);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ArgumentBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ArgumentBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Argument<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Argument::VT_BYTES,"bytes");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Argument<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Argument");
+      ds.field("bytes", &self.bytes());
+      ds.finish()
+  }
+}
+pub enum CommandOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Evaluates a command on what a key holds, and appends what it comes to.
+pub struct Command<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Command<'a> {
+  type Inner = Command<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Command<'a> {
+  pub const VT_KEY: ::flatbuffers::VOffsetT = 4;
+  pub const VT_ARGUMENTS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_OPERATION_ID: ::flatbuffers::VOffsetT = 8;
+  pub const VT_LEVEL: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Command { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CommandArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Command<'bldr>> {
+    let mut builder = CommandBuilder::new(_fbb);
+    if let Some(x) = args.operation_id { builder.add_operation_id(x); }
+    if let Some(x) = args.arguments { builder.add_arguments(x); }
+    if let Some(x) = args.key { builder.add_key(x); }
+    builder.add_level(args.level);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn key(&self) -> ::flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Command::VT_KEY, None).unwrap()}
+  }
+  /// Its name, the key as the client names it, and what follows: at most 16384, of 1 MiB in all.
+  #[inline]
+  pub fn arguments(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Argument<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Argument>>>>(Command::VT_ARGUMENTS, None).unwrap()}
+  }
+  /// Names the command, so that a retry is applied once.
+  #[inline]
+  pub fn operation_id(&self) -> &'a super::types::OperationId {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::OperationId>(Command::VT_OPERATION_ID, None).unwrap()}
+  }
+  /// Level lazy is served like leader.
+  #[inline]
+  pub fn level(&self) -> super::types::Level {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::Level>(Command::VT_LEVEL, Some(super::types::Level::Lazy)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Command<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("key", Self::VT_KEY, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Argument>>>>("arguments", Self::VT_ARGUMENTS, true)?
+     .visit_field::<super::types::OperationId>("operation_id", Self::VT_OPERATION_ID, true)?
+     .visit_field::<super::types::Level>("level", Self::VT_LEVEL, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CommandArgs<'a> {
+    pub key: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub arguments: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Argument<'a>>>>>,
+    pub operation_id: Option<&'a super::types::OperationId>,
+    pub level: super::types::Level,
+}
+impl<'a> Default for CommandArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    CommandArgs {
+      key: None, // required field
+      arguments: None, // required field
+      operation_id: None, // required field
+      level: super::types::Level::Lazy,
+    }
+  }
+}
+
+pub struct CommandBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CommandBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_key(&mut self, key: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Command::VT_KEY, key);
+  }
+  #[inline]
+  pub fn add_arguments(&mut self, arguments: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Argument<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Command::VT_ARGUMENTS, arguments);
+  }
+  #[inline]
+  pub fn add_operation_id(&mut self, operation_id: &super::types::OperationId) {
+    self.fbb_.push_slot_always::<&super::types::OperationId>(Command::VT_OPERATION_ID, operation_id);
+  }
+  #[inline]
+  pub fn add_level(&mut self, level: super::types::Level) {
+    self.fbb_.push_slot::<super::types::Level>(Command::VT_LEVEL, level, super::types::Level::Lazy);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CommandBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CommandBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Command<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Command::VT_KEY,"key");
+    self.fbb_.required(o, Command::VT_ARGUMENTS,"arguments");
+    self.fbb_.required(o, Command::VT_OPERATION_ID,"operation_id");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Command<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Command");
+      ds.field("key", &self.key());
+      ds.field("arguments", &self.arguments());
       ds.field("operation_id", &self.operation_id());
       ds.field("level", &self.level());
       ds.finish()
@@ -18345,6 +18609,20 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_command(&self) -> Option<Command<'a>> {
+    if self.body_type() == RequestBody::Command {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Command::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Request<'_> {
@@ -18380,6 +18658,7 @@ impl ::flatbuffers::Verifiable for Request<'_> {
           RequestBody::BeginEpochs => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<BeginEpochs>>("RequestBody::BeginEpochs", pos),
           RequestBody::Collection => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Collection>>("RequestBody::Collection", pos),
           RequestBody::Generation => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Generation>>("RequestBody::Generation", pos),
+          RequestBody::Command => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Command>>("RequestBody::Command", pos),
           _ => Ok(()),
         }
      })?
@@ -18605,6 +18884,13 @@ impl ::core::fmt::Debug for Request<'_> {
         },
         RequestBody::Generation => {
           if let Some(x) = self.body_as_generation() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Command => {
+          if let Some(x) = self.body_as_command() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -19073,6 +19359,159 @@ impl ::core::fmt::Debug for WrittenReply<'_> {
       ds.field("height", &self.height());
       ds.field("hash", &self.hash());
       ds.field("created", &self.created());
+      ds.field("mark", &self.mark());
+      ds.finish()
+  }
+}
+pub enum CommandReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To `Command`.
+pub struct CommandReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for CommandReply<'a> {
+  type Inner = CommandReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> CommandReply<'a> {
+  pub const VT_REPLY: ::flatbuffers::VOffsetT = 4;
+  pub const VT_IS_WRITE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_APPENDED: ::flatbuffers::VOffsetT = 8;
+  pub const VT_MARK: ::flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    CommandReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args CommandReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<CommandReply<'bldr>> {
+    let mut builder = CommandReplyBuilder::new(_fbb);
+    if let Some(x) = args.mark { builder.add_mark(x); }
+    if let Some(x) = args.appended { builder.add_appended(x); }
+    if let Some(x) = args.reply { builder.add_reply(x); }
+    builder.add_is_write(args.is_write);
+    builder.finish()
+  }
+
+
+  /// The reply, encoded; at most 2 MiB.
+  #[inline]
+  pub fn reply(&self) -> ::flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(CommandReply::VT_REPLY, None).unwrap()}
+  }
+  /// Whether the command may change its key.
+  #[inline]
+  pub fn is_write(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(CommandReply::VT_IS_WRITE, Some(false)).unwrap()}
+  }
+  /// The transaction that was appended, if one was.
+  #[inline]
+  pub fn appended(&self) -> Option<&'a HeadSummary> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<HeadSummary>(CommandReply::VT_APPENDED, None)}
+  }
+  /// Up to where whoever sees this has seen the key's slot.
+  #[inline]
+  pub fn mark(&self) -> Option<&'a super::keylog::Ballot> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::keylog::Ballot>(CommandReply::VT_MARK, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for CommandReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("reply", Self::VT_REPLY, true)?
+     .visit_field::<bool>("is_write", Self::VT_IS_WRITE, false)?
+     .visit_field::<HeadSummary>("appended", Self::VT_APPENDED, false)?
+     .visit_field::<super::keylog::Ballot>("mark", Self::VT_MARK, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CommandReplyArgs<'a> {
+    pub reply: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub is_write: bool,
+    pub appended: Option<&'a HeadSummary>,
+    pub mark: Option<&'a super::keylog::Ballot>,
+}
+impl<'a> Default for CommandReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    CommandReplyArgs {
+      reply: None, // required field
+      is_write: false,
+      appended: None,
+      mark: None,
+    }
+  }
+}
+
+pub struct CommandReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CommandReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_reply(&mut self, reply: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(CommandReply::VT_REPLY, reply);
+  }
+  #[inline]
+  pub fn add_is_write(&mut self, is_write: bool) {
+    self.fbb_.push_slot::<bool>(CommandReply::VT_IS_WRITE, is_write, false);
+  }
+  #[inline]
+  pub fn add_appended(&mut self, appended: &HeadSummary) {
+    self.fbb_.push_slot_always::<&HeadSummary>(CommandReply::VT_APPENDED, appended);
+  }
+  #[inline]
+  pub fn add_mark(&mut self, mark: &super::keylog::Ballot) {
+    self.fbb_.push_slot_always::<&super::keylog::Ballot>(CommandReply::VT_MARK, mark);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CommandReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    CommandReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<CommandReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, CommandReply::VT_REPLY,"reply");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for CommandReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("CommandReply");
+      ds.field("reply", &self.reply());
+      ds.field("is_write", &self.is_write());
+      ds.field("appended", &self.appended());
       ds.field("mark", &self.mark());
       ds.finish()
   }
@@ -23545,6 +23984,20 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_command_reply(&self) -> Option<CommandReply<'a>> {
+    if self.body_type() == ReplyBody::CommandReply {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { CommandReply::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Reply<'_> {
@@ -23578,6 +24031,7 @@ impl ::flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::SurveyReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<SurveyReply>>("ReplyBody::SurveyReply", pos),
           ReplyBody::EpochsBegunReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<EpochsBegunReply>>("ReplyBody::EpochsBegunReply", pos),
           ReplyBody::CollectionReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<CollectionReply>>("ReplyBody::CollectionReply", pos),
+          ReplyBody::CommandReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<CommandReply>>("ReplyBody::CommandReply", pos),
           _ => Ok(()),
         }
      })?
@@ -23789,6 +24243,13 @@ impl ::core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::CollectionReply => {
           if let Some(x) = self.body_as_collection_reply() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::CommandReply => {
+          if let Some(x) = self.body_as_command_reply() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -25206,6 +25667,85 @@ impl ::core::fmt::Debug for PrunedError<'_> {
       ds.finish()
   }
 }
+pub enum InBlocksErrorOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The value lives in blocks: it has to be read, changed and written anew.
+pub struct InBlocksError<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for InBlocksError<'a> {
+  type Inner = InBlocksError<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> InBlocksError<'a> {
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    InBlocksError { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    _args: &'args InBlocksErrorArgs
+  ) -> ::flatbuffers::WIPOffset<InBlocksError<'bldr>> {
+    let mut builder = InBlocksErrorBuilder::new(_fbb);
+    builder.finish()
+  }
+
+}
+
+impl ::flatbuffers::Verifiable for InBlocksError<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct InBlocksErrorArgs {
+}
+impl<'a> Default for InBlocksErrorArgs {
+  #[inline]
+  fn default() -> Self {
+    InBlocksErrorArgs {
+    }
+  }
+}
+
+pub struct InBlocksErrorBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> InBlocksErrorBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> InBlocksErrorBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    InBlocksErrorBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<InBlocksError<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for InBlocksError<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("InBlocksError");
+      ds.finish()
+  }
+}
 pub enum RequestErrorOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -25438,6 +25978,20 @@ impl<'a> RequestError<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_in_blocks_error(&self) -> Option<InBlocksError<'a>> {
+    if self.body_type() == ErrorBody::InBlocksError {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { InBlocksError::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for RequestError<'_> {
@@ -25461,6 +26015,7 @@ impl ::flatbuffers::Verifiable for RequestError<'_> {
           ErrorBody::PrunedError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<PrunedError>>("ErrorBody::PrunedError", pos),
           ErrorBody::FullError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<FullError>>("ErrorBody::FullError", pos),
           ErrorBody::UploadTooOldError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<UploadTooOldError>>("ErrorBody::UploadTooOldError", pos),
+          ErrorBody::InBlocksError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<InBlocksError>>("ErrorBody::InBlocksError", pos),
           _ => Ok(()),
         }
      })?
@@ -25602,6 +26157,13 @@ impl ::core::fmt::Debug for RequestError<'_> {
         },
         ErrorBody::UploadTooOldError => {
           if let Some(x) = self.body_as_upload_too_old_error() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ErrorBody::InBlocksError => {
+          if let Some(x) = self.body_as_in_blocks_error() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -69,6 +69,9 @@ fn write_body(builder: &mut Builder, error: &RequestError) -> (fb::ErrorBody, Un
             let table = fb::UploadTooOldError::create(builder, &fb::UploadTooOldErrorArgs { generation: *generation });
             (Body::UploadTooOldError, table.as_union_value())
         }
+        RequestError::InBlocks => {
+            (Body::InBlocksError, fb::InBlocksError::create(builder, &fb::InBlocksErrorArgs {}).as_union_value())
+        }
         RequestError::NotServing(reason) => {
             let reason = Some(write_reason(builder, reason));
             let table = fb::NotServingError::create(builder, &fb::NotServingErrorArgs { reason });
@@ -123,6 +126,7 @@ pub(super) fn read_error(error: fb::RequestError<'_>) -> Result<RequestError, Wi
         Body::UploadTooOldError => {
             RequestError::UploadTooOld { generation: present(error.body_as_upload_too_old_error(), WHAT)?.generation() }
         }
+        Body::InBlocksError => RequestError::InBlocks,
         Body::NotServingError => {
             RequestError::NotServing(reason(present(error.body_as_not_serving_error(), WHAT)?.reason())?)
         }

@@ -1,6 +1,7 @@
 //! What clients ask of a peer, and what it answers.
 
 mod collection;
+mod command;
 mod error;
 mod located;
 mod operation;

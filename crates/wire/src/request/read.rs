@@ -4,6 +4,7 @@ use difuse_protocol::{
 };
 
 use super::collection::read_step;
+use super::command::read_command;
 use super::recovery::{read_begin_epochs, read_recover};
 use crate::{
     error::{WireError, check, present},
@@ -25,6 +26,7 @@ fn read_body(frame: &Frame<'_>, message: fb::Request<'_>) -> Result<Request, Wir
     match message.body_type() {
         Body::Read => read(frame, present(message.body_as_read(), WHAT)?),
         Body::Write => write(frame, present(message.body_as_write(), WHAT)?),
+        Body::Command => read_command(frame, present(message.body_as_command(), WHAT)?),
         Body::Log => log(frame, present(message.body_as_log(), WHAT)?),
         Body::List => list(frame, present(message.body_as_list(), WHAT)?),
         Body::ListLed => list_led(frame, present(message.body_as_list_led(), WHAT)?),

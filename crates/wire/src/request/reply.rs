@@ -5,6 +5,7 @@ use flatbuffers::{ForwardsUOffset, Vector};
 
 use super::{
     collection::{read_answer, write_answer},
+    command::{CommandReply, read_command_reply, write_command_reply},
     located::{
         read_block_located, read_located, read_ring, read_routes, read_status, write_block_located, write_located,
         write_ring, write_routes, write_status,
@@ -46,6 +47,10 @@ fn write_body(builder: &mut Builder, reply: &Reply) -> (fb::ReplyBody, UnionOffs
             let args =
                 fb::WrittenReplyArgs { height: *height, hash: Some(&hash), created: *created, mark: mark.as_ref() };
             (Body::WrittenReply, fb::WrittenReply::create(builder, &args).as_union_value())
+        }
+        Reply::Command { reply, is_write, appended, mark } => {
+            let reply = CommandReply { reply, is_write: *is_write, appended: *appended, mark: *mark };
+            (Body::CommandReply, write_command_reply(builder, &reply))
         }
         Reply::Queued { operation_id } => {
             let args = fb::QueuedReplyArgs { operation_id: Some(&operation_id_out(operation_id)) };
@@ -188,6 +193,7 @@ pub(super) fn read_reply(frame: &Frame<'_>, reply: fb::Reply<'_>) -> Result<Repl
             let operation_id = present(reply.body_as_queued_reply(), WHAT)?.operation_id();
             Ok(Reply::Queued { operation_id: operation_id_in(operation_id) })
         }
+        Body::CommandReply => read_command_reply(frame, present(reply.body_as_command_reply(), WHAT)?),
         Body::OperationReply => read_operation(frame, present(reply.body_as_operation_reply(), WHAT)?),
         Body::LogReply => read_log(frame, present(reply.body_as_log_reply(), WHAT)?),
         Body::ListReply => read_list(frame, present(reply.body_as_list_reply(), WHAT)?),

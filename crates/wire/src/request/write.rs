@@ -3,6 +3,7 @@ use difuse_protocol::request::{Condition, DumpCursor, Request};
 use difuse_types::{Hash, Key, Level, OperationId, SlotId};
 
 use super::collection::write_step;
+use super::command::write_command;
 use super::recovery::{write_begin_epochs, write_recover};
 use crate::{
     builder::{Builder, Offset, UnionOffset, write_bytes},
@@ -28,6 +29,9 @@ fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, Uni
         Request::Read { key, level, seen } => (Body::Read, read(builder, key, *level, seen.as_ref())),
         Request::Write { key, operation, condition, operation_id, level } => {
             (Body::Write, write(builder, key, operation, condition, operation_id, *level))
+        }
+        Request::Command { key, arguments, operation_id, level } => {
+            (Body::Command, write_command(builder, key, arguments, operation_id, *level))
         }
         Request::Log { key, from_height, limit } => (Body::Log, log(builder, key, *from_height, *limit)),
         Request::List { prefix, after, limit, slot } => {

@@ -88,7 +88,7 @@ pub(crate) fn transaction(key: Key, height: u64, operation: Operation) -> Transa
 /// The same as a checkpoint.
 pub(crate) fn checkpoint(key: Key, height: u64, operation: Operation) -> Transaction {
     let state = operation.state_hash();
-    Transaction { checkpoint: Some(state), ..transaction(key, height, operation) }
+    Transaction { checkpoint: state, ..transaction(key, height, operation) }
 }
 
 /// Transactions of every kind, of one key and of another.
@@ -97,6 +97,8 @@ pub(crate) fn transactions() -> Vec<Transaction> {
     vec![
         transaction(key("k"), 1, Operation::Set(value(ValueKind::Inline))),
         transaction(key("k"), 2, Operation::Set(value(ValueKind::Inode))),
+        transaction(key("k"), 2, Operation::Set(value(ValueKind::Operation).until(Some(WallTime(1_800_000_000_000))))),
+        transaction(key("k"), 2, Operation::Set(value(ValueKind::State))),
         transaction(key("k"), 3, Operation::Delete),
         transaction(file(), 4, Operation::Set(empty)),
         transaction(key("k"), 5, Operation::Delete),

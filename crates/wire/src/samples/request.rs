@@ -64,6 +64,12 @@ fn writes() -> Vec<Request> {
         write(Operation::Set(value(ValueKind::Inline)), Condition::None),
         write(Operation::Set(value(ValueKind::Inode)), Condition::Absent),
         write(Operation::Delete, Condition::Present),
+        Request::Command {
+            key: key("k"),
+            arguments: vec![Bytes::from_static(b"hset"), Bytes::from_static(b"k"), Bytes::new()],
+            operation_id: OPERATION_ID,
+            level: Level::Leader,
+        },
         write(Operation::Delete, Condition::Head(hash(8))),
     ]
 }
@@ -135,6 +141,13 @@ fn key_replies() -> Vec<Reply> {
         }),
         Reply::Written { height: 5, hash: hash(3), created: true, mark: Some(ballot()) },
         Reply::Written { height: 5, hash: hash(3), created: false, mark: None },
+        Reply::Command {
+            reply: Bytes::from_static(b"reply"),
+            is_write: true,
+            appended: Some((3, hash(4))),
+            mark: Some(ballot()),
+        },
+        Reply::Command { reply: Bytes::new(), is_write: false, appended: None, mark: None },
         Reply::Queued { operation_id: OPERATION_ID },
         Reply::Operation(None),
         operation(OperationState::Queued),
@@ -265,5 +278,6 @@ fn errors() -> Vec<RequestError> {
         RequestError::Pruned(Checkpoint { height: 1024, hash: hash(1), state: hash(2) }),
         RequestError::Full { reason: reason() },
         RequestError::UploadTooOld { generation: 9 },
+        RequestError::InBlocks,
     ]
 }

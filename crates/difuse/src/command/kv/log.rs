@@ -109,7 +109,7 @@ fn transaction_json(transaction: &Transaction) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use difuse_keylog::{Operation, Transaction, Value, ValueKind};
+    use difuse_keylog::{Operation, Transaction, Value};
     use difuse_types::{Hash, Key, NodeId, OperationId, WallTime};
 
     use super::{row, transaction_json};
