@@ -9,7 +9,8 @@ mod remove;
 mod set;
 mod verify;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use difuse_types::Key;
 
 use super::{exit::Failure, session::Session};
 
@@ -21,6 +22,8 @@ Examples:
   difuse kv cas greeting absent hello          only if the key has no value
   difuse kv cas greeting 3f0c…e1 hello         only if the last transaction has this hash
   difuse kv set greeting hello --consistency lazy  answered when one node has it
+  difuse kv set session:7 open --ttl 30m       gone after half an hour
+  difuse kv set greeting hello --namespace de  another key than the one above
   difuse kv list user: --limit 20";
 
 /// What to do with keys.
@@ -59,9 +62,21 @@ pub async fn run(session: &Session, command: KvCommand) -> Result<(), Failure> {
     }
 }
 
-/// A flat key from the command line.
-fn parse_key(text: &str) -> Result<difuse_types::Key, String> {
-    difuse_types::Key::new(text.as_bytes()).map_err(|error| error.to_string())
+/// A key on the command line.
+#[derive(Debug, Args)]
+pub struct KeyArguments {
+    /// The key.
+    key: String,
+    /// The namespace that the key is in; the default one has no name.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    namespace: String,
+}
+
+impl KeyArguments {
+    /// The key that they name.
+    pub fn key(&self) -> Result<Key, Failure> {
+        Ok(Key::in_namespace(&self.namespace, self.key.as_bytes())?)
+    }
 }
 
 /// Where a pruned history begins.

@@ -16,11 +16,15 @@ pub struct LocateArguments {
     /// The argument is the path of a file or directory.
     #[arg(long)]
     file: bool,
+    /// The namespace that the key is in; the default one has no name.
+    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "file")]
+    namespace: String,
 }
 
 /// Shows who leads a key and what each member holds of it.
 pub async fn run(session: &Session, arguments: LocateArguments) -> Result<(), Failure> {
-    let key = if arguments.file { Key::of_path(&arguments.key)? } else { Key::new(arguments.key.as_bytes())? };
+    let LocateArguments { key, file, namespace } = arguments;
+    let key = if file { Key::of_path(&key)? } else { Key::in_namespace(&namespace, key.as_bytes())? };
     let client = session.connect().await?;
     let located = keys::locate(&client, key).await?;
     if session.json { output::print_json(&located_json(&located)) } else { output::print(&located_text(&located)) }

@@ -75,6 +75,9 @@ pub(super) fn respond_with_content(
 fn describe(response_headers: &mut HeaderMap, content: &Content) {
     response_headers.insert(header::ETAG, headers::etag(&content.hash));
     response_headers.insert(headers::HEIGHT, content.height.into());
+    if let Some(deadline) = content.value.deadline {
+        response_headers.insert(headers::DEADLINE, deadline.0.into());
+    }
     if let Some(is_linearizable) = content.is_linearizable {
         response_headers.insert(headers::LINEARIZABLE, headers::boolean(is_linearizable));
     }

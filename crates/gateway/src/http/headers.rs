@@ -11,6 +11,8 @@ use super::problem::{Problem, range_not_satisfiable};
 pub(super) const NODE: HeaderName = HeaderName::from_static("difuse-node");
 /// Height of the key's last transaction.
 pub(super) const HEIGHT: HeaderName = HeaderName::from_static("difuse-height");
+/// When the key expires: milliseconds since the Unix epoch.
+pub(super) const DEADLINE: HeaderName = HeaderName::from_static("difuse-deadline");
 /// Whether nothing later was committed when the read came in: `true` or `false`.
 pub(super) const LINEARIZABLE: HeaderName = HeaderName::from_static("difuse-linearizable");
 /// Names a write, so that a client's retry of it is applied once: 32 hex digits.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     Gateway,
-    keys::{kind_word, no_such_key, present},
+    keys::{no_such_key, present},
     parameters::{any_key, display, name_of},
     problem::Problem,
 };
@@ -31,7 +31,9 @@ struct StatBody {
     time_ms: u64,
     author: NodeId,
     value_kind: &'static str,
-    size: u64,
+    /// Of a plain value; a structure has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
     /// Of a value that is not in the transaction, or of a file or directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     inode: Option<Inode>,
@@ -42,8 +44,9 @@ pub(super) async fn stat(State(gateway): State<Gateway>, uri: Uri) -> Result<Res
     let key = any_key(&uri, STAT_ROUTE)?;
     let (entry, linearizable) = present(&gateway, key.clone(), &uri).await?;
     let value = entry.value.as_ref().ok_or_else(no_such_key)?;
-    let size = values::size_of(value)?;
-    let inode = values::inode_of(value)?;
+    let is_structure = value.kind.is_structure();
+    let size = if is_structure { None } else { Some(values::size_of(value)?) };
+    let inode = if is_structure { None } else { values::inode_of(value)? };
     let body = StatBody {
         key: display(&name_of(&key)),
         height: entry.height,
@@ -51,7 +54,7 @@ pub(super) async fn stat(State(gateway): State<Gateway>, uri: Uri) -> Result<Res
         linearizable,
         time_ms: entry.time.0,
         author: entry.author,
-        value_kind: kind_word(value),
+        value_kind: value.kind.as_str(),
         size,
         inode,
     };

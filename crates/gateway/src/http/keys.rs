@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use difuse_api::{
-    keylog::{Operation, Value, ValueKind},
+    keylog::Operation,
     keys,
     request::{Condition, Entry, ListEntry, RequestError},
     values,
@@ -81,13 +81,14 @@ pub(super) async fn write(
 ) -> Result<Response, Problem> {
     let key = flat_key(&uri, ROUTE)?;
     let level = Parameters::of(&uri).level(gateway.consistency().set_inode)?;
+    let deadline = Parameters::of(&uri).deadline()?;
     let condition = headers::write_condition(request.headers())?;
     let operation_id = headers::operation_id(request.headers())?;
     let transfer = gateway.begin_transfer_unless_small(content_length(request.headers()))?;
     let block_level = Parameters::of(&uri).level(gateway.consistency().set_block)?;
     let stored = values::store(gateway.datastore(), &key, stream_of(request.into_body()), block_level).await?;
     drop(transfer);
-    let operation = Operation::Set(stored.value);
+    let operation = Operation::Set(stored.value.until(deadline));
     let submitted = keys::submit(gateway.datastore(), key, operation, condition, operation_id, level).await?;
     let Some(written) = submitted.written() else { return Ok(accepted(operation_id)) };
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -139,6 +140,8 @@ struct ListedKey {
     size: u64,
     value_kind: &'static str,
     time_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -174,19 +177,10 @@ fn listed(listed: &ListEntry) -> Option<ListedKey> {
         height: listed.entry.height,
         hash: listed.entry.hash,
         size: values::size_of(value).unwrap_or_default(),
-        value_kind: kind_word(value),
+        value_kind: value.kind.as_str(),
         time_ms: listed.entry.time.0,
+        deadline_ms: value.deadline.map(|deadline| deadline.0),
     })
-}
-
-/// The word for what a value's bytes are.
-pub(super) fn kind_word(value: &Value) -> &'static str {
-    match value.kind {
-        ValueKind::Inline => "inline",
-        ValueKind::Inode => "inode",
-        ValueKind::Operation => "operation",
-        ValueKind::State => "state",
-    }
 }
 
 /// Every method of `/v1/keys/` without a key.

@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use super::{
     Gateway,
-    keys::kind_word,
     parameters::{Parameters, any_key, display, name_of},
     problem::Problem,
 };
@@ -66,6 +65,9 @@ struct TransactionBody {
     /// The hash of the state, if the transaction is a checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint: Option<Hash>,
+    /// When the key expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline_ms: Option<u64>,
 }
 
 /// GET of a key's history: from its beginning, or from the checkpoint below which it was pruned; a request that names
@@ -101,11 +103,12 @@ fn transaction_body(transaction: &Transaction) -> TransactionBody {
             Operation::Set(_) => "set",
             Operation::Delete => "delete",
         },
-        value_kind: transaction.value().map(kind_word),
+        value_kind: transaction.value().map(|value| value.kind.as_str()),
         value: transaction.value().map(|value| STANDARD.encode(&value.bytes)),
         author: transaction.author,
         time_ms: transaction.time.0,
         operation_id: transaction.operation_id,
         checkpoint: transaction.checkpoint,
+        deadline_ms: transaction.deadline().map(|deadline| deadline.0),
     }
 }

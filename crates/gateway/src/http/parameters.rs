@@ -1,12 +1,12 @@
 //! What stands in a request's path and query, percent-decoded as bytes: names of keys need not be text.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::http::Uri;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use difuse_api::request::PAGE_MAX;
-use difuse_types::{Hash, Key, KeyError, Level, Space};
+use difuse_api::{keys, request::PAGE_MAX};
+use difuse_types::{Hash, Key, KeyError, Level, Space, WallTime};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
 use super::problem::Problem;
@@ -17,6 +17,8 @@ const PAGE_DEFAULT: u32 = 100;
 const CURSOR_MARK: char = '~';
 /// What stands for itself in a path and in a cursor.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/').remove(b':');
+
+const TTL_EXPECTED: &str = "how long the key lives, from 1 ms on: whole seconds, or a duration such as 1h30m";
 
 /// The query of a request.
 #[derive(Clone, Copy)]
@@ -74,6 +76,16 @@ impl<'a> Parameters<'a> {
                 .map_err(|error: difuse_types::UnknownLevel| Problem::bad_request("bad_parameter", error.to_string()))
         };
         self.text("consistency")?.map(parse).transpose()
+    }
+
+    /// `ttl`: when a value that is written now expires; `None`: never.
+    pub(super) fn deadline(&self) -> Result<Option<WallTime>, Problem> {
+        let Some(text) = self.text("ttl")? else { return Ok(None) };
+        let ttl = match text.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => humantime::parse_duration(&text).map_err(|_| bad("ttl", TTL_EXPECTED))?,
+        };
+        keys::deadline_after(ttl).map(Some).ok_or_else(|| bad("ttl", TTL_EXPECTED))
     }
 
     /// `namespace`: the default one unless it names another.

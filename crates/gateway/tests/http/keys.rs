@@ -28,6 +28,26 @@ async fn a_key_lives_and_dies() {
 }
 
 #[tokio::test]
+async fn a_key_says_when_it_expires() {
+    let server = Server::start().await;
+    server.put("/v1/keys/k?ttl=1h", "short-lived").await.expect(201);
+    let read = server.call("GET", "/v1/keys/k").await.expect(200);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let deadline: u64 = read.header("difuse-deadline").parse().unwrap();
+    assert!((now + 3_500_000..=now + 3_600_000).contains(&deadline), "{deadline}");
+    let listing = server.call("GET", "/v1/keys").await.expect(200).json();
+    assert_eq!(listing["keys"][0]["deadline_ms"], deadline);
+    let log = server.call("GET", "/v1/log/k").await.expect(200).json();
+    assert_eq!(log["transactions"][0]["deadline_ms"], deadline);
+    assert_eq!(recompute(&log, &log["transactions"][0]).to_string(), log["transactions"][0]["hash"]);
+    server.put("/v1/keys/k", "for ever").await.expect(200);
+    assert!(!server.call("GET", "/v1/keys/k").await.expect(200).headers.contains_key("difuse-deadline"));
+    for ttl in ["0", "soon", "-1", "0ms", "99999999999999999999"] {
+        server.put(&format!("/v1/keys/k?ttl={ttl}"), "x").await.expect_problem(400, "bad_parameter", "ttl");
+    }
+}
+
+#[tokio::test]
 async fn names_are_bytes() {
     let server = Server::start().await;
     let paths = ["a/b", "a%2Fb%2F", "%00", "%ff%fe", "gr%C3%BC%C3%9Fe", "a%20b", "%3Fx%23", "a//b", "{tag}x"];
@@ -234,14 +254,18 @@ fn recompute(page: &Value, transaction: &Value) -> Hash {
     use difuse_api::keylog;
     let text = |name: &str| transaction[name].as_str().unwrap();
     let bytes = |text: &str| STANDARD.decode(text).unwrap().into();
-    let kind = |word: &str| if word == "inode" { keylog::ValueKind::Inode } else { keylog::ValueKind::Inline };
+    let kind = |word: &str| keylog::ValueKind::from_word(word).unwrap();
+    let deadline = transaction["deadline_ms"].as_u64().map(WallTime);
     let id = u128::from_str_radix(text("operation_id"), 16).unwrap();
     keylog::Transaction {
         key: Key::from_encoded(bytes(page["encoded_key"].as_str().unwrap())).unwrap(),
         height: transaction["height"].as_u64().unwrap(),
         previous: text("previous").parse().unwrap(),
         operation: match text("operation") {
-            "set" => keylog::Operation::Set(keylog::Value::new(kind(text("value_kind")), bytes(text("value")))),
+            "set" => {
+                let value = keylog::Value::new(kind(text("value_kind")), bytes(text("value")));
+                keylog::Operation::Set(value.until(deadline))
+            }
             _ => keylog::Operation::Delete,
         },
         author: text("author").parse::<NodeId>().unwrap(),

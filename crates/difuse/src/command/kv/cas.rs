@@ -1,27 +1,29 @@
 use clap::Args;
 use difuse_api::request::Condition;
-use difuse_types::Key;
 
-use super::set::{ValueArguments, print_submitted, write};
+use super::set::{TtlArguments, ValueArguments, print_submitted, write};
 use crate::command::{exit::Failure, session::Session};
 
 /// Arguments of `kv cas`.
 #[derive(Debug, Args)]
 pub struct CasArguments {
-    /// The key.
-    #[arg(value_parser = super::parse_key)]
-    key: Key,
+    #[command(flatten)]
+    key: super::KeyArguments,
     /// What must hold: `absent`, `present`, or the hash of the key's last transaction.
     #[arg(value_parser = parse_condition)]
     expected: Condition,
     #[command(flatten)]
     value: ValueArguments,
+    #[command(flatten)]
+    ttl: TtlArguments,
 }
 
 /// Gives a key a value if its head is as expected; a conflict has an exit code of its own.
 pub async fn run(session: &Session, arguments: CasArguments) -> Result<(), Failure> {
+    let key = arguments.key.key()?;
     let client = session.connect().await?;
-    let submitted = write(session, &client, arguments.key, arguments.value, arguments.expected).await?;
+    let submitted =
+        write(session, &client, key, arguments.value, arguments.ttl.deadline()?, arguments.expected).await?;
     print_submitted(session, &submitted)
 }
 

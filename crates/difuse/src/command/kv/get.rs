@@ -6,7 +6,6 @@ use difuse_api::{
 };
 use difuse_client::Client;
 use difuse_keylog::{Value, ValueKind};
-use difuse_types::Key;
 use futures::TryStreamExt;
 use serde_json::{Map, json};
 
@@ -18,17 +17,17 @@ const JSON_VALUE_BYTES_MAX: u64 = 1 << 20;
 /// Arguments of `kv get`.
 #[derive(Debug, Args)]
 pub struct GetArguments {
-    /// The key.
-    #[arg(value_parser = super::parse_key)]
-    key: Key,
+    #[command(flatten)]
+    key: super::KeyArguments,
 }
 
 /// Prints a key's value.
 pub async fn run(session: &Session, arguments: GetArguments) -> Result<(), Failure> {
+    let key = arguments.key.key()?;
     let client = session.connect().await?;
-    let reading = keys::reading(&client, arguments.key.clone(), session.level).await?;
+    let reading = keys::reading(&client, key.clone(), session.level).await?;
     let Reading { entry, is_linearizable, .. } = reading;
-    let missing = || Failure::NotFound(format!("key {} has no value", arguments.key));
+    let missing = || Failure::NotFound(format!("key {} has no value", key));
     let entry = entry.ok_or_else(missing)?;
     let value = entry.value.clone().ok_or_else(missing)?;
     if session.json {

@@ -18,8 +18,11 @@ pub struct ListArguments {
     #[arg(default_value = "")]
     prefix: String,
     /// Only keys after this one.
-    #[arg(long, value_parser = super::parse_key)]
-    after: Option<Key>,
+    #[arg(long, value_name = "KEY")]
+    after: Option<String>,
+    /// The namespace to list; the default one has no name.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    namespace: String,
     /// At most so many keys; 0 for all.
     #[arg(long, default_value_t = 1000)]
     limit: u64,
@@ -28,8 +31,10 @@ pub struct ListArguments {
 /// Lists keys with values, in order.
 pub async fn run(session: &Session, arguments: ListArguments) -> Result<(), Failure> {
     let client = session.connect().await?;
-    let prefix = Key::prefix("", arguments.prefix.as_bytes())?;
-    let mut after = arguments.after;
+    let namespace = &arguments.namespace;
+    let prefix = Key::prefix(namespace, arguments.prefix.as_bytes())?;
+    let after = arguments.after.map(|after| Key::in_namespace(namespace, after.as_bytes()));
+    let mut after = after.transpose()?;
     let mut left = if arguments.limit == 0 { u64::MAX } else { arguments.limit };
     loop {
         let limit = u32::try_from(left).unwrap_or(PAGE_MAX).min(PAGE_MAX);

@@ -1,7 +1,6 @@
 use clap::Args;
 use difuse_api::keys;
 use difuse_keylog::{Operation, Transaction, Value, ValueKind};
-use difuse_types::Key;
 use serde_json::json;
 
 use crate::{
@@ -15,9 +14,8 @@ const VALUE_WIDTH: usize = 32;
 /// Arguments of `kv log`.
 #[derive(Debug, Args)]
 pub struct LogArguments {
-    /// The key.
-    #[arg(value_parser = super::parse_key)]
-    key: Key,
+    #[command(flatten)]
+    key: super::KeyArguments,
     /// The first height shown; without it, the first one that is kept. A long history is kept from a checkpoint on,
     /// which holds the hash of the value; what is below is pruned.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -29,13 +27,14 @@ pub struct LogArguments {
 
 /// Shows a part of a key's history, oldest first.
 pub async fn run(session: &Session, arguments: LogArguments) -> Result<(), Failure> {
+    let key = arguments.key.key()?;
     let client = session.connect().await?;
     let (base, page) = match arguments.from {
-        None => keys::kept_log(&client, arguments.key.clone(), arguments.limit).await?,
-        Some(from) => (None, keys::log(&client, arguments.key.clone(), from, arguments.limit).await?),
+        None => keys::kept_log(&client, key.clone(), arguments.limit).await?,
+        Some(from) => (None, keys::log(&client, key.clone(), from, arguments.limit).await?),
     };
     if page.head_height == 0 {
-        return Err(Failure::NotFound(format!("key {} was never written", arguments.key)));
+        return Err(Failure::NotFound(format!("key {} was never written", key)));
     }
     if session.json {
         let transactions: Vec<_> = page.transactions.iter().map(transaction_json).collect();

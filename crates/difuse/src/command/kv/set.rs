@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use difuse_api::{
@@ -8,7 +8,7 @@ use difuse_api::{
 };
 use difuse_client::Client;
 use difuse_keylog::Operation;
-use difuse_types::{Key, OperationId};
+use difuse_types::{Key, OperationId, WallTime};
 use futures::stream;
 use serde_json::json;
 
@@ -25,20 +25,38 @@ pub struct ValueArguments {
     file: Option<PathBuf>,
 }
 
+/// How long a value lives.
+#[derive(Debug, Args)]
+pub struct TtlArguments {
+    /// How long the key lives, such as 30s or 1h30m; without it, for ever.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+}
+
+impl TtlArguments {
+    /// When a value that is written now expires.
+    pub fn deadline(&self) -> Result<Option<WallTime>, Failure> {
+        let out_of_range = || Failure::Usage("--ttl must be at least 1ms, and not reach beyond all time".into());
+        self.ttl.map(|ttl| keys::deadline_after(ttl).ok_or_else(out_of_range)).transpose()
+    }
+}
+
 /// Arguments of `kv set`.
 #[derive(Debug, Args)]
 pub struct SetArguments {
-    /// The key.
-    #[arg(value_parser = super::parse_key)]
-    key: Key,
+    #[command(flatten)]
+    key: super::KeyArguments,
     #[command(flatten)]
     value: ValueArguments,
+    #[command(flatten)]
+    ttl: TtlArguments,
 }
 
 /// Gives a key a value.
 pub async fn run(session: &Session, arguments: SetArguments) -> Result<(), Failure> {
+    let key = arguments.key.key()?;
     let client = session.connect().await?;
-    let submitted = write(session, &client, arguments.key, arguments.value, Condition::None).await?;
+    let submitted = write(session, &client, key, arguments.value, arguments.ttl.deadline()?, Condition::None).await?;
     print_submitted(session, &submitted)
 }
 
@@ -48,6 +66,7 @@ pub async fn write(
     client: &Client,
     key: Key,
     value: ValueArguments,
+    deadline: Option<WallTime>,
     condition: Condition,
 ) -> Result<Submitted, Failure> {
     let stored = match (value.value, value.file) {
@@ -60,7 +79,8 @@ pub async fn write(
         }
     };
     let operation_id = keys::new_operation_id();
-    Ok(keys::submit(client, key, Operation::Set(stored.value), condition, operation_id, session.level).await?)
+    Ok(keys::submit(client, key, Operation::Set(stored.value.until(deadline)), condition, operation_id, session.level)
+        .await?)
 }
 
 /// Tells where a write came to stand, or how to ask for that.

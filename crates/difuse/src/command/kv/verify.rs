@@ -1,6 +1,5 @@
 use clap::Args;
 use difuse_api::keys::{self, Verified};
-use difuse_types::Key;
 use serde_json::json;
 
 use crate::command::{exit::Failure, output, session::Session};
@@ -8,17 +7,17 @@ use crate::command::{exit::Failure, output, session::Session};
 /// Arguments of `kv verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
-    /// The key.
-    #[arg(value_parser = super::parse_key)]
-    key: Key,
+    #[command(flatten)]
+    key: super::KeyArguments,
 }
 
 /// Checks a key's history as far as it is kept: every transaction's hash is recomputed here, not believed.
 pub async fn run(session: &Session, arguments: VerifyArguments) -> Result<(), Failure> {
+    let key = arguments.key.key()?;
     let client = session.connect().await?;
-    let Verified { height, hash, checkpoint } = keys::verify(&client, arguments.key.clone()).await?;
+    let Verified { height, hash, checkpoint } = keys::verify(&client, key.clone()).await?;
     if height == 0 {
-        return Err(Failure::NotFound(format!("key {} was never written", arguments.key)));
+        return Err(Failure::NotFound(format!("key {} was never written", key)));
     }
     if session.json {
         let base = checkpoint.map(|checkpoint| super::checkpoint_json(&checkpoint));
