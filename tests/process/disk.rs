@@ -4,6 +4,8 @@ use std::{fs, process::Command, time::Duration};
 
 use difuse_tests::{Cluster, Http, NodeProcess, SmallDisk, until};
 
+use crate::collection::{content, deleted, gc};
+
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Exit codes, as `difused --help` and `difuse --help` document them.
 const STORAGE_FAILED: i32 = 5;
@@ -40,6 +42,34 @@ async fn a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
     disk.clear();
     until("a write", PATIENCE, async || accepts(&http, "/v1/keys/again").await).await;
     http.put("/v1/files/again", vec![9; 100_000]).await.expect(201);
+    cluster.assert_running(&[node]);
+}
+
+/// What was deleted gives room to new writes: deletes, and collections of what they leave, go into the room that is kept free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_mended_by_deleting() {
+    let mut cluster = Cluster::start(0).await;
+    let Some(disk) = SmallDisk::mount(&cluster.folder().join("small"), 96) else { return };
+    let node = cluster.add_with(|settings| on_disk(settings, &disk)).await;
+    let http = cluster.http(node);
+    http.put("/v1/files/kept", vec![7; 100_000]).await.expect(201);
+    http.put("/v1/keys/key", "x").await.expect(201);
+    http.put("/v1/files/large", content(1)).await.expect(201);
+    http.put("/v1/files/larger", [content(2), content(3)].concat()).await.expect(201);
+    disk.fill(6);
+    until("a refusal", PATIENCE, async || refuses(&http).await).await;
+    for path in ["/v1/files/large", "/v1/files/larger", "/v1/keys/key"] {
+        http.delete(path).await.expect(204);
+    }
+    refuses(&http).await.expect("nothing was given back yet");
+    let mut freed = 0;
+    for _ in 0..2 {
+        freed += deleted(&gc(&cluster, node).await);
+    }
+    assert!(freed > 17_000_000, "{freed} bytes");
+    until("a write", PATIENCE, async || accepts(&http, "/v1/keys/again").await).await;
+    http.put("/v1/files/again", content(4)).await.expect(201);
+    assert_eq!(http.get("/v1/files/kept").await.expect(200).body, vec![7; 100_000]);
     cluster.assert_running(&[node]);
 }
 

@@ -222,7 +222,8 @@ impl<S: Store> Keylog<S> {
             }
             chain::Connection::Connected { proposal, beginning } => {
                 // What this node itself proposes was let in before.
-                if from != self.me && !proposal.transactions.is_empty() && self.why_full()?.is_some() {
+                let operations = proposal.transactions.iter().map(|transaction| &transaction.operation);
+                if from != self.me && self.why_full_for(&key, operations)?.is_some() {
                     self.send(from, KeylogMessage::NoRoom { is_full: true });
                     return Ok(());
                 }

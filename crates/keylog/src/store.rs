@@ -197,6 +197,11 @@ pub trait Store {
         Ok(())
     }
 
+    /// Whether a little more is taken, of what gives room back in the end: fails with [`StoreError::Full`] if not even that.
+    fn check_reserve(&self) -> Result<(), StoreError> {
+        self.check_room()
+    }
+
     /// Whether there is so little room that this node should take over no more slots.
     fn is_short_of_room(&self) -> bool {
         self.check_room().is_err()

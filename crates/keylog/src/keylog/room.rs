@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use difuse_types::{Instant, NodeId};
+use difuse_types::{Instant, Key, NodeId};
 
 use super::Keylog;
 use crate::{
-    KeylogMessage,
+    KeylogMessage, Operation,
     store::{Store, StoreError},
 };
 
@@ -51,12 +51,27 @@ impl<S: Store> Keylog<S> {
         self.no_room.get(node).is_some_and(|word| self.now < word.until)
     }
 
+    /// Why this node accepts no such operation on a key now, if so. What gives room back in the end is let into the room that
+    /// is kept free: else a full ring could only be mended by larger disks.
+    pub(crate) fn why_full_for<'a>(
+        &self,
+        key: &Key,
+        mut operations: impl Iterator<Item = &'a Operation>,
+    ) -> Result<Option<String>, StoreError> {
+        let gives_room = *key == Key::of_generation() || operations.all(|operation| *operation == Operation::Delete);
+        reason(if gives_room { self.store.check_reserve() } else { self.store.check_room() })
+    }
+
     /// Why this node accepts no transactions now, if so.
     pub(crate) fn why_full(&self) -> Result<Option<String>, StoreError> {
-        match self.store.check_room() {
-            Ok(()) => Ok(None),
-            Err(StoreError::Full(reason)) => Ok(Some(reason)),
-            Err(error) => Err(error),
-        }
+        reason(self.store.check_room())
+    }
+}
+
+fn reason(room: Result<(), StoreError>) -> Result<Option<String>, StoreError> {
+    match room {
+        Ok(()) => Ok(None),
+        Err(StoreError::Full(reason)) => Ok(Some(reason)),
+        Err(error) => Err(error),
     }
 }

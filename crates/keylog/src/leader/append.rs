@@ -62,11 +62,10 @@ impl<S: Store> Keylog<S> {
             fits
         };
         let count = state.appends.iter().take(BATCH_MAX).take_while(fits).count();
-        let mut batch: VecDeque<_> = state.appends.drain(..count).collect();
-        if let Some(reason) = self.why_full()? {
-            let (reads, writes) = batch.into_iter().partition(|(_, appending)| self.is_read(appending));
-            self.fail_appends(slot, key, writes, &Failure::Full(reason));
-            batch = reads;
+        let drained: Vec<_> = state.appends.drain(..count).collect();
+        let batch = self.admit(key, drained)?;
+        if batch.is_empty() {
+            return self.advance(slot, key);
         }
         let mut draft = match outcome(self.draft(slot, key))? {
             Ok(draft) => draft,
@@ -124,6 +123,31 @@ impl<S: Store> Keylog<S> {
         let is_refusal = results.iter().any(|decided| decided.answer.is_refusal());
         let term = self.leadership(slot).map(|leadership| leadership.term);
         is_refusal && base.is_some_and(|base| Some(base.ballot.term) != term)
+    }
+
+    /// What there is room for; the rest is refused.
+    fn admit(
+        &mut self,
+        key: &Key,
+        batch: Vec<(Ticket, Appending)>,
+    ) -> Result<VecDeque<(Ticket, Appending)>, StoreError> {
+        let mut admitted = VecDeque::with_capacity(batch.len());
+        for (ticket, appending) in batch {
+            match self.why_no_room(key, &appending)? {
+                None => admitted.push_back((ticket, appending)),
+                Some(reason) => self.done(ticket, Err(Failure::Full(reason))),
+            }
+        }
+        Ok(admitted)
+    }
+
+    /// Why there is no room for what may add to a key's log, if so.
+    pub(super) fn why_no_room(&self, key: &Key, appending: &Appending) -> Result<Option<String>, StoreError> {
+        match appending {
+            Appending::Write(submission) => self.why_full_for(key, std::iter::once(&submission.operation)),
+            Appending::Command(_) if self.is_read(appending) => Ok(None),
+            Appending::Command(_) => self.why_full(),
+        }
     }
 
     /// Fails a batch and all appends that wait behind it.

@@ -15,9 +15,9 @@
 //! above all earlier ones, by its configuration's count of recoveries: what began before is refused, and the next collection
 //! takes a number above that in every slot.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use difuse_types::{Key, NodeId, SlotId};
+use difuse_types::{Instant, Key, NodeId, SlotId};
 
 use super::Stage;
 use crate::{
@@ -34,6 +34,18 @@ pub(crate) struct Sealing {
     sequence: u64,
     /// A comparison found nothing that differs but for proposals up to this one.
     compared_through: Option<u64>,
+    /// When somebody last asked.
+    asked_at: Instant,
+}
+
+/// For how long a slot is being sealed after somebody asked.
+const PENDING_FOR: Duration = Duration::from_secs(5);
+
+impl Sealing {
+    /// Whether somebody waits for a comparison of all members.
+    pub(crate) fn is_pending(&self, now: Instant) -> bool {
+        self.compared_through.is_none() && now.since(self.asked_at) < PENDING_FOR
+    }
 }
 
 /// Whether a slot is sealed.
@@ -151,7 +163,9 @@ impl<S: Store> Keylog<S> {
         let now = self.now;
         let Some(configuration) = self.configuration(slot) else { return Ok(Sealed::NotLeading) };
         let (is_joint, members) = (configuration.is_joint(), configuration.all_members());
-        let silent: Vec<_> = members.into_iter().filter(|node| self.suspects.contains(node)).collect();
+        // One that is full may lack something that it does not accept.
+        let is_silent = |node: &NodeId| self.suspects.contains(node) || self.is_full(node);
+        let silent: Vec<_> = members.into_iter().filter(is_silent).collect();
         let Some(leadership) = self.leadership(slot) else { return Ok(Sealed::NotLeading) };
         if is_joint || leadership.change.is_some() {
             return Ok(Sealed::Waiting(silent));
@@ -166,9 +180,7 @@ impl<S: Store> Keylog<S> {
             let is_sealed = leadership.committed_through() >= through;
             return Ok(if is_sealed { Sealed::Yes } else { Sealed::Waiting(silent) });
         }
-        if known.is_none() {
-            leadership.sealing = Some(Sealing { sequence, compared_through: None });
-        }
+        leadership.sealing = Some(Sealing { sequence, compared_through: None, asked_at: now });
         if leadership.sync.is_none() {
             leadership.sync_at.get_or_insert(now);
             self.start_sync_if_due(slot);

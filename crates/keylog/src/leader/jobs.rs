@@ -84,9 +84,7 @@ impl<S: Store> Keylog<S> {
                     Job::Read { .. } | Job::Log { .. } => return Ok(()),
                 };
                 // At once: behind an append that waits for room it would only wait as well.
-                if !self.is_read(&appending)
-                    && let Some(reason) = self.why_full()?
-                {
+                if let Some(reason) = self.why_no_room(&key, &appending)? {
                     self.done(ticket, Err(Failure::Full(reason)));
                     return Ok(());
                 }

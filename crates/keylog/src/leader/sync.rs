@@ -90,8 +90,10 @@ impl<S: Store> Keylog<S> {
         if !is_due {
             return;
         }
-        // A member that is full would accept nothing of what a comparison proposes again; but a new leader needs its word.
-        let is_passed_over = |node: &NodeId| leadership.is_synced && self.is_full(node);
+        // A member that is full would accept nothing of what a comparison proposes again; but a new leader needs its word, and
+        // so does a collection.
+        let is_sealing = leadership.sealing.as_ref().is_some_and(|sealing| sealing.is_pending(now));
+        let is_passed_over = |node: &NodeId| leadership.is_synced && !is_sealing && self.is_full(node);
         let configuration = &state.record.configuration;
         let asked: BTreeSet<_> = (configuration.all_members().into_iter())
             .filter(|node| *node == self.me || !(self.suspects.contains(node) || is_passed_over(node)))

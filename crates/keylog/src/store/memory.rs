@@ -372,6 +372,10 @@ impl Store for MemoryStore {
         if self.is_full { Err(StoreError::Full("injected".to_string())) } else { Ok(()) }
     }
 
+    fn check_reserve(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError> {
         self.check_fault()?;
         let undos = writes.into_iter().map(|write| self.apply(write)).collect();

@@ -13,6 +13,7 @@ use difuse_keylog::{
 use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
 mod dropping;
+mod generation;
 mod recovery;
 mod structures;
 

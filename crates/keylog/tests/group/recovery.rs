@@ -237,17 +237,9 @@ fn a_slot_without_survivors_is_begun_empty() {
 #[test]
 fn a_recovered_slot_refuses_uploads_that_began_before() {
     let mut group = Group::joined(&[1, 2, 3], 7);
-    let raise = |group: &mut Group, generation: u64, id: u8| {
-        let operation = generation_operation(generation);
-        group.ask(1, &Key::of_generation(), Job::Append(Submission { operation, ..submission(id, Condition::None) }))
-    };
-    let upload = |group: &mut Group, generation: u64, id: u8| {
-        let generation = Some(generation);
-        group.ask(1, &key("file"), Job::Append(Submission { generation, ..submission(id, Condition::None) }))
-    };
-    height_of(&raise(&mut group, 5, 1).unwrap());
-    assert_eq!(upload(&mut group, 3, 2), Err(Failure::TooOld { generation: 5 }));
-    height_of(&upload(&mut group, 4, 3).unwrap());
+    group.raise(1, 5, 1);
+    assert_eq!(group.upload(1, 3, 2), Err(Failure::TooOld { generation: 5 }));
+    height_of(&group.upload(1, 4, 3).unwrap());
     for name in [2, 3] {
         group.kill(name);
     }
@@ -256,10 +248,11 @@ fn a_recovered_slot_refuses_uploads_that_began_before() {
     group.run_until(|group| group.is_settled_with(&[1]));
 
     let recovered = 1 << 24;
-    assert_eq!(upload(&mut group, 5, 4), Err(Failure::TooOld { generation: recovered }));
-    let conflict = raise(&mut group, 6, 5);
+    assert_eq!(group.upload(1, 5, 4), Err(Failure::TooOld { generation: recovered }));
+    let lower = Submission { operation: generation_operation(6), ..submission(5, Condition::None) };
+    let conflict = group.ask(1, &Key::of_generation(), Job::Append(lower));
     assert!(matches!(conflict, Ok(Answer::Conflict(_))), "{conflict:?}");
-    height_of(&upload(&mut group, recovered, 6).unwrap());
-    height_of(&raise(&mut group, recovered + 2, 7).unwrap());
-    assert_eq!(upload(&mut group, recovered, 8), Err(Failure::TooOld { generation: recovered + 2 }));
+    height_of(&group.upload(1, recovered, 6).unwrap());
+    group.raise(1, recovered + 2, 7);
+    assert_eq!(group.upload(1, recovered, 8), Err(Failure::TooOld { generation: recovered + 2 }));
 }

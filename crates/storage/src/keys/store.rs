@@ -248,6 +248,10 @@ impl Store for KeyStore {
         self.core.log.check_room()
     }
 
+    fn check_reserve(&self) -> Result<(), StoreError> {
+        self.core.log.check()
+    }
+
     fn is_short_of_room(&self) -> bool {
         self.core.log.is_short_of_room()
     }
