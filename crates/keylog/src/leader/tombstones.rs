@@ -100,7 +100,10 @@ impl<S: Store> Keylog<S> {
             }
             return Ok(());
         }
-        self.drop_held(slot)?;
+        if self.drop_held(slot)? {
+            // This node drops its own when the tick is over: a search would find them, and propose them again.
+            return Ok(());
+        }
         self.resend_tombstones(slot)?;
         self.search_tombstones(slot, kept, may_search)
     }
@@ -115,9 +118,9 @@ impl<S: Store> Keylog<S> {
         is_whole && self.leadership(slot).is_some_and(|leadership| leadership.is_synced && leadership.change.is_none())
     }
 
-    /// Drops the tombstones that every member has accepted.
-    fn drop_held(&mut self, slot: SlotId) -> Result<(), StoreError> {
-        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+    /// Drops the tombstones that every member has accepted; whether there were any.
+    fn drop_held(&mut self, slot: SlotId) -> Result<bool, StoreError> {
+        let Some(leadership) = self.leadership(slot) else { return Ok(false) };
         let is_held = |(key, waiting): &(&Key, &Waiting)| {
             let is_idle = !leadership.keys.contains_key(*key);
             waiting.missing.is_empty() && is_idle && leadership.is_done_through(waiting.ballot.sequence)
@@ -139,8 +142,9 @@ impl<S: Store> Keylog<S> {
                 dropped.push((key, ballot));
             }
         }
+        let is_dropping = !dropped.is_empty();
         self.tell_dropped(slot, dropped);
-        Ok(())
+        Ok(is_dropping)
     }
 
     /// Tells every member, this one first, to drop registers.

@@ -131,6 +131,32 @@ fn a_proposal_that_comes_late_brings_nothing_back() {
     }
 }
 
+/// The search for tombstones comes round at the very moment when one of them is dropped. Found by the simulator, seed 130.
+#[test]
+fn a_tombstone_that_is_being_dropped_is_not_proposed_again() {
+    let mut group = Group::joined(&[1, 2, 3], 4);
+    group.tombstones_kept = Duration::from_secs(1);
+    for name in [1, 2, 3] {
+        group.kill(name);
+        group.restart(name);
+    }
+    group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+    let key = key("k");
+    bury(&mut group, &key);
+    run(&mut group, 100);
+    group.cut = [(node(3), node(1))].into();
+    group.wall = LATER;
+    let is_again = |message: &KeylogMessage| matches!(message, KeylogMessage::Accept { proposal, .. } if proposal.key == key && proposal.transactions.is_empty());
+    group.run_until(|group| group.wire.iter().any(|(.., message)| is_again(message)));
+    // The word of the last member comes just before the leader searches again.
+    let search_at = group.now + Duration::from_secs(1);
+    let ballot = register(&group, 1, &key).unwrap().ballot;
+    group.wire.push((search_at, node(3), node(1), KeylogMessage::Accepted { slot: SLOT, ballot, key: key.clone() }));
+    run(&mut group, 1000);
+    group.cut.clear();
+    group.run_until(|group| is_gone(group, &key) && group.is_settled_with(&[1, 2, 3]));
+}
+
 /// A key that was deleted long ago, and dropped by the leader, which tells nobody.
 fn dropped_by_the_leader_alone(seed: u64) -> (Group, Key) {
     let mut group = Group::joined(&[1, 2, 3], seed);

@@ -42,6 +42,8 @@ struct Group {
     results: BTreeMap<u64, Result<Answer, Failure>>,
     last_ticket: u64,
     placement: Vec<NodeId>,
+    /// For how long replicas that are started keep tombstones.
+    tombstones_kept: Duration,
 }
 
 impl Group {
@@ -59,6 +61,7 @@ impl Group {
             results: BTreeMap::new(),
             last_ticket: 0,
             placement: Vec::new(),
+            tombstones_kept: dropping::KEPT,
         };
         for name in names {
             group.start(node(*name), MemoryStore::default());
@@ -78,7 +81,7 @@ impl Group {
     fn start(&mut self, name: NodeId, store: MemoryStore) {
         let options = KeylogOptions {
             checkpoint_every: EVERY,
-            tombstones_kept: Some(dropping::KEPT),
+            tombstones_kept: Some(self.tombstones_kept),
             ..KeylogOptions::new(Slots::with_count(1).unwrap())
         };
         let mut replica = Keylog::new(name, options, store, self.now, self.rng.u64(..)).unwrap();
