@@ -19,7 +19,12 @@
 //! What is named is remembered exactly while it is little, and then in a Bloom filter: that may take a block for named that
 //! is not, which keeps it until the next collection (whose filter errs elsewhere), and never the other way round.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    ops::AddAssign,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use difuse_blocks::{BlockRecord, Content, DecodeError, TreeNode};
@@ -39,8 +44,10 @@ const FILTER_BITS: usize = 32 << 23;
 const FILTER_HASHES: u32 = 7;
 /// Up to so many named blocks are remembered exactly.
 const FEW_MAX: usize = 1 << 16;
-/// How many slots are raised and sealed, and how many trees are walked, side by side.
+/// How many slots are looked at side by side.
 const SIDE_BY_SIDE: usize = 16;
+/// How many trees of one slot are walked side by side.
+const TREES_SIDE_BY_SIDE: usize = 8;
 /// How many roots are remembered, so that no tree is walked twice that many values share.
 const WALKED_MAX: usize = 1 << 20;
 /// How long to wait before a step that cannot be taken now is tried again.
@@ -84,6 +91,13 @@ impl Amount {
     fn add(&mut self, record: &BlockRecord) {
         self.blocks += 1;
         self.bytes += u64::from(record.length);
+    }
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.blocks += other.blocks;
+        self.bytes += other.bytes;
     }
 }
 
@@ -325,6 +339,22 @@ impl Named {
     }
 }
 
+/// How far a collection is, for those who look at several slots side by side.
+struct Progress<'a, T>(Mutex<(&'a mut Collected, &'a mut T)>);
+
+impl<'a, T: FnMut(&Collected)> Progress<'a, T> {
+    fn new(collected: &'a mut Collected, tell: &'a mut T) -> Self {
+        Self(Mutex::new((collected, tell)))
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Collected)) {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (collected, tell) = &mut *shared;
+        change(collected);
+        tell(collected);
+    }
+}
+
 /// Reads every value and remembers what it names.
 async fn mark<D: Datastore + ?Sized>(
     datastore: &D,
@@ -334,40 +364,54 @@ async fn mark<D: Datastore + ?Sized>(
     tell: &mut impl FnMut(&Collected),
 ) -> Result<Named, CollectionError> {
     enter(collected, Phase::Mark, tell);
-    let mut named = Named::new(seed);
-    for slot in slots {
-        let mut after = None;
-        loop {
-            let page = keys::list(datastore, Bytes::new(), after, PAGE_MAX, Some(*slot)).await?;
-            let mut roots = Vec::new();
-            for listed in page.entries {
-                let value = listed.entry.value.as_ref();
-                let content = content_of(value).map_err(|error| unreadable(&listed.key, &error))?;
-                match content {
-                    Content::None | Content::Inline(_) => continue,
-                    Content::Block(hash) => named.insert(&hash),
-                    Content::Tree(root) if named.must_walk(&root) => roots.push((listed.key, root)),
-                    Content::Tree(_) => {}
-                }
-                collected.values += 1;
+    let (named, progress) = (Mutex::new(Named::new(seed)), Progress::new(collected, tell));
+    let mark = |slot: &SlotId| mark_slot(datastore, *slot, &named, &progress);
+    let mut marked = stream::iter(slots.iter().map(mark)).buffer_unordered(SIDE_BY_SIDE);
+    while marked.try_next().await?.is_some() {}
+    drop(marked);
+    Ok(named.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+async fn mark_slot<D: Datastore + ?Sized, T: FnMut(&Collected)>(
+    datastore: &D,
+    slot: SlotId,
+    named: &Mutex<Named>,
+    progress: &Progress<'_, T>,
+) -> Result<(), CollectionError> {
+    let lock = || named.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut after = None;
+    loop {
+        let page = keys::list(datastore, Bytes::new(), after, PAGE_MAX, Some(slot)).await?;
+        let (mut roots, mut values) = (Vec::new(), 0);
+        for listed in page.entries {
+            let value = listed.entry.value.as_ref();
+            match content_of(value).map_err(|error| unreadable(&listed.key, &error))? {
+                Content::None | Content::Inline(_) => continue,
+                Content::Block(hash) => lock().insert(&hash),
+                Content::Tree(root) if lock().must_walk(&root) => roots.push((listed.key, root)),
+                Content::Tree(_) => {}
             }
-            let walks = stream::iter(roots.into_iter().map(|(key, root)| async move {
-                let found = walk(datastore, root).await;
-                found.map_err(|error| unreadable(&key, &error))
-            }));
-            let mut walks = walks.buffer_unordered(SIDE_BY_SIDE);
-            while let Some(hashes) = walks.try_next().await? {
-                hashes.iter().for_each(|hash| named.insert(hash));
-            }
-            after = page.next;
-            tell(collected);
-            if after.is_none() {
-                break;
-            }
+            values += 1;
         }
-        collected.slots_done += 1;
+        let walks = stream::iter(roots.into_iter().map(|(key, root)| async move {
+            let found = walk(datastore, root).await;
+            found.map_err(|error| unreadable(&key, &error))
+        }));
+        let mut walks = walks.buffer_unordered(TREES_SIDE_BY_SIDE);
+        while let Some(hashes) = walks.try_next().await? {
+            let mut named = lock();
+            hashes.iter().for_each(|hash| named.insert(hash));
+        }
+        after = page.next;
+        let is_last = after.is_none();
+        progress.note(|collected| {
+            collected.values += values;
+            collected.slots_done += u32::from(is_last);
+        });
+        if is_last {
+            return Ok(());
+        }
     }
-    Ok(named)
 }
 
 fn content_of(value: Option<&difuse_keylog::Value>) -> Result<Content, ValueError> {
@@ -417,36 +461,55 @@ async fn sweep<D: Datastore + ?Sized>(
     tell: &mut impl FnMut(&Collected),
 ) -> Result<(), CollectionError> {
     enter(collected, Phase::Sweep, tell);
-    for slot in slots {
-        let mut after = None;
-        loop {
-            let (records, is_last) = match step(datastore, *slot, CollectionStep::List { after }).await? {
-                CollectionReply::Blocks { records, is_last } => (records, is_last),
-                _ => return Err(unexpected_reply().into()),
-            };
-            after = records.last().map(|(hash, _)| *hash);
-            let mut blocks = Vec::new();
-            for (hash, record) in records.iter().filter(|(_, record)| record.present) {
-                collected.before.add(record);
-                if record.referenced && !named.contains(hash) {
-                    collected.unnamed.add(record);
-                    if record.is_collectable(collected.generation) {
-                        collected.deleted.add(record);
-                        blocks.push((*hash, record.version));
-                    }
+    let generation = collected.generation;
+    let progress = Progress::new(collected, tell);
+    let sweep = |slot: &SlotId| sweep_slot(datastore, *slot, named, generation, is_dry_run, &progress);
+    let mut swept = stream::iter(slots.iter().map(sweep)).buffer_unordered(SIDE_BY_SIDE);
+    while swept.try_next().await?.is_some() {}
+    Ok(())
+}
+
+async fn sweep_slot<D: Datastore + ?Sized, T: FnMut(&Collected)>(
+    datastore: &D,
+    slot: SlotId,
+    named: &Named,
+    generation: u64,
+    is_dry_run: bool,
+    progress: &Progress<'_, T>,
+) -> Result<(), CollectionError> {
+    let mut after = None;
+    loop {
+        let (records, is_last) = match step(datastore, slot, CollectionStep::List { after }).await? {
+            CollectionReply::Blocks { records, is_last } => (records, is_last),
+            _ => return Err(unexpected_reply().into()),
+        };
+        after = records.last().map(|(hash, _)| *hash);
+        let is_last = is_last || after.is_none();
+        let (mut before, mut unnamed, mut deleted) = (Amount::default(), Amount::default(), Amount::default());
+        let mut blocks = Vec::new();
+        for (hash, record) in records.iter().filter(|(_, record)| record.present) {
+            before.add(record);
+            if record.referenced && !named.contains(hash) {
+                unnamed.add(record);
+                if record.is_collectable(generation) {
+                    deleted.add(record);
+                    blocks.push((*hash, record.version));
                 }
             }
-            if !blocks.is_empty() && !is_dry_run {
-                step(datastore, *slot, CollectionStep::Delete { blocks }).await?;
-            }
-            tell(collected);
-            if is_last || after.is_none() {
-                break;
-            }
         }
-        collected.slots_done += 1;
+        if !blocks.is_empty() && !is_dry_run {
+            step(datastore, slot, CollectionStep::Delete { blocks }).await?;
+        }
+        progress.note(|collected| {
+            collected.before += before;
+            collected.unnamed += unnamed;
+            collected.deleted += deleted;
+            collected.slots_done += u32::from(is_last);
+        });
+        if is_last {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
