@@ -4,6 +4,7 @@
 //! - [`Datastore`] serves one request.
 //! - [`keys`] asks the questions about keys, ring and blocks and gives typed answers.
 //! - [`values`] turns content of any size into a value of at most a few KiB and back.
+//! - [`batch`] does many things in one stream.
 //! - [`collection`] deletes the blocks that nothing names any more.
 //! - [`pins`] keeps blocks and trees that nothing names.
 //! - [`files`] keeps a tree of directories and files.
@@ -21,6 +22,7 @@ use difuse_protocol::request::{Reply, Request, RequestError};
 pub use difuse_ring as ring;
 pub use difuse_structures as structures;
 
+pub mod batch;
 pub mod collection;
 mod consistency;
 pub mod files;

@@ -1,0 +1,355 @@
+//! Many puts, gets and deletes as one stream: bounded memory, a result for each item, in the order of the items.
+//!
+//! Items are served side by side, except those of one key, which take effect one after the other in their order. An item
+//! that fails stops nothing: its result says why.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use difuse_keylog::Operation;
+use difuse_protocol::request::{Condition, Entry, RequestError};
+use difuse_types::{Key, WallTime};
+use futures::{
+    FutureExt, Stream, StreamExt, TryStreamExt,
+    channel::oneshot,
+    future::BoxFuture,
+    stream::{BoxStream, FuturesOrdered},
+};
+
+use crate::{
+    Consistency, Datastore,
+    keys::{self, Written},
+    values::{self, ValueError},
+};
+
+/// The most items that are served at the same time.
+const ITEMS_MAX: usize = 1024;
+/// No further item is begun while those under way take so many bytes.
+const BYTES_MAX: usize = 16 << 20;
+/// The longest value that is read as a part of a batch, in bytes: a longer one has to be asked for by itself.
+pub const READ_BYTES_MAX: u64 = 4 << 20;
+
+/// One thing to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Item {
+    /// Give a key a value.
+    Put {
+        /// The key.
+        key: Key,
+        /// The value, of any length.
+        value: Bytes,
+        /// When the key expires; `None`: never.
+        deadline: Option<WallTime>,
+        /// What must hold of the key.
+        condition: Condition,
+    },
+    /// Read a key's value.
+    Get {
+        /// The key.
+        key: Key,
+    },
+    /// Delete a key.
+    Delete {
+        /// The key.
+        key: Key,
+        /// What must hold of the key.
+        condition: Condition,
+    },
+}
+
+/// What became of an item.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Done {
+    /// A value was written, or at level lazy will be.
+    Put(Option<Written>),
+    /// A key's head and its value; `None`: it has no value.
+    Got(Option<(Entry, Bytes)>),
+    /// A key was deleted, or at level lazy will be.
+    Deleted(Option<Written>),
+    /// There was nothing to delete.
+    Absent,
+}
+
+/// The result of an item.
+pub type ItemResult = Result<Done, ValueError>;
+
+impl Item {
+    /// The key that it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Get { key } | Self::Delete { key, .. } => key,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let value = if let Self::Put { value, .. } = self { value.len() } else { 0 };
+        value + self.key().encoded().len()
+    }
+}
+
+/// Does what `items` say, and gives a result for each, in their order.
+pub fn run<D: Datastore + Clone>(
+    datastore: D,
+    items: impl Stream<Item = Item> + Send + 'static,
+    consistency: Consistency,
+) -> impl Stream<Item = ItemResult> + Send {
+    Batch {
+        datastore,
+        consistency,
+        items: items.boxed(),
+        is_at_end: false,
+        running: FuturesOrdered::new(),
+        bytes: 0,
+        begun: 0,
+        last: BTreeMap::new(),
+    }
+}
+
+struct Batch<D> {
+    datastore: D,
+    consistency: Consistency,
+    items: BoxStream<'static, Item>,
+    is_at_end: bool,
+    running: FuturesOrdered<BoxFuture<'static, Finished>>,
+    /// Of the items that are running.
+    bytes: usize,
+    begun: u64,
+    /// The last item under way of each key: its number, and what tells that it is done.
+    last: BTreeMap<Key, (u64, oneshot::Receiver<()>)>,
+}
+
+struct Finished {
+    number: u64,
+    key: Key,
+    bytes: usize,
+    result: ItemResult,
+}
+
+impl<D: Datastore + Clone> Batch<D> {
+    fn begin(&mut self, item: Item) {
+        self.begun += 1;
+        let (number, key, bytes) = (self.begun, item.key().clone(), item.bytes());
+        self.bytes += bytes;
+        let (done, is_done) = oneshot::channel();
+        let before = self.last.insert(key.clone(), (number, is_done));
+        let (datastore, consistency) = (self.datastore.clone(), self.consistency);
+        let run = async move {
+            if let Some((_, before)) = before {
+                // The sender goes when its item is done, however that went.
+                let _ = before.await;
+            }
+            let result = serve(datastore, item, consistency).await;
+            drop(done);
+            Finished { number, key, bytes, result }
+        };
+        self.running.push_back(run.boxed());
+    }
+
+    fn end(&mut self, finished: Finished) -> ItemResult {
+        self.bytes -= finished.bytes;
+        if self.last.get(&finished.key).is_some_and(|(number, _)| *number == finished.number) {
+            self.last.remove(&finished.key);
+        }
+        finished.result
+    }
+}
+
+/// Nothing in it is pinned in place.
+impl<D> Unpin for Batch<D> {}
+
+impl<D: Datastore + Clone> Stream for Batch<D> {
+    type Item = ItemResult;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ItemResult>> {
+        while !self.is_at_end && self.running.len() < ITEMS_MAX && self.bytes < BYTES_MAX {
+            match self.items.poll_next_unpin(context) {
+                Poll::Ready(Some(item)) => self.begin(item),
+                Poll::Ready(None) => self.is_at_end = true,
+                Poll::Pending => break,
+            }
+        }
+        match self.running.poll_next_unpin(context) {
+            Poll::Ready(Some(finished)) => Poll::Ready(Some(self.end(finished))),
+            Poll::Ready(None) if self.is_at_end => Poll::Ready(None),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+async fn serve<D: Datastore + Clone>(datastore: D, item: Item, consistency: Consistency) -> ItemResult {
+    let operation_id = keys::new_operation_id();
+    match item {
+        Item::Put { key, value, deadline, condition } => {
+            let value = match keys::inline_value(value.clone()) {
+                Some(value) => value,
+                None => {
+                    let source = futures::stream::iter([Ok(value)]);
+                    values::store(&datastore, &key, source, consistency.set_block).await?.value
+                }
+            };
+            let operation = Operation::Set(value.until(deadline));
+            let level = consistency.set_inode;
+            let submitted = keys::submit(&datastore, key, operation, condition, operation_id, level).await?;
+            Ok(Done::Put(submitted.written().copied()))
+        }
+        Item::Get { key } => {
+            let entry = keys::read(&datastore, key, consistency.stat).await?;
+            Ok(Done::Got(match entry.filter(|entry| entry.value.is_some()) {
+                Some(entry) => Some((entry.clone(), content(datastore, &entry, consistency).await?)),
+                None => None,
+            }))
+        }
+        Item::Delete { key, condition } => {
+            // A tombstone on nothing would be a transaction for nothing.
+            let demanded = if condition == Condition::None { Condition::Present } else { condition };
+            let level = consistency.delete_inode;
+            match keys::submit(&datastore, key, Operation::Delete, demanded, operation_id, level).await {
+                Ok(submitted) => Ok(Done::Deleted(submitted.written().copied())),
+                Err(RequestError::Conflict { .. }) if condition == Condition::None => Ok(Done::Absent),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+async fn content<D: Datastore + Clone>(
+    datastore: D,
+    entry: &Entry,
+    consistency: Consistency,
+) -> Result<Bytes, ValueError> {
+    let Some(value) = &entry.value else { return Ok(Bytes::new()) };
+    let size = values::size_of(value)?;
+    if size > READ_BYTES_MAX {
+        let reason = format!("the value has {size} bytes: one of more than {READ_BYTES_MAX} is read by itself");
+        return Err(RequestError::Invalid(reason).into());
+    }
+    let parts = values::stream(datastore, value, None, consistency.get_block)?;
+    let whole: BytesMut = parts
+        .try_fold(BytesMut::new(), |mut whole, part| async move {
+            whole.extend_from_slice(&part);
+            Ok(whole)
+        })
+        .await?;
+    Ok(whole.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use difuse_keylog::MAX_INLINE_BYTES;
+    use difuse_protocol::request::{Condition, RequestError};
+    use difuse_types::Key;
+    use futures::{StreamExt, executor::block_on, stream};
+
+    use super::{Done, Item, ItemResult, run};
+    use crate::{
+        Consistency,
+        testing::{FakeDatastore, content},
+        values::ValueError,
+    };
+
+    fn key(name: impl std::fmt::Display) -> Key {
+        Key::new(name.to_string().as_bytes()).unwrap()
+    }
+
+    fn put(name: impl std::fmt::Display, value: impl Into<Bytes>) -> Item {
+        Item::Put { key: key(name), value: value.into(), deadline: None, condition: Condition::None }
+    }
+
+    fn get(name: impl std::fmt::Display) -> Item {
+        Item::Get { key: key(name) }
+    }
+
+    async fn results(datastore: &Arc<FakeDatastore>, items: Vec<Item>) -> Vec<ItemResult> {
+        run(datastore.clone(), stream::iter(items), Consistency::default()).collect().await
+    }
+
+    fn got(result: &ItemResult) -> Option<Bytes> {
+        match result {
+            Ok(Done::Got(found)) => found.as_ref().map(|(_, value)| value.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn thousands_of_items_round_trip_in_their_order() {
+        block_on(async {
+            let datastore = Arc::new(FakeDatastore::new());
+            let count = 5_000;
+            let puts = (0..count).map(|number| put(number, number.to_string())).collect();
+            assert!(results(&datastore, puts).await.iter().all(|result| matches!(result, Ok(Done::Put(Some(_))))));
+            let found = results(&datastore, (0..count).map(get).collect()).await;
+            for (number, result) in found.iter().enumerate() {
+                assert_eq!(got(result), Some(number.to_string().into()));
+            }
+        });
+    }
+
+    #[test]
+    fn items_of_one_key_take_effect_in_their_order() {
+        block_on(async {
+            let datastore = Arc::new(FakeDatastore::new());
+            let mut items = Vec::new();
+            for number in 0..500 {
+                items.extend([put("k", number.to_string()), get("k")]);
+            }
+            items.extend([Item::Delete { key: key("k"), condition: Condition::None }, get("k")]);
+            let found = results(&datastore, items).await;
+            for number in 0..500 {
+                assert_eq!(got(&found[2 * number + 1]), Some(number.to_string().into()));
+            }
+            assert!(matches!(found[1000], Ok(Done::Deleted(Some(_)))), "{:?}", found[1000]);
+            assert_eq!(got(&found[1001]), None);
+        });
+    }
+
+    #[test]
+    fn what_fails_stops_nothing() {
+        block_on(async {
+            let datastore = Arc::new(FakeDatastore::new());
+            let items = vec![
+                put("a", "1"),
+                Item::Put { key: key("a"), value: "2".into(), deadline: None, condition: Condition::Absent },
+                Item::Delete { key: key("never"), condition: Condition::None },
+                get("a"),
+            ];
+            let found = results(&datastore, items).await;
+            assert!(matches!(found[1], Err(ValueError::Request(RequestError::Conflict { .. }))), "{:?}", found[1]);
+            assert_eq!(found[2].as_ref().unwrap(), &Done::Absent);
+            assert_eq!(got(&found[3]), Some("1".into()));
+        });
+    }
+
+    #[test]
+    fn long_values_go_through_blocks() {
+        block_on(async {
+            let datastore = Arc::new(FakeDatastore::new());
+            let long = Bytes::from(content(MAX_INLINE_BYTES * 40, 1));
+            let found = results(&datastore, vec![put("long", long.clone()), get("long")]).await;
+            assert_eq!(got(&found[1]), Some(long));
+        });
+    }
+
+    #[test]
+    fn no_more_is_taken_than_is_served() {
+        block_on(async {
+            let datastore = Arc::new(FakeDatastore::new());
+            let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let counter = taken.clone();
+            let items = stream::iter(0..100).map(move |number| {
+                counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                put(number, vec![0; 1 << 20])
+            });
+            let mut results = Box::pin(run(datastore, items, Consistency::default()));
+            results.next().await.unwrap().unwrap();
+            assert!(taken.load(std::sync::atomic::Ordering::Relaxed) <= 18, "{taken:?}");
+            assert_eq!(results.count().await, 99);
+        });
+    }
+}
