@@ -74,9 +74,6 @@ pub enum Done {
     Absent,
 }
 
-/// The result of an item.
-pub type ItemResult = Result<Done, ValueError>;
-
 impl Item {
     /// The key that it is about.
     pub fn key(&self) -> &Key {
@@ -91,12 +88,13 @@ impl Item {
     }
 }
 
-/// Does what `items` say, and gives a result for each, in their order.
-pub fn run<D: Datastore + Clone>(
+/// Does what `items` say, and gives a result for each, in their order. What is no item, because it could not be read, keeps
+/// its place among the results.
+pub fn run<D: Datastore + Clone, E: From<ValueError> + Send + 'static>(
     datastore: D,
-    items: impl Stream<Item = Item> + Send + 'static,
+    items: impl Stream<Item = Result<Item, E>> + Send + 'static,
     consistency: Consistency,
-) -> impl Stream<Item = ItemResult> + Send {
+) -> impl Stream<Item = Result<Done, E>> + Send {
     Batch {
         datastore,
         consistency,
@@ -109,12 +107,12 @@ pub fn run<D: Datastore + Clone>(
     }
 }
 
-struct Batch<D> {
+struct Batch<D, E> {
     datastore: D,
     consistency: Consistency,
-    items: BoxStream<'static, Item>,
+    items: BoxStream<'static, Result<Item, E>>,
     is_at_end: bool,
-    running: FuturesOrdered<BoxFuture<'static, Finished>>,
+    running: FuturesOrdered<BoxFuture<'static, Finished<E>>>,
     /// Of the items that are running.
     bytes: usize,
     begun: u64,
@@ -122,15 +120,22 @@ struct Batch<D> {
     last: BTreeMap<Key, (u64, oneshot::Receiver<()>)>,
 }
 
-struct Finished {
+struct Finished<E> {
     number: u64,
-    key: Key,
+    key: Option<Key>,
     bytes: usize,
-    result: ItemResult,
+    result: Result<Done, E>,
 }
 
-impl<D: Datastore + Clone> Batch<D> {
-    fn begin(&mut self, item: Item) {
+impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Batch<D, E> {
+    fn begin(&mut self, item: Result<Item, E>) {
+        let item = match item {
+            Ok(item) => item,
+            Err(error) => {
+                let finished = Finished { number: 0, key: None, bytes: 0, result: Err(error) };
+                return self.running.push_back(std::future::ready(finished).boxed());
+            }
+        };
         self.begun += 1;
         let (number, key, bytes) = (self.begun, item.key().clone(), item.bytes());
         self.bytes += bytes;
@@ -142,29 +147,31 @@ impl<D: Datastore + Clone> Batch<D> {
                 // The sender goes when its item is done, however that went.
                 let _ = before.await;
             }
-            let result = serve(datastore, item, consistency).await;
+            let result = serve(datastore, item, consistency).await.map_err(E::from);
             drop(done);
-            Finished { number, key, bytes, result }
+            Finished { number, key: Some(key), bytes, result }
         };
         self.running.push_back(run.boxed());
     }
 
-    fn end(&mut self, finished: Finished) -> ItemResult {
+    fn end(&mut self, finished: Finished<E>) -> Result<Done, E> {
         self.bytes -= finished.bytes;
-        if self.last.get(&finished.key).is_some_and(|(number, _)| *number == finished.number) {
-            self.last.remove(&finished.key);
+        if let Some(key) = &finished.key
+            && self.last.get(key).is_some_and(|(number, _)| *number == finished.number)
+        {
+            self.last.remove(key);
         }
         finished.result
     }
 }
 
 /// Nothing in it is pinned in place.
-impl<D> Unpin for Batch<D> {}
+impl<D, E> Unpin for Batch<D, E> {}
 
-impl<D: Datastore + Clone> Stream for Batch<D> {
-    type Item = ItemResult;
+impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Stream for Batch<D, E> {
+    type Item = Result<Done, E>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ItemResult>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         while !self.is_at_end && self.running.len() < ITEMS_MAX && self.bytes < BYTES_MAX {
             match self.items.poll_next_unpin(context) {
                 Poll::Ready(Some(item)) => self.begin(item),
@@ -180,7 +187,7 @@ impl<D: Datastore + Clone> Stream for Batch<D> {
     }
 }
 
-async fn serve<D: Datastore + Clone>(datastore: D, item: Item, consistency: Consistency) -> ItemResult {
+async fn serve<D: Datastore + Clone>(datastore: D, item: Item, consistency: Consistency) -> Result<Done, ValueError> {
     let operation_id = keys::new_operation_id();
     match item {
         Item::Put { key, value, deadline, condition } => {
@@ -247,7 +254,7 @@ mod tests {
     use difuse_types::Key;
     use futures::{StreamExt, executor::block_on, stream};
 
-    use super::{Done, Item, ItemResult, run};
+    use super::{Done, Item, run};
     use crate::{
         Consistency,
         testing::{FakeDatastore, content},
@@ -266,8 +273,10 @@ mod tests {
         Item::Get { key: key(name) }
     }
 
+    type ItemResult = Result<Done, ValueError>;
+
     async fn results(datastore: &Arc<FakeDatastore>, items: Vec<Item>) -> Vec<ItemResult> {
-        run(datastore.clone(), stream::iter(items), Consistency::default()).collect().await
+        run(datastore.clone(), stream::iter(items.into_iter().map(Ok)), Consistency::default()).collect().await
     }
 
     fn got(result: &ItemResult) -> Option<Bytes> {
@@ -344,7 +353,7 @@ mod tests {
             let counter = taken.clone();
             let items = stream::iter(0..100).map(move |number| {
                 counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                put(number, vec![0; 1 << 20])
+                Ok::<_, ValueError>(put(number, vec![0; 1 << 20]))
             });
             let mut results = Box::pin(run(datastore, items, Consistency::default()));
             results.next().await.unwrap().unwrap();

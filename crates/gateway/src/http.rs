@@ -19,6 +19,7 @@ use difuse_api::{Consistency, Datastore, files::Files};
 use difuse_types::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
+mod batch;
 mod blocks;
 mod body;
 mod cluster;
@@ -164,6 +165,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/stat/{*key}", get(inspect::stat))
         .route("/v1/leader/{*key}", get(inspect::leader))
         .route("/v1/locate/{*key}", get(inspect::locate))
+        .route("/v1/batch", post(batch::run))
         .route("/v1/blocks", post(blocks::post))
         .route("/v1/blocks/", any(blocks::empty_hash))
         .route("/v1/blocks/{*hash}", get(blocks::read).head(blocks::read).put(blocks::put).delete(blocks::delete))

@@ -80,12 +80,7 @@ impl<'a> Parameters<'a> {
 
     /// `ttl`: when a value that is written now expires; `None`: never.
     pub(super) fn deadline(&self) -> Result<Option<WallTime>, Problem> {
-        let Some(text) = self.text("ttl")? else { return Ok(None) };
-        let ttl = match text.parse() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => humantime::parse_duration(&text).map_err(|_| bad("ttl", TTL_EXPECTED))?,
-        };
-        keys::deadline_after(ttl).map(Some).ok_or_else(|| bad("ttl", TTL_EXPECTED))
+        self.text("ttl")?.map(|text| deadline_of(&text)).transpose()
     }
 
     /// `namespace`: the default one unless it names another.
@@ -167,6 +162,15 @@ pub(super) fn path(uri: &Uri, route: &str) -> Result<String, Problem> {
 pub(super) fn hash(uri: &Uri, route: &str) -> Result<Hash, Problem> {
     let text = uri.path().strip_prefix(route).unwrap_or_default();
     text.parse().map_err(|error: difuse_types::ParseHashError| Problem::bad_request("bad_hash", error.to_string()))
+}
+
+/// When a value that is written now expires, by how long it lives.
+pub(super) fn deadline_of(ttl: &str) -> Result<WallTime, Problem> {
+    let ttl = match ttl.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => humantime::parse_duration(ttl).map_err(|_| bad("ttl", TTL_EXPECTED))?,
+    };
+    keys::deadline_after(ttl).ok_or_else(|| bad("ttl", TTL_EXPECTED))
 }
 
 /// The key of a cursor that may have come from anywhere.

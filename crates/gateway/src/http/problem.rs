@@ -65,6 +65,11 @@ impl Problem {
         RequestError::Busy.into()
     }
 
+    /// Status, code and detail, for an answer that is a part of another one.
+    pub(super) fn into_parts(self) -> (StatusCode, &'static str, String) {
+        (self.status, self.code, self.detail)
+    }
+
     /// The same with one more header.
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));

@@ -1,5 +1,6 @@
 //! The HTTP contract over real sockets, against the datastore in memory.
 
+mod batch;
 mod blocks;
 mod files;
 mod keys;

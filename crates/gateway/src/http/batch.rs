@@ -1,0 +1,226 @@
+//! `/v1/batch`: many puts, gets and deletes in one request, as JSON lines in and out, streamed both ways.
+//!
+//! Each line of the body is an object, such as
+//! `{"op":"put","key":"k","value":"v","ttl":"1h"}`, `{"op":"get","key":"k"}` or `{"op":"delete","key":"k"}`; there is a
+//! line of answer for each, in their order. A line that is wrong is answered with an error and stops nothing.
+
+use std::{convert::Infallible, io};
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use difuse_api::{
+    Consistency,
+    batch::{self, Done, Item},
+    keys::Written,
+    request::Condition,
+};
+use difuse_types::{Hash, Key};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use tokio_util::{
+    codec::{FramedRead, LinesCodec, LinesCodecError},
+    io::StreamReader,
+};
+
+use super::{
+    Gateway,
+    body::stream_of,
+    keys::no_such_key,
+    parameters::{Parameters, bad_key, deadline_of},
+    problem::Problem,
+};
+
+/// The longest line, in bytes: longer values have a request of their own.
+const LINE_BYTES_MAX: usize = 8 << 20;
+
+/// One line of a request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ItemLine {
+    op: Op,
+    key: Option<String>,
+    /// Of a name that is not UTF-8.
+    key_base64: Option<String>,
+    namespace: Option<String>,
+    value: Option<String>,
+    /// Of a value that is not UTF-8.
+    value_base64: Option<String>,
+    /// How long the key lives.
+    ttl: Option<String>,
+    /// `absent`, `present`, or the hash that the key's last transaction must have.
+    #[serde(rename = "if")]
+    condition: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Op {
+    Put,
+    Get,
+    Delete,
+}
+
+/// One line of an answer.
+#[derive(Default, Serialize)]
+struct AnswerLine {
+    /// Counted from 1.
+    line: u64,
+    /// As of a request of its own.
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    height: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<Hash>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// POST: does what each line says.
+pub(super) async fn run(State(gateway): State<Gateway>, uri: Uri, body: Body) -> Result<Response, Problem> {
+    let transfer = gateway.begin_transfer()?;
+    let parameters = Parameters::of(&uri);
+    let namespace = parameters.namespace()?;
+    let consistency = match parameters.given_level()? {
+        Some(level) => Consistency::uniform(level),
+        None => *gateway.consistency(),
+    };
+    let items = lines_of(body).map(move |line| item_of(&line?, &namespace));
+    let results = batch::run(gateway.shared_datastore(), items, consistency);
+    let answers = results.zip(stream::iter(1..)).map(move |(result, line)| {
+        // Held until the last answer is read.
+        let _transfer = &transfer;
+        Ok::<_, Infallible>(text_of(&answer(line, result)))
+    });
+    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
+    Ok((content_type, Body::from_stream(answers)).into_response())
+}
+
+/// The lines of a body. A line that is too long is an error in its place; where the body is cut off, an error is the last
+/// one.
+fn lines_of(body: Body) -> impl Stream<Item = Result<String, Problem>> + Send + 'static {
+    let reader = StreamReader::new(stream_of(body).map_err(io::Error::other));
+    let lines = FramedRead::new(reader, LinesCodec::new_with_max_length(LINE_BYTES_MAX));
+    // After an error the reader ends once, and then goes on behind the line that was too long.
+    let lines = stream::unfold((lines, false), |(mut lines, ends_once)| async move {
+        if ends_once {
+            lines.next().await;
+        }
+        let line = lines.next().await?;
+        let ends_once = matches!(line, Err(LinesCodecError::MaxLineLengthExceeded));
+        Some((line, (lines, ends_once)))
+    });
+    lines
+        .map_err(|error| match error {
+            LinesCodecError::MaxLineLengthExceeded => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                format!("a line has at most {LINE_BYTES_MAX} bytes: PUT /v1/keys/{{key}} takes a value of any length"),
+            ),
+            LinesCodecError::Io(error) => Problem::bad_request("body_cut_off", format!("{error}; nothing follows")),
+        })
+        .filter(|line| std::future::ready(!matches!(line, Ok(line) if line.trim().is_empty())))
+}
+
+fn item_of(line: &str, namespace: &str) -> Result<Item, Problem> {
+    let line: ItemLine =
+        serde_json::from_str(line).map_err(|error| bad(format!("the line is not as expected: {error}")))?;
+    let name = bytes_of(line.key, line.key_base64, "key")?.ok_or_else(|| bad("the line has no key"))?;
+    let namespace = line.namespace.as_deref().unwrap_or(namespace);
+    let key = Key::in_namespace(namespace, &name).map_err(bad_key)?;
+    let condition = line.condition.as_deref().map(condition_of).transpose()?.unwrap_or_default();
+    let value = bytes_of(line.value, line.value_base64, "value")?;
+    match (line.op, value) {
+        (Op::Put, Some(value)) => {
+            let deadline = line.ttl.as_deref().map(deadline_of).transpose()?;
+            Ok(Item::Put { key, value, deadline, condition })
+        }
+        (Op::Put, None) => Err(bad("a put needs value or value_base64")),
+        (_, Some(_)) => Err(bad("only a put has a value")),
+        (_, None) if line.ttl.is_some() => Err(bad("only a put has a ttl")),
+        (Op::Get, None) if line.condition.is_some() => Err(bad("a get has no condition")),
+        (Op::Get, None) => Ok(Item::Get { key }),
+        (Op::Delete, None) => Ok(Item::Delete { key, condition }),
+    }
+}
+
+fn bytes_of(text: Option<String>, base64: Option<String>, name: &str) -> Result<Option<Bytes>, Problem> {
+    match (text, base64) {
+        (Some(_), Some(_)) => Err(bad(format!("{name} and {name}_base64 exclude each other"))),
+        (Some(text), None) => Ok(Some(text.into())),
+        (None, Some(base64)) => {
+            let bytes = STANDARD.decode(base64).map_err(|error| bad(format!("{name}_base64: {error}")))?;
+            Ok(Some(bytes.into()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn condition_of(word: &str) -> Result<Condition, Problem> {
+    match word {
+        "absent" => Ok(Condition::Absent),
+        "present" => Ok(Condition::Present),
+        hash => {
+            let hash = hash.parse().map_err(|_| bad("if: expected absent, present, or a hash of 64 hex digits"))?;
+            Ok(Condition::Head(hash))
+        }
+    }
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::bad_request("bad_line", detail)
+}
+
+fn answer(line: u64, result: Result<Done, Problem>) -> AnswerLine {
+    let written = |status: StatusCode, written: Option<Written>| AnswerLine {
+        line,
+        // At level lazy it has no place in its key's log yet.
+        status: if written.is_some() { status.as_u16() } else { StatusCode::ACCEPTED.as_u16() },
+        height: written.map(|written| written.height),
+        hash: written.map(|written| written.hash),
+        ..AnswerLine::default()
+    };
+    match result {
+        Ok(Done::Put(Some(put))) if put.created => written(StatusCode::CREATED, Some(put)),
+        Ok(Done::Put(put)) => written(StatusCode::OK, put),
+        Ok(Done::Deleted(deleted)) => written(StatusCode::OK, deleted),
+        Ok(Done::Got(Some((entry, value)))) => {
+            let (text, base64) = match String::from_utf8(value.into()) {
+                Ok(text) => (Some(text), None),
+                Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
+            };
+            AnswerLine {
+                value: text,
+                value_base64: base64,
+                deadline_ms: entry.value.and_then(|value| value.deadline).map(|deadline| deadline.0),
+                ..written(StatusCode::OK, Some(Written { height: entry.height, hash: entry.hash, created: false }))
+            }
+        }
+        Ok(Done::Got(None) | Done::Absent) => failed(line, no_such_key()),
+        Err(problem) => failed(line, problem),
+    }
+}
+
+fn failed(line: u64, problem: Problem) -> AnswerLine {
+    let (status, code, detail) = problem.into_parts();
+    AnswerLine { line, status: status.as_u16(), code: Some(code), detail: Some(detail), ..AnswerLine::default() }
+}
+
+fn text_of(answer: &AnswerLine) -> Bytes {
+    let mut text = serde_json::to_vec(answer).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
