@@ -5,8 +5,10 @@ mod bench;
 mod block;
 mod dump;
 mod exit;
+mod export;
 mod gc;
 mod get;
+mod import;
 mod input;
 mod kv;
 mod leave;
@@ -17,6 +19,7 @@ mod output;
 mod pin;
 mod progress;
 mod put;
+mod records;
 mod recover;
 mod ring;
 mod rm;
@@ -69,6 +72,8 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Ls(arguments) => ls::run(&session, arguments).await,
         Command::Stat(arguments) => stat::run(&session, arguments).await,
         Command::Rm(arguments) => rm::run(&session, arguments).await,
+        Command::Import(arguments) => import::run(&session, arguments).await,
+        Command::Export(arguments) => export::run(&session, arguments).await,
         Command::Kv { command } => kv::run(&session, command).await,
         Command::Block { command } => block::run(&session, command).await,
         Command::Pin { command } => pin::run(&session, command).await,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    bench::BenchCommand, block::BlockCommand, gc, get, kv::KvCommand, leave, locate, ls, pin::PinCommand, put, recover,
-    rm, scrub, stat,
+    bench::BenchCommand, block::BlockCommand, export, gc, get, import, kv::KvCommand, leave, locate, ls,
+    pin::PinCommand, put, recover, rm, scrub, stat,
 };
 
 const AFTER_HELP: &str = "\
@@ -98,6 +98,10 @@ pub enum Command {
         #[command(subcommand)]
         command: KvCommand,
     },
+    /// Write the records of a file, JSON lines or CSV, as keys with values.
+    Import(import::ImportArguments),
+    /// Write keys and values to a file, as JSON lines or CSV.
+    Export(export::ExportArguments),
     /// Read and write blocks by the hash of their content.
     Block {
         #[command(subcommand)]
