@@ -1,6 +1,7 @@
 //! Rings of real processes. Each test has a ring of its own; they take turns.
 
 mod bad_input;
+mod batch;
 mod collection;
 mod compare_and_set;
 mod damage;

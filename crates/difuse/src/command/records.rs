@@ -51,6 +51,16 @@ struct Fields {
     deadline_ms: Option<u64>,
 }
 
+/// A row of comma-separated values, which are text.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    key: String,
+    value: String,
+    #[serde(default)]
+    deadline_ms: Option<u64>,
+}
+
 impl Fields {
     fn of(record: &Record) -> Self {
         let split = |bytes: &Bytes| match std::str::from_utf8(bytes) {
@@ -92,7 +102,10 @@ pub fn read(format: Format, reader: impl BufRead + 'static) -> Box<dyn Iterator<
         }
         Format::Csv => {
             let records = csv::Reader::from_reader(reader).into_deserialize();
-            Box::new(records.map(|fields: Result<Fields, _>| fields.map_err(|error| error.to_string())?.record()))
+            Box::new(records.map(|row: Result<Row, _>| {
+                let Row { key, value, deadline_ms } = row.map_err(|error| error.to_string())?;
+                Ok(Record { key: key.into(), value: value.into(), deadline: deadline_ms.map(WallTime) })
+            }))
         }
     }
 }
