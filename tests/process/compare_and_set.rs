@@ -182,6 +182,7 @@ impl Client {
                 let saw = Told::Saw { height: height(&answer), hash: Some(etag(&answer)) };
                 vec![wrote(WriteOutcome::Refused), operation(saw)]
             }
+            Outcome::Answered(answer, true) if answer.is_forgotten() => vec![wrote(WriteOutcome::Unknown)],
             Outcome::Answered(answer, _) => panic!("a write was answered with {}: {}", answer.status, answer.text()),
             Outcome::GaveUp(_) => vec![wrote(WriteOutcome::Unknown)],
         }

@@ -28,6 +28,6 @@ pub use http::{Answer, Http};
 pub use load::{Load, Sample, Written};
 pub use ports::free_port;
 pub use process::{NodeProcess, NodeSettings};
-pub use retrying::{Attempt, Outcome, Retrying};
+pub use retrying::{Attempt, Outcome, Retrying, Since};
 pub use small_disk::SmallDisk;
 pub use wait::{POLL, until};

@@ -149,11 +149,18 @@ impl Writer {
 
     /// `Err(None)`: the load was stopped meanwhile.
     async fn write(&self, path: &str, content: &Bytes) -> Result<(), Option<String>> {
-        let operation_id = format!("{:032x}", fastrand::u128(..));
-        let headers = [("difuse-operation-id", operation_id.as_str())];
-        let attempt = Attempt { method: Method::PUT, path, headers: &headers, body: content };
         let is_over = || self.shared.is_over.load(Ordering::Relaxed);
-        match self.client.send(&attempt, PATIENCE, is_over).await {
+        let sent = loop {
+            let operation_id = format!("{:032x}", fastrand::u128(..));
+            let headers = [("difuse-operation-id", operation_id.as_str())];
+            let attempt = Attempt { method: Method::PUT, path, headers: &headers, body: content };
+            match self.client.send(&attempt, PATIENCE, is_over).await {
+                // Nobody else writes here: the same value again, as a new write, does no harm.
+                Outcome::Answered(answer, _) if answer.is_forgotten() => {}
+                outcome => break outcome,
+            }
+        };
+        match sent {
             Outcome::Answered(answer, _) if matches!(answer.status, 200 | 201) => Ok(()),
             Outcome::Answered(answer, _) => Err(Some(format!("PUT {path}: {} {}", answer.status, answer.text()))),
             Outcome::GaveUp(_) if is_over() => Err(None),

@@ -14,12 +14,12 @@ use bytes::Bytes;
 use difuse_blocks::{Inode, InodeError, Kind};
 use difuse_keylog::{Operation, Value};
 use difuse_protocol::request::{Condition, Entry, RequestError};
-use difuse_types::{BoundedMap, Key, KeyError, Level, OperationId, Slots};
+use difuse_types::{BoundedMap, Key, KeyError, Level, Slots};
 use futures::{Stream, stream::BoxStream};
 
 use crate::{
     Consistency, Datastore,
-    keys::{self, Submitted, new_operation_id},
+    keys::{self, Attempt, Submitted, new_operation_id},
     values::{self, SourceError, Upload, ValueError, inode_of, inode_value},
 };
 
@@ -136,8 +136,8 @@ pub struct PutOptions {
     pub modified_ms: Option<u64>,
     /// What must hold of what is there.
     pub condition: Condition,
-    /// Names the write, so that a retry is applied once; by default a new one.
-    pub operation_id: Option<OperationId>,
+    /// Names the write, so that it is applied once however often it is tried; by default a new one.
+    pub attempt: Option<Attempt>,
 }
 
 /// How to remove something.
@@ -147,8 +147,8 @@ pub struct RemoveOptions {
     pub recursive: bool,
     /// What must hold of what is there.
     pub condition: Condition,
-    /// Names the write of the path itself, so that a retry is applied once; by default a new one.
-    pub operation_id: Option<OperationId>,
+    /// Names the write of the path itself, so that it is applied once however often it is tried; by default a new one.
+    pub attempt: Option<Attempt>,
 }
 
 /// A file that was put.
@@ -248,7 +248,7 @@ impl<D: Datastore + Clone> Files<D> {
     /// Writes `value` at `key` unless a directory is there: each attempt names the head that it was decided on, so
     /// that a directory made meanwhile is not overwritten either.
     async fn name(&self, path: &str, key: Key, value: Value, options: &PutOptions) -> Result<Submitted, FileError> {
-        let operation_id = options.operation_id.unwrap_or_else(new_operation_id);
+        let attempt = options.attempt.unwrap_or_else(|| Attempt::first(new_operation_id()));
         let given = options.condition;
         // A conflict with the caller's own condition is the caller's to handle.
         let is_retried = matches!(given, Condition::None | Condition::Present);
@@ -261,7 +261,7 @@ impl<D: Datastore + Clone> Files<D> {
         let level = self.consistency.set_inode;
         for _ in 0..ATTEMPTS_MAX {
             let operation = Operation::Set(value.clone());
-            let outcome = keys::submit(&self.datastore, key.clone(), operation, condition, operation_id, level).await;
+            let outcome = keys::submit(&self.datastore, key.clone(), operation, condition, attempt, level).await;
             match outcome {
                 Err(RequestError::Conflict { .. }) if is_retried => condition = self.decide(path, given).await?,
                 outcome => return Ok(outcome?),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use difuse_keylog::{BrokenChain, Checkpoint, MAX_INLINE_BYTES, Operation, Transaction, Value, verify_chain};
 use difuse_protocol::request::{
     BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, LostSlot, OperationOutcome, PAGE_MAX,
-    Reading, Reply, Request, RequestError, RingView, Routes, ScrubReport,
+    Reading, Reply, Request, RequestError, RingView, Routes, ScrubReport, Since,
 };
 use difuse_types::{Hash, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, WallTime};
 
@@ -113,6 +113,39 @@ pub enum VerifyError {
     },
 }
 
+/// Names one attempt at a write: a first one, or one that repeats an earlier one whose outcome is unknown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// The write's, in all its attempts.
+    pub operation_id: OperationId,
+    /// Since when it may have been sent. Never [`Since::Now`] in a repeated one.
+    pub since: Since,
+}
+
+impl Attempt {
+    /// The first attempt at a write of this name, which nobody has used before, and nobody uses again before it is answered.
+    pub fn first(operation_id: OperationId) -> Self {
+        Self { operation_id, since: Since::Now }
+    }
+
+    /// The attempt that follows an error, if the error says that the outcome is unknown and that repeating it can help.
+    pub fn after(error: &RequestError) -> Option<Self> {
+        match error {
+            RequestError::Unknown { operation_id, since } => {
+                Some(Self { operation_id: *operation_id, since: (*since).into() })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<OperationId> for Attempt {
+    /// The first attempt.
+    fn from(operation_id: OperationId) -> Self {
+        Self::first(operation_id)
+    }
+}
+
 /// A new operation id, drawn at random: no two operations of any client share one.
 pub fn new_operation_id() -> OperationId {
     OperationId(rand::random())
@@ -144,21 +177,21 @@ pub async fn reading<D: Datastore + ?Sized>(datastore: &D, key: Key, level: Leve
     }
 }
 
-/// Appends `operation` to the log of `key` if `condition` holds. Call it again with the same `operation_id` after
-/// [`RequestError::Unknown`]: it is applied once. At level lazy nothing is known yet when it returns: see [`submit`].
+/// Appends `operation` to the log of `key` if `condition` holds. After [`RequestError::Unknown`], call it again with
+/// [`Attempt::after`]: it is applied once, or the answer is [`RequestError::Forgotten`]. At level lazy nothing is known yet when it returns: see [`submit`].
 pub async fn write<D: Datastore + ?Sized>(
     datastore: &D,
     key: Key,
     operation: Operation,
     condition: Condition,
-    operation_id: OperationId,
+    attempt: impl Into<Attempt>,
     level: Level,
 ) -> Result<Written, RequestError> {
     if level == Level::Lazy {
         let reason = "a write at level lazy has no place in the log yet: submit it, and ask for its outcome";
         return Err(RequestError::Invalid(reason.into()));
     }
-    match submit(datastore, key, operation, condition, operation_id, level).await? {
+    match submit(datastore, key, operation, condition, attempt, level).await? {
         Submitted::Written(written) => Ok(written),
         Submitted::Queued(_) => Err(unexpected_reply()),
     }
@@ -170,10 +203,11 @@ pub async fn submit<D: Datastore + ?Sized>(
     key: Key,
     operation: Operation,
     condition: Condition,
-    operation_id: OperationId,
+    attempt: impl Into<Attempt>,
     level: Level,
 ) -> Result<Submitted, RequestError> {
-    match datastore.call(Request::Write { key, operation, condition, operation_id, level }).await? {
+    let Attempt { operation_id, since } = attempt.into();
+    match datastore.call(Request::Write { key, operation, condition, operation_id, level, since }).await? {
         Reply::Written { height, hash, created, .. } => Ok(Submitted::Written(Written { height, hash, created })),
         Reply::Queued { operation_id } => Ok(Submitted::Queued(operation_id)),
         _ => Err(unexpected_reply()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use difuse_api::request::{Condition, Reply, Request, RequestError};
+use difuse_api::request::{Anchor, Condition, Reply, Request, RequestError, Since};
 use difuse_protocol::message::Outcome;
 use difuse_types::{NodeId, OperationId, SlotId};
 
@@ -22,6 +22,10 @@ pub(crate) struct Attempts {
     hint: Option<NodeId>,
     /// Whether an attempt may have been applied although its answer was lost.
     is_outcome_unknown: bool,
+    /// Of a write: since when it may have been sent.
+    since: Since,
+    /// Nobody has sent it before this request.
+    is_first: bool,
     last_error: Option<RequestError>,
     back_off: Duration,
 }
@@ -39,20 +43,32 @@ pub(crate) enum Verdict {
 
 impl Attempts {
     /// A request that has not been tried; `slot` is where it belongs (0 when it belongs to none).
-    pub(crate) fn new(request: &Request, slot: Option<SlotId>) -> Self {
-        let write = match request {
-            Request::Write { operation_id, condition, .. } => Some((*operation_id, *condition)),
-            Request::Command { operation_id, .. } => Some((*operation_id, Condition::None)),
-            _ => None,
+    /// `anchor` is what a write that is sent for the first time comes after, if that is known.
+    pub(crate) fn new(request: &Request, slot: Option<SlotId>, anchor: Option<Anchor>) -> Self {
+        let (write, given) = match request {
+            Request::Write { operation_id, condition, since, .. } => (Some((*operation_id, *condition)), *since),
+            Request::Command { operation_id, .. } => (Some((*operation_id, Condition::None)), Since::Unknown),
+            _ => (None, Since::Unknown),
         };
+        let is_first = given == Since::Now;
         Self {
             slot: slot.unwrap_or_default(),
             write,
             tried: Vec::new(),
             hint: None,
             is_outcome_unknown: false,
+            since: if is_first { anchor.into() } else { given },
+            is_first,
             last_error: None,
             back_off: BACK_OFF_FIRST,
+        }
+    }
+
+    /// Since when the request, if it is a write, may have been sent, to be sent along with the next attempt.
+    pub(crate) fn since(&self) -> Since {
+        match self.since {
+            Since::Unknown if self.is_first && !self.is_outcome_unknown => Since::Unsent,
+            since => since,
         }
     }
 
@@ -96,10 +112,20 @@ impl Attempts {
     }
 
     fn handle_error(&mut self, error: RequestError) -> Verdict {
+        if let RequestError::Forgotten { now, .. } = error
+            && self.is_first
+            && !self.is_outcome_unknown
+        {
+            // It was never applied: the same node again, with what it said.
+            self.since = Since::After(now);
+            self.tried.pop();
+            self.last_error = Some(error);
+            return Verdict::TryAnother;
+        }
         let is_open = matches!(error, RequestError::Unknown { .. });
         let error = match self.write {
             Some((operation_id, condition)) if self.is_outcome_unknown => {
-                error.beside_open_attempt(operation_id, condition)
+                error.beside_open_attempt(operation_id, condition, self.since)
             }
             _ => error,
         };
@@ -129,7 +155,9 @@ impl Attempts {
     /// The error to report when time is up: a write that may have been applied is unknown, never merely failed.
     pub(crate) fn into_error(self) -> RequestError {
         match (self.write, self.is_outcome_unknown, self.last_error) {
-            (Some((operation_id, _)), true, _) => RequestError::Unknown { operation_id },
+            (Some((operation_id, _)), true, _) => RequestError::Unknown { operation_id, since: self.since.anchor() },
+            // Nothing of it was applied, it was merely never in time.
+            (_, _, Some(RequestError::Forgotten { .. })) => RequestError::Busy,
             (_, _, Some(error)) => error,
             (_, _, None) => RequestError::Busy,
         }
@@ -139,8 +167,8 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use difuse_api::request::{Condition, Reply, Request, RequestError};
-    use difuse_keylog::{Operation, Value};
+    use difuse_api::request::{Anchor, Condition, Reply, Request, RequestError, Since};
+    use difuse_keylog::{Ballot, Operation, Term, Value};
     use difuse_protocol::message::Outcome;
     use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId};
 
@@ -154,6 +182,10 @@ mod tests {
     }
 
     fn write_if(condition: Condition) -> Attempts {
+        write_since(condition, Since::Now)
+    }
+
+    fn write_since(condition: Condition, since: Since) -> Attempts {
         let value = Value::inline(Bytes::from_static(b"v"));
         let request = Request::Write {
             key: Key::new(b"k").unwrap(),
@@ -161,14 +193,16 @@ mod tests {
             condition,
             operation_id: OPERATION,
             level: Level::Quorum,
+            since,
         };
-        Attempts::new(&request, Some(SlotId(3)))
+        Attempts::new(&request, Some(SlotId(3)), None)
     }
 
     fn read() -> Attempts {
         Attempts::new(
             &Request::Read { key: Key::new(b"k").unwrap(), level: Level::Quorum, seen: None },
             Some(SlotId(3)),
+            None,
         )
     }
 
@@ -195,7 +229,7 @@ mod tests {
             let mut attempts = write();
             assert_eq!(attempts.handle_outcome(node(1), Err(lost)), Verdict::TryAnother);
             assert_eq!(attempts.handle_outcome(node(2), Ok(Outcome::Error(unavailable()))), Verdict::Pause);
-            assert_eq!(attempts.into_error(), RequestError::Unknown { operation_id: OPERATION });
+            assert_eq!(attempts.into_error(), RequestError::Unknown { operation_id: OPERATION, since: None });
         }
     }
 
@@ -203,7 +237,7 @@ mod tests {
     #[test]
     fn a_refusal_beside_a_lost_attempt_is_final_only_if_the_condition_cannot_come_true_again() {
         let conflict = RequestError::Conflict { current: None };
-        let unknown = RequestError::Unknown { operation_id: OPERATION };
+        let unknown = RequestError::Unknown { operation_id: OPERATION, since: None };
         let check = |condition, expected: &RequestError| {
             let mut attempts = write_if(condition);
             attempts.handle_outcome(node(1), Err(ExchangeError::Disconnected));
@@ -213,6 +247,42 @@ mod tests {
         check(Condition::Absent, &unknown);
         check(Condition::Present, &unknown);
         check(Condition::Head(Hash::of(b"head")), &conflict);
+    }
+
+    fn forgotten(height: u64) -> (Anchor, Result<Outcome, ExchangeError>) {
+        let now = Anchor { ballot: Ballot { term: Term::start_of(1), sequence: 1 }, height };
+        (now, Ok(Outcome::Error(RequestError::Forgotten { operation_id: OPERATION, now })))
+    }
+
+    fn is_forgotten(verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Done(result) if matches!(**result, Err(RequestError::Forgotten { .. })))
+    }
+
+    /// As long as no attempt is open, nothing can have been applied: the write is sent again, with what the leader said.
+    #[test]
+    fn a_first_attempt_is_never_refused_as_forgotten() {
+        let mut attempts = write();
+        assert_eq!(attempts.since(), Since::Unsent);
+        let (now, outcome) = forgotten(200);
+        assert_eq!(attempts.handle_outcome(node(1), outcome), Verdict::TryAnother);
+        assert_eq!((attempts.since(), attempts.tried()), (Since::After(now), &[][..]));
+        // And that stays what the write came after.
+        attempts.handle_outcome(node(1), Err(ExchangeError::Disconnected));
+        assert_eq!(attempts.since(), Since::After(now));
+        let (_, outcome) = forgotten(400);
+        assert!(is_forgotten(&attempts.handle_outcome(node(2), outcome)));
+    }
+
+    #[test]
+    fn a_write_that_may_have_been_applied_and_forgotten_is_not_sent_again() {
+        let mut lost = write();
+        lost.handle_outcome(node(1), Err(ExchangeError::TimedOut));
+        let mut repeated = write_since(Condition::None, Since::Unknown);
+        for attempts in [&mut lost, &mut repeated] {
+            assert_eq!(attempts.since(), Since::Unknown);
+            let (_, outcome) = forgotten(200);
+            assert!(is_forgotten(&attempts.handle_outcome(node(2), outcome)));
+        }
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::{
 use async_trait::async_trait;
 use difuse_api::{
     Consistency, Datastore,
-    request::{Reply, Request, RequestError},
+    request::{Anchor, Reply, Request, RequestError},
 };
-use difuse_protocol::message::Outcome;
+use difuse_protocol::{anchors::Anchors, message::Outcome};
 use difuse_types::{Level, NodeId, SlotId};
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -38,6 +38,7 @@ pub struct Client {
 struct Shared {
     exchange: Arc<dyn Exchange>,
     router: Mutex<Router>,
+    anchors: Mutex<Anchors>,
     random: Mutex<fastrand::Rng>,
     permits: Semaphore,
     refresh: Arc<Notify>,
@@ -63,6 +64,7 @@ impl Client {
         let shared = Arc::new(Shared {
             exchange,
             router: Mutex::default(),
+            anchors: Mutex::default(),
             random: Mutex::new(fastrand::Rng::with_seed(RandomState::new().build_hasher().finish())),
             permits: Semaphore::new(config.in_flight_max.max(1)),
             refresh: Arc::default(),
@@ -126,7 +128,8 @@ impl Datastore for AtNode {
     async fn call(&self, request: Request) -> Result<Reply, RequestError> {
         let shared = &self.client.shared;
         shared.ensure_connected(self.node).await?;
-        let mut attempts = Attempts::new(&request, None);
+        let mut attempts = Attempts::new(&request, None, None);
+        let request = since(request, &attempts);
         let outcome = shared.exchange_within(self.node, request, after(self.client.deadline)).await;
         match attempts.handle_outcome(self.node, outcome) {
             Verdict::Done(result) => *result,
@@ -148,7 +151,7 @@ impl Datastore for Client {
 impl Shared {
     async fn call_until(&self, request: Request, deadline: Instant) -> Result<Reply, RequestError> {
         let slot = self.router().slot_of(&request);
-        let mut attempts = Attempts::new(&request, slot);
+        let mut attempts = Attempts::new(&request, slot, self.anchor_of(slot, &request));
         loop {
             match self.attempt(&request, slot, &mut attempts, deadline).await {
                 Verdict::Done(result) => return *result,
@@ -180,8 +183,29 @@ impl Shared {
             return Verdict::Pause;
         };
         let limit = deadline.min(after(self.attempt_timeout(request)));
-        let outcome = self.exchange_within(node, request.clone(), limit).await;
+        let outcome = self.exchange_within(node, since(request.clone(), attempts), limit).await;
+        self.note_outcome(slot, request, &outcome);
         attempts.handle_outcome(node, outcome)
+    }
+
+    /// What a write that is sent for the first time comes after.
+    fn anchor_of(&self, slot: Option<SlotId>, request: &Request) -> Option<Anchor> {
+        match (slot, request) {
+            (Some(slot), Request::Write { key, .. }) => self.anchors().of(slot, key),
+            _ => None,
+        }
+    }
+
+    /// Learns from an answer what later writes come after.
+    fn note_outcome(&self, slot: Option<SlotId>, request: &Request, outcome: &Result<Outcome, ExchangeError>) {
+        let Some(slot) = slot else { return };
+        match (request, outcome) {
+            (_, Ok(Outcome::Reply(reply))) => self.anchors().note_reply(slot, request, reply),
+            (Request::Write { key, .. }, Ok(Outcome::Error(RequestError::Forgotten { now, .. }))) => {
+                self.anchors().note(slot, key, *now);
+            }
+            _ => {}
+        }
     }
 
     fn choose(&self, slot: Option<SlotId>, attempts: &mut Attempts) -> Option<NodeId> {
@@ -269,9 +293,21 @@ impl Shared {
         self.router.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn anchors(&self) -> MutexGuard<'_, Anchors> {
+        self.anchors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn random_number(&self) -> u64 {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).u64(..)
     }
+}
+
+/// The request as its next attempt says it.
+fn since(mut request: Request, attempts: &Attempts) -> Request {
+    if let Request::Write { since, .. } = &mut request {
+        *since = attempts.since();
+    }
+    request
 }
 
 /// The moment `duration` from now; for ever is a year.

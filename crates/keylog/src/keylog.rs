@@ -12,7 +12,7 @@ use difuse_structures::Registry;
 use difuse_types::{Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
 use crate::{
-    Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
+    Anchor, Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
     leader::{Phase, Round, WaitingRead, expiry::NOBODY, sync::Comparisons},
     replica::{Assembly, Committed, damage::Damages},
     states::States,
@@ -152,6 +152,8 @@ pub struct Submission {
     /// If the value names blocks: the generation that they were stored in. It is refused when the slot is two
     /// generations further: by then they may have been collected.
     pub generation: Option<u64>,
+    /// If it was applied before, then after this; `None`: at any time.
+    pub since: Option<Anchor>,
 }
 
 /// A committed transaction with the hash of the state after it: where the part of a key's log begins that is kept.
@@ -249,8 +251,8 @@ pub struct CommittedHead {
     pub mark: Option<Ballot>,
 }
 
-/// Why a job was not done. Only [`Failure::Redirect`] after an append was proposed leaves its outcome open; repeating
-/// it with its operation id settles it.
+/// Why a job was not done. [`Failure::Redirect`] after an append was proposed leaves its outcome open; repeating
+/// it with its operation id settles it, unless that ends in [`Failure::Forgotten`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Failure {
     /// This node does not lead the slot (any more).
@@ -279,6 +281,12 @@ pub enum Failure {
     TooOld {
         /// The slot's.
         generation: u64,
+    },
+    /// An append that may have been applied before, and forgotten since: its outcome cannot be told. It was not applied
+    /// now.
+    Forgotten {
+        /// Of the present: for a sender that knows that the append was never applied.
+        now: Anchor,
     },
     /// This node's disk is full; the reason names it. Nothing was changed.
     Full(String),

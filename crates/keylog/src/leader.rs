@@ -4,6 +4,7 @@
 //! - [`jobs`] settles a key and works off what is asked of it;
 //! - [`touch`] reads a key from a majority at its first use in a term and adopts what it finds;
 //! - [`evaluate`] works out what a command on a structure comes to;
+//! - [`retries`] tells appends that were applied before, or may have been, from those that were not;
 //! - [`append`] builds transactions and proposes them, in one round trip;
 //! - [`read`] confirms leadership once for all reads that wait, then answers from the committed heads;
 //! - [`lease`] asks for the promise that nobody else leads for a while, for reads without a round;
@@ -33,6 +34,7 @@ pub(crate) mod generation;
 mod jobs;
 mod lease;
 mod read;
+mod retries;
 pub(crate) mod sync;
 mod tick;
 pub(crate) mod tombstones;
@@ -109,10 +111,21 @@ pub(crate) struct Leadership {
     pub(crate) expiry: expiry::Expiry,
 }
 
+/// An append that waits for its turn.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Append {
+    pub(crate) ticket: Ticket,
+    pub(crate) appending: Appending,
+    /// It was not applied before, for certain, or it was and that is remembered: see [`retries`].
+    is_judged: bool,
+}
+
 #[derive(Default, Clone, Debug, Hash)]
 pub(crate) struct KeyState {
     pub(crate) stage: Stage,
-    pub(crate) appends: VecDeque<(Ticket, Appending)>,
+    pub(crate) appends: VecDeque<Append>,
+    /// What was applied since something waits for the key.
+    applied: VecDeque<retries::Applied>,
     pub(crate) reads: Vec<(Ticket, KeyRead)>,
     /// Reads at level all that wait for a comparison.
     pub(crate) comparisons: Vec<Ticket>,

@@ -17,6 +17,7 @@
 //! *Invariant:* nothing here knows of sockets, clocks or disks: messages, time and durability come in as calls on
 //! [`Keylog`] and go out as [`Output`]s.
 
+mod anchor;
 mod ballot;
 mod configuration;
 mod keylog;
@@ -28,6 +29,7 @@ mod states;
 pub mod store;
 mod transaction;
 
+pub use anchor::{Anchor, ParseAnchorError};
 pub use ballot::{Ballot, Term};
 pub use configuration::Configuration;
 pub use keylog::{

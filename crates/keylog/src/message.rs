@@ -208,6 +208,9 @@ pub enum KeylogMessage {
         term: Term,
         /// The next configuration.
         configuration: Configuration,
+        /// Up to where tombstones were dropped as far as the leader knows: see
+        /// [`SlotRecord::dropped`](crate::SlotRecord::dropped). Newcomers learn it by this.
+        dropped: Option<Ballot>,
     },
     /// Accepted, durably: from now on the sender accepts no key's proposal in the term's epoch.
     ProposalAccepted {

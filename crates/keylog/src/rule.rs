@@ -22,6 +22,8 @@ pub enum Rule {
     CommittedCheckpoint,
     /// A value whose blocks were stored in a generation that is over is refused.
     UploadGeneration,
+    /// What may have been applied before, and forgotten, is not applied.
+    RememberedAppends,
 }
 
 impl<S> Keylog<S> {

@@ -25,7 +25,8 @@ pub struct SlotRecord {
     /// so that everything committed in the epoch is visible to a majority read that follows.
     pub proposed: Option<Proposed>,
     /// Nothing is accepted at this ballot or below for a key that has no register: the key may have had one, up to this
-    /// ballot, that was dropped with its tombstone. `None`: nothing was ever dropped.
+    /// ballot, that was dropped with its tombstone; nor is an append taken for a new one that may have been applied before.
+    /// `None`: nothing was ever dropped.
     pub dropped: Option<Ballot>,
 }
 

@@ -127,6 +127,7 @@ fn a_member_that_missed_writes_of_every_slot_is_repaired_a_few_slots_at_a_time()
             time: WallTime(0),
             level: Level::Quorum,
             generation: None,
+            since: None,
         };
         let key = Key::new(format!("key {slot}").as_bytes()).unwrap();
         members.leader().submit(u64::from(slot), SlotId(slot), key, Job::Append(submission)).unwrap();

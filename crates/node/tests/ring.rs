@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use difuse_api::{
     Datastore,
-    request::{Condition, Reply, Request, RingView},
+    request::{Condition, Reply, Request, RingView, Since},
 };
 use difuse_keylog::{Operation, Value};
 use difuse_node::{Founding, Node, NodeConfig};
@@ -71,6 +71,7 @@ fn set(key: &Key, value: &str, id: u8) -> Request {
         condition: Condition::None,
         operation_id: OperationId([id; 16]),
         level: Level::Quorum,
+        since: Since::Now,
     }
 }
 

@@ -10,6 +10,7 @@
 //! *Invariant:* no sockets, files, clocks, threads or global randomness; whatever a peer or client sends can at worst be
 //! answered with an error.
 
+pub mod anchors;
 pub mod message;
 mod peer;
 pub mod request;

@@ -11,6 +11,7 @@ use difuse_ring::{HostEntry, HostState, Ring, RingConfig, RingOutput};
 use difuse_types::{BoundedMap, Hash, Host, Instant, NodeId, RingSettings, SlotId, WallTime};
 
 use crate::{
+    anchors::Anchors,
     message::Message,
     request::{Reply, Request, RequestError},
 };
@@ -330,6 +331,8 @@ pub struct Peer<S> {
     /// Leaders and configurations of slots that this node is no member of, as others told.
     pub(crate) known_leaders: BoundedMap<SlotId, NodeId>,
     pub(crate) lookups: route::Lookups,
+    /// What this node, as a sender of writes, was told.
+    pub(crate) anchors: Anchors,
     pub(crate) known_configurations: BoundedMap<SlotId, Configuration>,
     next_sweep: Instant,
     next_word_of_room: Instant,
@@ -393,6 +396,7 @@ impl<S: Store> Peer<S> {
             deleting: BTreeMap::new(),
             known_leaders: BoundedMap::new(REMEMBERED_MAX),
             lookups: route::Lookups::default(),
+            anchors: Anchors::default(),
             known_configurations: BoundedMap::new(REMEMBERED_MAX),
             next_sweep: now,
             next_word_of_room: now,

@@ -4,14 +4,16 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use difuse_blocks::BlockRecord;
-pub use difuse_keylog::Condition;
+pub use difuse_keylog::{Anchor, Condition};
 use difuse_keylog::{Ballot, Checkpoint, Configuration, Operation, Transaction, Value};
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Key, KeyPrefix, Level, NodeId, OperationId, RingSettings, SlotId, WallTime};
 
 mod recovery;
+mod since;
 
 pub use recovery::{LostSlot, RECOVERY_PAGE, Recovery, SlotSurvey, Survivor};
+pub use since::Since;
 
 /// The most entries in one page of a listing, a log or a dump.
 pub const PAGE_MAX: u32 = 1000;
@@ -33,7 +35,8 @@ pub enum Request {
         /// At weaker levels: the mark of an earlier answer about the key's slot; the answer is not older than that one.
         seen: Option<Ballot>,
     },
-    /// Appends to a key's log. Answer: [`Reply::Written`], or [`Reply::Queued`] at level lazy; [`RequestError::Conflict`] if the condition fails.
+    /// Appends to a key's log. Answer: [`Reply::Written`], or [`Reply::Queued`] at level lazy; [`RequestError::Conflict`] if the
+    /// condition fails; [`RequestError::Forgotten`] if nobody can tell any more whether it was applied before.
     Write {
         /// The key.
         key: Key,
@@ -45,6 +48,8 @@ pub enum Request {
         operation_id: OperationId,
         /// Who stands behind the answer.
         level: Level,
+        /// Since when it may have been sent.
+        since: Since,
     },
     /// Evaluates a command on what a key holds, where the key is led, and appends what it comes to. Answer:
     /// [`Reply::Command`]; [`RequestError::InBlocks`] if the value does not live in the log.
@@ -315,6 +320,9 @@ pub enum OperationState {
         /// If its condition does not hold: the key's head then, with its height, hash, and whether it has a value.
         current: Option<(u64, Hash, bool)>,
     },
+    /// Nobody can tell whether it is applied: its node was restarted before it had an answer, and the key was written too
+    /// often, or forgotten, since.
+    Forgotten,
 }
 
 /// One key of a listing.
@@ -690,6 +698,20 @@ pub enum RequestError {
     Unknown {
         /// The write.
         operation_id: OperationId,
+        /// It was first sent after this, if anything is known of that; to be repeated with it.
+        since: Option<Anchor>,
+    },
+    /// The write may have been applied before, so long ago that nobody can tell: too many other writes of the key
+    /// followed, or it was deleted and forgotten. It was not applied now, and repeating it is of no use.
+    #[error(
+        "nobody can tell whether operation {operation_id} was applied: too many other writes followed, or the key was \
+         deleted and forgotten; it was not applied now: read the key, and write it under a new operation id if need be"
+    )]
+    Forgotten {
+        /// The write.
+        operation_id: OperationId,
+        /// Of the present: a sender that knows that it was never applied sends it again with this.
+        now: Anchor,
     },
     /// The bytes are not those of the hash.
     #[error("the content's hash is {actual}, not {expected}")]
@@ -747,7 +769,9 @@ impl Reply {
     /// nothing of that one.
     pub fn beside_open_attempt(self, operation_id: OperationId) -> Result<Self, RequestError> {
         match &self {
-            Self::Command { is_write: true, appended: None, .. } => Err(RequestError::Unknown { operation_id }),
+            Self::Command { is_write: true, appended: None, .. } => {
+                Err(RequestError::Unknown { operation_id, since: None })
+            }
             _ => Ok(self),
         }
     }
@@ -762,13 +786,14 @@ impl RequestError {
     /// What this error says of the write `operation_id` when an earlier attempt at it may still be on its way. A refusal
     /// because the key had, or had no, value says nothing of that one: the key may change before it arrives. (A head
     /// never comes back.)
-    pub fn beside_open_attempt(self, operation_id: OperationId, condition: Condition) -> Self {
+    pub fn beside_open_attempt(self, operation_id: OperationId, condition: Condition, since: Since) -> Self {
+        let since = since.anchor();
         match (condition, &self) {
-            (Condition::Absent | Condition::Present, Self::Conflict { .. }) => Self::Unknown { operation_id },
+            (Condition::Absent | Condition::Present, Self::Conflict { .. }) => Self::Unknown { operation_id, since },
             (
                 _,
                 Self::NotAll { is_applied: false, .. } | Self::Full { .. } | Self::UploadTooOld { .. } | Self::InBlocks,
-            ) => Self::Unknown { operation_id },
+            ) => Self::Unknown { operation_id, since },
             _ => self,
         }
     }

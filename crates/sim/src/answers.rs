@@ -30,8 +30,8 @@ impl Simulation {
             self.is_view_settled = matches!(result, Ok(Reply::Ring(view)) if view.settled);
             return Ok(());
         }
-        if let Some(operation) = self.bursts.take(id) {
-            return self.handle_burst_reply(operation, result);
+        if let Some(write) = self.bursts.take(id) {
+            return self.handle_burst_reply(write, result);
         }
         let Some(client) = self.clients.take_pending(id) else {
             return self.handle_leave_reply(node, result);
@@ -51,9 +51,18 @@ impl Simulation {
                 self.handle_not_all(client, under_way, is_applied, written)?;
             }
             Err(RequestError::Full { .. }) => self.handle_not_all(client, under_way, false, None)?,
+            // An attempt was lost, of the client's or of its node's.
+            Err(RequestError::Forgotten { .. }) => {
+                self.figures.forgotten += 1;
+                if let Aim::Write { history, call, .. } = under_way.aim {
+                    self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at);
+                }
+                self.finish_client(client);
+            }
             Err(error) if error.is_transient() => {
-                if let Some(under_way) = self.clients.under_way(client) {
-                    under_way.is_open |= matches!(error, RequestError::Unknown { .. });
+                if let (Some(under_way), RequestError::Unknown { since, .. }) = (self.clients.under_way(client), &error)
+                {
+                    under_way.open(*since);
                 }
                 self.figures.errors += 1;
                 self.end_without_answer(client);

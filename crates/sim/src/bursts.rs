@@ -2,13 +2,16 @@
 //! the search for an order of what clients saw; but what was acknowledged must stay, once and in one chain, and nobody
 //! may forget what lies below a transaction that turns out not to be in it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use difuse_keylog::{Condition, Operation, Store, Value};
 use difuse_protocol::{
     Input, RequestId,
-    request::{Reply, Request, RequestError},
+    request::{Reply, Request, RequestError, Since},
 };
 use difuse_types::{Key, Level, NodeId};
 
@@ -20,6 +23,11 @@ use crate::{
 
 /// Writes of one burst.
 const WRITES: u64 = 96;
+/// How many writes of earlier bursts are sent again with one: their ids may be forgotten.
+const REPEATED: usize = 4;
+
+/// A write's number, and how it is sent when it is repeated.
+type BurstWrite = (u64, Request);
 
 /// The bursts of one seed. They draw from numbers of their own, so that nothing else changes with them.
 pub(crate) struct Bursts {
@@ -28,18 +36,24 @@ pub(crate) struct Bursts {
     /// How many are still to come.
     left: u32,
     /// The writes that are under way.
-    pending: BTreeMap<RequestId, u64>,
+    pending: BTreeMap<RequestId, BurstWrite>,
+    /// Those that were answered, as they are sent when they are repeated: not before, as a first attempt says that it is
+    /// the only one.
+    sent: Vec<(u64, Request)>,
+    /// Those that were.
+    repeated: BTreeSet<u64>,
 }
 
 impl Bursts {
     pub(crate) fn new(seed: u64, count: u32) -> Self {
         // A short name is a key.
         let key = Key::new(b"long").unwrap_or_else(|error| unreachable!("{error}"));
-        Self { key, rng: fastrand::Rng::with_seed(!seed), left: count, pending: BTreeMap::new() }
+        let (pending, sent, repeated) = Default::default();
+        Self { key, rng: fastrand::Rng::with_seed(!seed), left: count, pending, sent, repeated }
     }
 
     /// Which write an answer is for.
-    pub(crate) fn take(&mut self, id: RequestId) -> Option<u64> {
+    pub(crate) fn take(&mut self, id: RequestId) -> Option<BurstWrite> {
         self.pending.remove(&id)
     }
 }
@@ -64,6 +78,13 @@ impl Simulation {
         };
         let ready: Vec<NodeId> = self.nodes.values().filter(is_ready).map(|node| node.id).collect();
         if let Some(node) = self.bursts.rng.choice(ready) {
+            for _ in 0..REPEATED {
+                let Bursts { rng, sent, .. } = &mut self.bursts;
+                let Some((operation, request)) = rng.choice(sent.iter()).cloned() else { break };
+                self.bursts.repeated.insert(operation);
+                self.clients.refused.remove(&operation);
+                self.send_burst_write(node, operation, request);
+            }
             for _ in 0..WRITES {
                 self.ask_for_burst_write(node);
             }
@@ -73,26 +94,37 @@ impl Simulation {
 
     fn ask_for_burst_write(&mut self, node: NodeId) {
         let operation = self.clients.writes.len() as u64 + 1;
-        let (key, id) = (self.bursts.key.clone(), self.clients.next_request_id());
+        let key = self.bursts.key.clone();
         let bytes = Bytes::from(format!("{key} {operation}"));
         self.clients.writes.insert(operation, Written { key: key.clone(), value: Some(bytes.clone()) });
-        self.bursts.pending.insert(id, operation);
         let request = Request::Write {
             key,
             operation: Operation::Set(Value::inline(bytes)),
             condition: Condition::None,
             operation_id: operation_id(operation, &mut self.bursts.rng),
             level: Level::Quorum,
+            since: Since::Now,
         };
+        self.send_burst_write(node, operation, request);
+    }
+
+    fn send_burst_write(&mut self, node: NodeId, operation: u64, request: Request) {
+        let id = self.clients.next_request_id();
+        let mut repeated = request.clone();
+        if let Request::Write { since, .. } = &mut repeated {
+            *since = Since::Unknown;
+        }
+        self.bursts.pending.insert(id, (operation, repeated));
         self.figures.requests += 1;
         self.give(node, Input::Request { id, request });
     }
 
     pub(crate) fn handle_burst_reply(
         &mut self,
-        operation: u64,
+        (operation, repeated): BurstWrite,
         result: Result<Reply, RequestError>,
     ) -> Result<(), Violation> {
+        self.bursts.sent.push((operation, repeated));
         match result {
             Ok(Reply::Written { height, hash, .. }) => {
                 let key = self.bursts.key.clone();
@@ -105,8 +137,16 @@ impl Simulation {
                 )))
             }
             Err(RequestError::Unknown { .. }) => Ok(()),
+            // An attempt was lost, of the client's or of its node's.
+            Err(RequestError::Forgotten { .. }) => {
+                self.figures.forgotten += 1;
+                Ok(())
+            }
             Err(error) if error.is_transient() || matches!(error, RequestError::Full { .. }) => {
-                self.clients.refused.insert(operation);
+                // Of one that was repeated, another attempt may have been applied.
+                if !self.bursts.repeated.contains(&operation) {
+                    self.clients.refused.insert(operation);
+                }
                 Ok(())
             }
             other => Err(Violation::WrongAnswer(format!("write {operation} of a burst was answered with {other:?}"))),

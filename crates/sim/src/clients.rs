@@ -10,7 +10,7 @@ use bytes::Bytes;
 use difuse_keylog::{Ballot, Operation as KeyOperation, Value, ValueKind};
 use difuse_protocol::{
     Input, RequestId,
-    request::{Condition, Request},
+    request::{Anchor, Condition, Request, Since},
 };
 use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots};
 
@@ -74,6 +74,16 @@ pub(crate) struct UnderWay {
 }
 
 impl UnderWay {
+    /// An attempt may have been applied, and the next one says so; `since` is what it was told to say.
+    pub(crate) fn open(&mut self, told: Option<Anchor>) {
+        self.is_open = true;
+        if let Request::Write { since, .. } = &mut self.request
+            && since.anchor().is_none()
+        {
+            *since = told.into();
+        }
+    }
+
     /// Whether it is a read whose level promises no more than a committed head.
     pub(crate) fn is_weak(&self) -> bool {
         matches!(self.request, Request::Read { level: Level::Lazy | Level::Leader, .. })
@@ -121,7 +131,7 @@ pub(crate) struct Clients {
     /// Counts the beginnings and ends of operations.
     clock: u64,
     slots: Slots,
-    /// Whether keys may be forgotten: then nothing is repeated or queued for long, and heights begin anew.
+    /// Whether keys may be forgotten: then nothing is written at level lazy, and heights begin anew.
     forgets: bool,
 }
 
@@ -316,6 +326,7 @@ impl Clients {
             condition,
             operation_id: operation_id(operation, rng),
             level,
+            since: Since::Now,
         };
         // Which write a hash stands for is filled in by the simulation, which knows all transactions.
         let call = Call::Write { id: operation, demand: Demand::None, has_value };
@@ -418,10 +429,8 @@ impl Simulation {
     pub(crate) fn retries(&mut self, client: usize) -> bool {
         let is_last = self.phase == Phase::LastReads;
         let wants = is_last || self.rng.bool();
-        let forgets = self.clients.forgets;
         let Some(under_way) = self.clients.under_way(client) else { return false };
-        let may_repeat = !forgets || !matches!(under_way.aim, Aim::Write { .. });
-        if !wants || !may_repeat || (!is_last && under_way.retries >= RETRIES_MAX) {
+        if !wants || (!is_last && under_way.retries >= RETRIES_MAX) {
             return false;
         }
         under_way.retries += 1;
@@ -434,7 +443,7 @@ impl Simulation {
     /// The node asked died.
     pub(crate) fn lose_answer(&mut self, client: usize) {
         if let Some(under_way) = self.clients.under_way(client) {
-            under_way.is_open = true;
+            under_way.open(None);
         }
         self.end_without_answer(client);
     }

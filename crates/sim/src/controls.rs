@@ -20,6 +20,8 @@ pub enum Control {
     Lease,
     /// What is below a checkpoint is forgotten only when the checkpoint is committed.
     CommittedCheckpoint,
+    /// A write that may have been applied before, and forgotten, is not applied.
+    RememberedAppends,
     /// A successor on the ring is adopted only when it was seen alive.
     CheckedSuccessor,
     /// Values whose blocks may have been collected are taken all the same.
@@ -36,6 +38,7 @@ impl Control {
             Self::Lease => BrokenRule::Keylog(Rule::Lease),
             Self::CommittedCheckpoint => BrokenRule::Keylog(Rule::CommittedCheckpoint),
             Self::UploadGeneration => BrokenRule::Keylog(Rule::UploadGeneration),
+            Self::RememberedAppends => BrokenRule::Keylog(Rule::RememberedAppends),
             Self::CheckedSuccessor => BrokenRule::CheckedSuccessor,
         }
     }

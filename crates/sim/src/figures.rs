@@ -23,6 +23,8 @@ pub struct Figures {
     pub errors: u64,
     /// Writes whose outcome stayed unknown.
     pub unknown: u64,
+    /// Repeated writes of which nobody could tell any more whether they were applied.
+    pub forgotten: u64,
     /// Histories checked for linearizability.
     pub histories: u64,
     /// Faults injected.
@@ -48,6 +50,7 @@ impl AddAssign for Figures {
         self.retries += other.retries;
         self.errors += other.errors;
         self.unknown += other.unknown;
+        self.forgotten += other.forgotten;
         self.histories += other.histories;
         self.faults += other.faults;
         self.crashes += other.crashes;

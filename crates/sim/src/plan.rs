@@ -115,8 +115,7 @@ pub struct Plan {
     pub bursts: u32,
     /// How far checkpoints are apart at least.
     pub checkpoint_every: u64,
-    /// For how long tombstones are kept; `None`: for ever. Then clients repeat no writes, and clocks on walls agree: what may
-    /// still be under way must be younger.
+    /// For how long tombstones are kept; `None`: for ever. If not, nothing is written at level lazy, and clocks on walls agree.
     pub tombstones_kept: Option<Duration>,
     /// Whether every message is encoded and decoded.
     pub is_through_wire: bool,

@@ -172,7 +172,7 @@ impl World {
                 Some(answer) => self.answer(asked.call, answer),
                 None if is_lost => {
                     let error = match asked.request {
-                        Request::Write { operation_id, .. } => RequestError::Unknown { operation_id },
+                        Request::Write { operation_id, .. } => RequestError::Unknown { operation_id, since: None },
                         _ => RequestError::NotServing("the node asked is down".into()),
                     };
                     self.answer(asked.call, Err(error));

@@ -59,6 +59,13 @@ fn a_replica_that_forgets_below_what_is_not_committed_is_caught() {
     check(Control::CommittedCheckpoint, 0..1000, |_| {}, is_expected);
 }
 
+/// Writes of long ago come again with every burst.
+#[test]
+fn a_leader_that_applies_what_it_may_have_forgotten_is_caught() {
+    let is_expected = |violation: &Violation| matches!(violation, Violation::Unwanted { .. });
+    check(Control::RememberedAppends, 0..1000, |_| {}, is_expected);
+}
+
 /// It does no harm to keys: nodes that follow a dead successor cannot let others join.
 #[test]
 fn a_successor_that_was_not_seen_alive_is_caught() {

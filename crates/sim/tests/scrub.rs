@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use difuse_keylog::{Operation, Value};
-use difuse_protocol::request::{Condition, Reply, Request, ScrubReport};
+use difuse_protocol::request::{Condition, Reply, Request, ScrubReport, Since};
 use difuse_sim::scenario::Scenario;
 use difuse_types::{Hash, Key, Level, NodeId, OperationId};
 
@@ -14,7 +14,8 @@ fn write(ring: &mut Scenario, node: NodeId, key: &Key, id: u8) {
     let operation = Operation::Set(Value::inline(vec![id; 100]));
     let operation_id = OperationId([id; 16]);
     let (condition, level) = (Condition::None, Level::All);
-    let request = Request::Write { key: key.clone(), operation, condition, operation_id, level };
+    let since = Since::Now;
+    let request = Request::Write { key: key.clone(), operation, condition, operation_id, level, since };
     let written = ring.ask(node, request);
     assert!(matches!(written, Ok(Reply::Written { .. })), "{written:?}");
 }

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use difuse_keylog::{
-    Answer, Condition, Job, Keylog, KeylogOptions, Operation, Output, Store, Submission, Value, verify_chain,
+    Anchor, Answer, Condition, Job, Keylog, KeylogOptions, Operation, Output, Store, Submission, Value, verify_chain,
 };
 use difuse_storage::{KeyStore, Options, Storage};
 use difuse_types::{Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
@@ -75,6 +75,8 @@ fn begin(path: &Path, checkpoint_every: u64) -> Result<Keylog<KeyStore>, Failure
 /// Asks for all of these writes at once, and waits until they are durable.
 fn write(keylog: &mut Keylog<KeyStore>, key: &Key, numbers: std::ops::Range<u64>) -> Result<(), Failure> {
     let mut waiting = numbers.end - numbers.start;
+    let register = keylog.store().register(SLOT, key)?;
+    let since = register.map(|register| Anchor { ballot: register.ballot, height: register.head.height });
     for number in numbers {
         let submission = Submission {
             operation: Operation::Set(Value::inline(Bytes::from(vec![number as u8; 100]))),
@@ -84,6 +86,7 @@ fn write(keylog: &mut Keylog<KeyStore>, key: &Key, numbers: std::ops::Range<u64>
             time: WallTime(number),
             level: Level::Quorum,
             generation: None,
+            since,
         };
         keylog.submit(number, SLOT, key.clone(), Job::Append(submission))?;
     }

@@ -9,7 +9,7 @@ use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
     request::{
         ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, COLLECTED_MAX, CollectionReply, CollectionStep, Condition, PAGE_MAX, Reply,
-        Request, RequestError, Routes, ScrubReport, ScrubbedItem, UNREPAIRED_LISTED_MAX, Unrepaired,
+        Request, RequestError, Routes, ScrubReport, ScrubbedItem, Since, UNREPAIRED_LISTED_MAX, Unrepaired,
     },
 };
 use difuse_ring::{
@@ -204,7 +204,8 @@ fn requests_and_replies() {
     let write = |length| {
         let operation = Operation::Set(Value::inline(Bytes::from(vec![7; length])));
         let (condition, operation_id, level) = (Condition::None, OPERATION_ID, Level::Quorum);
-        request(Request::Write { key: key("k"), operation, condition, operation_id, level })
+        let since = Since::Unknown;
+        request(Request::Write { key: key("k"), operation, condition, operation_id, level, since })
     };
     let routes = |leaders| {
         reply(Reply::Routes(Box::new(Routes { settings: settings(), hosts: vec![(host(1), HostState::Up)], leaders })))

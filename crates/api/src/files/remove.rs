@@ -2,13 +2,13 @@
 
 use difuse_keylog::Operation;
 use difuse_protocol::request::{Condition, RequestError};
-use difuse_types::{Key, Level, OperationId};
+use difuse_types::{Key, Level};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{FileError, FileKind, FilePage, Files, RemoveOptions, absolute, join};
 use crate::{
     Datastore,
-    keys::{self, new_operation_id},
+    keys::{self, Attempt, new_operation_id},
 };
 
 /// How many entries of a directory are looked at together.
@@ -46,8 +46,8 @@ impl<D: Datastore + Clone> Files<D> {
         if !path.is_empty() {
             // A condition that names no head still removes nothing but what was found.
             let condition = current.map_or(Condition::Present, |(_, hash, _)| Condition::Head(hash));
-            let id = options.operation_id.unwrap_or_else(new_operation_id);
-            self.delete(path, condition, id).await?;
+            let attempt = options.attempt.unwrap_or_else(|| Attempt::first(new_operation_id()));
+            self.delete(path, condition, attempt).await?;
             removed += 1;
         }
         self.forget_directories();
@@ -94,16 +94,17 @@ impl<D: Datastore + Clone> Files<D> {
     }
 
     async fn delete_if_there(&self, path: &str) -> Result<bool, FileError> {
-        match self.delete(path, Condition::Present, new_operation_id()).await {
+        match self.delete(path, Condition::Present, new_operation_id().into()).await {
             Ok(()) => Ok(true),
             Err(FileError::Request(RequestError::Conflict { .. })) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    async fn delete(&self, path: &str, condition: Condition, id: OperationId) -> Result<(), FileError> {
+    async fn delete(&self, path: &str, condition: Condition, attempt: Attempt) -> Result<(), FileError> {
         let key = Key::of_path(path)?;
-        keys::submit(&self.datastore, key, Operation::Delete, condition, id, self.consistency.delete_inode).await?;
+        keys::submit(&self.datastore, key, Operation::Delete, condition, attempt, self.consistency.delete_inode)
+            .await?;
         Ok(())
     }
 }

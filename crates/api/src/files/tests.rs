@@ -35,7 +35,7 @@ async fn names(files: &FakeFiles, path: &str) -> Vec<String> {
     page.entries.into_iter().map(|entry| entry.name).collect()
 }
 
-const RECURSIVE: RemoveOptions = RemoveOptions { recursive: true, condition: Condition::None, operation_id: None };
+const RECURSIVE: RemoveOptions = RemoveOptions { recursive: true, condition: Condition::None, attempt: None };
 
 #[test]
 fn a_file_comes_back_with_what_is_said_of_it() {
@@ -131,7 +131,7 @@ fn conditions_of_puts_hold() {
 fn a_put_that_is_repeated_is_applied_once() {
     block_on(async {
         let (_, files) = files();
-        let options = PutOptions { operation_id: Some(crate::keys::new_operation_id()), ..PutOptions::default() };
+        let options = PutOptions { attempt: Some(crate::keys::new_operation_id().into()), ..PutOptions::default() };
         let once = || files.put("f", source(b"x"), options.clone());
         assert_eq!(once().await.unwrap(), once().await.unwrap());
     });

@@ -89,7 +89,7 @@ impl From<RequestError> for Failure {
             | RequestError::Busy
             | RequestError::UploadTooOld { .. }
             | RequestError::NotServing(_) => Self::Unavailable(text),
-            RequestError::Unknown { .. } => Self::Unknown(text),
+            RequestError::Unknown { .. } | RequestError::Forgotten { .. } => Self::Unknown(text),
             RequestError::WrongHash { .. } => Self::Corrupt(text),
             RequestError::Invalid(_) | RequestError::InBlocks => Self::Usage(text),
             RequestError::Pruned(Checkpoint { height, .. }) => {

@@ -149,7 +149,7 @@ pub(super) async fn write(
         Some(_) => return Err(Problem::bad_request("bad_parameter", "the parameter kind is file or directory")),
     }
     let options = put_options(&uri, request.headers())?;
-    let operation_id = options.operation_id;
+    let operation_id = options.attempt.map(|attempt| attempt.operation_id);
     let transfer = gateway.begin_transfer_unless_small(content_length(request.headers()))?;
     let put = files.put(&path, stream_of(request.into_body()), options).await?;
     drop(transfer);
@@ -197,7 +197,7 @@ fn put_options(uri: &Uri, request_headers: &HeaderMap) -> Result<PutOptions, Pro
         media_type,
         modified_ms,
         condition: headers::write_condition(request_headers)?,
-        operation_id: Some(headers::operation_id(request_headers)?),
+        attempt: Some(headers::attempt(request_headers)?),
     })
 }
 
@@ -211,12 +211,12 @@ pub(super) async fn delete(
     let options = RemoveOptions {
         recursive: Parameters::of(&uri).flag("recursive")?,
         condition: headers::write_condition(&request_headers)?,
-        operation_id: Some(headers::operation_id(&request_headers)?),
+        attempt: Some(headers::attempt(&request_headers)?),
     };
     let removed = files.remove(&path, options).await?;
     let level = Parameters::of(&uri).level(gateway.consistency().delete_inode)?;
-    if let (Level::Lazy, Some(operation_id)) = (level, options.operation_id) {
-        return Ok(accepted(operation_id));
+    if let (Level::Lazy, Some(attempt)) = (level, options.attempt) {
+        return Ok(accepted(attempt.operation_id));
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().insert("difuse-removed", HeaderValue::from(removed));

@@ -2,8 +2,11 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use bytes::Bytes;
-use difuse_api::{keys, request::Condition};
-use difuse_types::{Hash, OperationId};
+use difuse_api::{
+    keys::{self, Attempt},
+    request::{Anchor, Condition, Since},
+};
+use difuse_types::Hash;
 
 use super::problem::{Problem, range_not_satisfiable};
 
@@ -17,6 +20,11 @@ pub(super) const DEADLINE: HeaderName = HeaderName::from_static("difuse-deadline
 pub(super) const LINEARIZABLE: HeaderName = HeaderName::from_static("difuse-linearizable");
 /// Names a write, so that a client's retry of it is applied once: 32 hex digits.
 pub(super) const OPERATION_ID: HeaderName = HeaderName::from_static("difuse-operation-id");
+
+/// What the write named by [`OPERATION_ID`] was first sent after, as an answer said; or [`SINCE_UNKNOWN`].
+pub(super) const OPERATION_SINCE: HeaderName = HeaderName::from_static("difuse-operation-since");
+/// Nothing is known of that.
+const SINCE_UNKNOWN: &str = "unknown";
 
 /// `text`, which must be visible ASCII, as a header's value; empty if it is not.
 pub(super) fn value(text: String) -> HeaderValue {
@@ -33,12 +41,31 @@ pub(super) fn etag(hash: &Hash) -> HeaderValue {
     value(format!("\"{hash}\""))
 }
 
-/// The operation id that the client chose, or a new one.
-pub(super) fn operation_id(headers: &HeaderMap) -> Result<OperationId, Problem> {
+/// The attempt at a write that the client names, or the first one at a new one.
+pub(super) fn attempt(headers: &HeaderMap) -> Result<Attempt, Problem> {
+    let since = match text(headers, &OPERATION_SINCE)? {
+        None => Since::Unsent,
+        Some(SINCE_UNKNOWN) => Since::Unknown,
+        Some(text) => {
+            let anchor: Anchor = text.parse().map_err(|_| bad(&OPERATION_SINCE, "as an answer said, or unknown"))?;
+            Since::After(anchor)
+        }
+    };
     match text(headers, &OPERATION_ID)? {
-        None => Ok(keys::new_operation_id()),
-        Some(text) => text.parse().map_err(|_| bad(&OPERATION_ID, "32 hex digits chosen at random")),
+        None if since != Since::Unsent => {
+            Err(bad(&OPERATION_SINCE, "together with the Difuse-Operation-Id that is repeated"))
+        }
+        None => Ok(Attempt::first(keys::new_operation_id())),
+        Some(text) => {
+            let operation_id = text.parse().map_err(|_| bad(&OPERATION_ID, "32 hex digits chosen at random"))?;
+            Ok(Attempt { operation_id, since })
+        }
     }
+}
+
+/// How a repeated write names what it was first sent after.
+pub(super) fn since(anchor: Option<Anchor>) -> HeaderValue {
+    anchor.map_or(HeaderValue::from_static(SINCE_UNKNOWN), |anchor| value(anchor.to_string()))
 }
 
 /// What `If-Match` and `If-None-Match` demand of a write.
@@ -180,10 +207,10 @@ mod tests {
         http::{HeaderMap, HeaderName, header},
         response::IntoResponse,
     };
-    use difuse_api::request::Condition;
-    use difuse_types::Hash;
+    use difuse_api::request::{Condition, Since};
+    use difuse_types::{Hash, NodeId};
 
-    use super::{ReadCondition, Verdict, operation_id, range, write_condition};
+    use super::{ReadCondition, Verdict, attempt, range, write_condition};
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
@@ -255,10 +282,20 @@ mod tests {
     }
 
     #[test]
-    fn operation_ids() {
-        let given = headers(&[(super::OPERATION_ID, "000102030405060708090a0b0c0d0e0f")]);
-        assert_eq!(operation_id(&given).unwrap().0[15], 15);
-        assert!(operation_id(&headers(&[(super::OPERATION_ID, "12")])).is_err());
-        assert_ne!(operation_id(&headers(&[])).unwrap(), operation_id(&headers(&[])).unwrap());
+    fn attempts() {
+        let id = (super::OPERATION_ID, "000102030405060708090a0b0c0d0e0f");
+        let since = |text| (super::OPERATION_SINCE, text);
+        let first = attempt(&headers(std::slice::from_ref(&id))).unwrap();
+        assert_eq!((first.operation_id.0[15], first.since), (15, Since::Unsent));
+        assert_eq!(attempt(&headers(&[id.clone(), since("unknown")])).unwrap().since, Since::Unknown);
+        let anchor = format!("1.2.{}.3.4", NodeId([7; 32]));
+        let after = Since::After(anchor.parse().unwrap());
+        assert_eq!(attempt(&headers(&[id.clone(), since(&anchor)])).unwrap().since, after);
+        assert_eq!(super::since(after.anchor()), anchor);
+        for wrong in [&[(super::OPERATION_ID, "12")][..], &[id, since("now")], &[since("unknown")]] {
+            assert!(attempt(&headers(wrong)).is_err(), "{wrong:?}");
+        }
+        let new = || attempt(&headers(&[])).unwrap();
+        assert!(new().since == Since::Now && new().operation_id != new().operation_id);
     }
 }

@@ -83,13 +83,14 @@ pub(super) async fn write(
     let level = Parameters::of(&uri).level(gateway.consistency().set_inode)?;
     let deadline = Parameters::of(&uri).deadline()?;
     let condition = headers::write_condition(request.headers())?;
-    let operation_id = headers::operation_id(request.headers())?;
+    let attempt = headers::attempt(request.headers())?;
+    let operation_id = attempt.operation_id;
     let transfer = gateway.begin_transfer_unless_small(content_length(request.headers()))?;
     let block_level = Parameters::of(&uri).level(gateway.consistency().set_block)?;
     let stored = values::store(gateway.datastore(), &key, stream_of(request.into_body()), block_level).await?;
     drop(transfer);
     let operation = Operation::Set(stored.value.until(deadline));
-    let submitted = keys::submit(gateway.datastore(), key, operation, condition, operation_id, level).await?;
+    let submitted = keys::submit(gateway.datastore(), key, operation, condition, attempt, level).await?;
     let Some(written) = submitted.written() else { return Ok(accepted(operation_id)) };
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
     let written_headers = [
@@ -109,11 +110,12 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let key = flat_key(&uri, ROUTE)?;
     let level = Parameters::of(&uri).level(gateway.consistency().delete_inode)?;
-    let operation_id = headers::operation_id(&request_headers)?;
+    let attempt = headers::attempt(&request_headers)?;
+    let operation_id = attempt.operation_id;
     let asked = headers::write_condition(&request_headers)?;
     // A tombstone on nothing would be a transaction for nothing.
     let condition = if asked == Condition::None { Condition::Present } else { asked };
-    let outcome = keys::submit(gateway.datastore(), key, Operation::Delete, condition, operation_id, level).await;
+    let outcome = keys::submit(gateway.datastore(), key, Operation::Delete, condition, attempt, level).await;
     let submitted = match outcome {
         Err(RequestError::Conflict { current }) if asked == Condition::None || is_absent(current) => {
             return Err(no_such_key());

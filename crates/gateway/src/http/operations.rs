@@ -19,10 +19,14 @@ use super::{
 /// The route, without the operation's id.
 const ROUTE: &str = "/v1/operations/";
 
+/// Why nobody can tell what became of a write, for people.
+const FORGOTTEN: &str = "nobody can tell whether it was applied: its node was restarted before it had an answer, and too many \
+                         other writes of the key followed";
+
 #[derive(Serialize)]
 struct OutcomeBody {
     operation_id: String,
-    /// `queued`, `applied` or `refused`.
+    /// `queued`, `applied`, `refused` or `forgotten`.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -50,6 +54,7 @@ pub(super) async fn outcome(State(gateway): State<Gateway>, Path(id): Path<Strin
         OperationState::Refused { reason, current } => {
             ("refused", current.map(|(height, hash, _)| (height, hash)), Some(reason))
         }
+        OperationState::Forgotten => ("forgotten", None, Some(FORGOTTEN.into())),
     };
     let body = OutcomeBody {
         operation_id: operation_id.to_string(),

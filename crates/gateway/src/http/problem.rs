@@ -94,6 +94,7 @@ impl From<RequestError> for Problem {
             RequestError::Conflict { .. } => (StatusCode::PRECONDITION_FAILED, "condition_failed"),
             RequestError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             RequestError::Unknown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unknown_outcome"),
+            RequestError::Forgotten { .. } => (StatusCode::CONFLICT, "forgotten_outcome"),
             RequestError::NotAll { differing, .. } if !differing.is_empty() => (StatusCode::CONFLICT, "members_differ"),
             RequestError::NotAll { .. } => (StatusCode::SERVICE_UNAVAILABLE, "members_silent"),
             RequestError::WrongHash { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_hash"),
@@ -126,8 +127,14 @@ impl From<RequestError> for Problem {
         if let RequestError::Pruned(checkpoint) = error {
             problem.base = Some(Box::new(checkpoint.into()));
         }
-        if let RequestError::Unknown { operation_id } = &error {
+        let named = match &error {
+            RequestError::Unknown { operation_id, since } => Some((operation_id, *since)),
+            RequestError::Forgotten { operation_id, now } => Some((operation_id, Some(*now))),
+            _ => None,
+        };
+        if let Some((operation_id, since)) = named {
             problem = problem.with_header(headers::OPERATION_ID, headers::value(operation_id.to_string()));
+            problem = problem.with_header(headers::OPERATION_SINCE, headers::since(since));
         }
         match error.retry_after() {
             Some(wait) => problem.with_header(header::RETRY_AFTER, wait.as_secs().max(1).into()),

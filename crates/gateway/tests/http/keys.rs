@@ -1,4 +1,8 @@
-use difuse_api::{request::RequestError, testing::content};
+use difuse_api::{
+    keylog::{Ballot, Term},
+    request::{Anchor, RequestError},
+    testing::content,
+};
 use difuse_types::{Hash, Key, NodeId, OperationId, SlotId, WallTime};
 use serde_json::Value;
 
@@ -380,9 +384,12 @@ async fn an_error_at_level_all_names_the_members_and_says_what_became_of_the_wri
 async fn what_goes_wrong_behind_the_gateway() {
     let server = Server::start().await;
     let operation_id = OperationId([7; 16]);
+    let term = Term { epoch: 1, number: 2, node: NodeId([1; 32]) };
+    let anchor = Anchor { ballot: Ballot { term, sequence: 3 }, height: 4 };
     for (error, status, code) in [
         (RequestError::Unavailable { slot: SlotId(3), reason: "no majority".into() }, 503, "unavailable"),
-        (RequestError::Unknown { operation_id }, 503, "unknown_outcome"),
+        (RequestError::Unknown { operation_id, since: Some(anchor) }, 503, "unknown_outcome"),
+        (RequestError::Forgotten { operation_id, now: anchor }, 409, "forgotten_outcome"),
         (RequestError::Busy, 503, "busy"),
         (RequestError::NotServing("it is leaving".into()), 503, "not_serving"),
         (RequestError::Full { reason: "/data: 3 bytes are free".into() }, 507, "full"),
@@ -393,8 +400,9 @@ async fn what_goes_wrong_behind_the_gateway() {
         server.datastore.fail_next(error.clone());
         let answer = server.put("/v1/keys/k", "x").await.expect_problem(status, code, &text);
         assert_eq!(answer.header("retry-after"), if status == 503 { "1" } else { "" });
-        if matches!(error, RequestError::Unknown { .. }) {
+        if matches!(error, RequestError::Unknown { .. } | RequestError::Forgotten { .. }) {
             assert_eq!(answer.header("difuse-operation-id"), operation_id.to_string());
+            assert_eq!(answer.header("difuse-operation-since"), anchor.to_string());
         }
     }
     server.put("/v1/keys/k", "x").await.expect(201);

@@ -160,7 +160,9 @@ impl<S: Store> Keylog<S> {
             KeylogMessage::Transactions { slot, key, transactions } => {
                 self.handle_transactions(from, slot, key, transactions)
             }
-            KeylogMessage::Propose { term, configuration } => self.handle_propose(from, term, configuration),
+            KeylogMessage::Propose { term, configuration, dropped } => {
+                self.handle_propose(from, term, configuration, dropped)
+            }
             KeylogMessage::ProposalAccepted { slot, term, epoch } => {
                 self.handle_proposal_accepted(from, slot, term, epoch)
             }

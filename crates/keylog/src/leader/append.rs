@@ -1,14 +1,13 @@
 //! Appending to a key: conditions are decided against the head, transactions are built and proposed together, and one
 //! round trip later they are committed.
 
-use std::collections::VecDeque;
-
 use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId, WallTime};
 
 use super::{
-    Appending, Decided, Proposing, Stage, WaitingRead, Wanted,
+    Append, Appending, Decided, Proposing, Stage, WaitingRead, Wanted,
     evaluate::{Content, context_of},
     generation::is_too_old,
+    retries::Applied,
 };
 use crate::{
     Answer, Ballot, Condition, Failure, Invocation, Operation, Register, Submission, Ticket, Transaction,
@@ -30,7 +29,7 @@ const BATCH_BYTES_MAX: usize = 512 << 10;
 /// A key's log while a batch of appends is built on it.
 pub(super) struct Draft {
     pub(super) key: Key,
-    base: Option<Register>,
+    pub(super) base: Option<Register>,
     pub(super) height: u64,
     pub(super) hash: Hash,
     pub(super) content: Content,
@@ -52,31 +51,19 @@ impl<S: Store> Keylog<S> {
         if outcome(self.must_wait_for_generation(slot, key))?.unwrap_or(false) {
             return Ok(());
         }
-        let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key)) else {
-            return Ok(());
-        };
-        let mut bytes = 0;
-        let fits = |(_, appending): &&(Ticket, Appending)| {
-            let fits = bytes < BATCH_BYTES_MAX;
-            bytes += appending.approximate_bytes();
-            fits
-        };
-        let count = state.appends.iter().take(BATCH_MAX).take_while(fits).count();
-        let drained: Vec<_> = state.appends.drain(..count).collect();
-        let batch = self.admit(key, drained)?;
-        if batch.is_empty() {
-            return self.advance(slot, key);
-        }
         let mut draft = match outcome(self.draft(slot, key))? {
             Ok(draft) => draft,
             Err(failure) => {
-                self.fail_appends(slot, key, batch, &failure);
+                self.fail_appends(slot, key, &failure);
                 return Ok(());
             }
         };
+        self.judge_appends(slot, &draft);
+        let batch = self.take_batch(slot, key);
+        let batch = self.admit(key, batch)?;
         let committed_height = draft.height;
         let mut results = Vec::with_capacity(batch.len());
-        for (ticket, appending) in batch {
+        for Append { ticket, appending, .. } in batch {
             let level = appending.level();
             if level == Level::All && self.refuse_without_all(slot, ticket) {
                 continue;
@@ -125,17 +112,27 @@ impl<S: Store> Keylog<S> {
         is_refusal && base.is_some_and(|base| Some(base.ballot.term) != term)
     }
 
+    /// Takes the appends that come next.
+    fn take_batch(&mut self, slot: SlotId, key: &Key) -> Vec<Append> {
+        let state = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key));
+        let Some(state) = state else { return Vec::new() };
+        let mut bytes = 0;
+        let fits = |append: &&Append| {
+            let fits = bytes < BATCH_BYTES_MAX;
+            bytes += append.appending.approximate_bytes();
+            fits
+        };
+        let count = state.appends.iter().take(BATCH_MAX).take_while(fits).count();
+        state.appends.drain(..count).collect()
+    }
+
     /// What there is room for; the rest is refused.
-    fn admit(
-        &mut self,
-        key: &Key,
-        batch: Vec<(Ticket, Appending)>,
-    ) -> Result<VecDeque<(Ticket, Appending)>, StoreError> {
-        let mut admitted = VecDeque::with_capacity(batch.len());
-        for (ticket, appending) in batch {
-            match self.why_no_room(key, &appending)? {
-                None => admitted.push_back((ticket, appending)),
-                Some(reason) => self.done(ticket, Err(Failure::Full(reason))),
+    fn admit(&mut self, key: &Key, batch: Vec<Append>) -> Result<Vec<Append>, StoreError> {
+        let mut admitted = Vec::with_capacity(batch.len());
+        for append in batch {
+            match self.why_no_room(key, &append.appending)? {
+                None => admitted.push(append),
+                Some(reason) => self.done(append.ticket, Err(Failure::Full(reason))),
             }
         }
         Ok(admitted)
@@ -150,12 +147,12 @@ impl<S: Store> Keylog<S> {
         }
     }
 
-    /// Fails a batch and all appends that wait behind it.
-    fn fail_appends(&mut self, slot: SlotId, key: &Key, batch: VecDeque<(Ticket, Appending)>, failure: &Failure) {
+    /// Fails all appends that wait.
+    fn fail_appends(&mut self, slot: SlotId, key: &Key, failure: &Failure) {
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key));
         let waiting = state.map(|state| std::mem::take(&mut state.appends)).unwrap_or_default();
-        for (ticket, _) in batch.into_iter().chain(waiting) {
-            self.done(ticket, Err(failure.clone()));
+        for append in waiting {
+            self.done(append.ticket, Err(failure.clone()));
         }
     }
 
@@ -219,7 +216,8 @@ impl<S: Store> Keylog<S> {
         let created = !has_value && matches!(submission.operation, Operation::Set(_));
         draft.content = Content::of(&submission.operation);
         let Submission { operation, operation_id, author, time, .. } = submission;
-        self.append_to(draft, Transaction { operation, ..transaction_after(draft, operation_id, author, time) });
+        let transaction = Transaction { operation, ..transaction_after(draft, operation_id, author, time) };
+        self.append_to(slot, draft, transaction, created);
         Ok(Answer::Appended { height: draft.height, hash: draft.hash, created, mark: None })
     }
 
@@ -253,10 +251,8 @@ impl<S: Store> Keylog<S> {
         let mut answer = Answer::Evaluated { reply: evaluated.reply, is_write, appended: None, mark: None };
         match evaluated.operation {
             Some(operation) => {
-                self.append_to(
-                    draft,
-                    Transaction { operation, ..transaction_after(draft, operation_id, author, time) },
-                );
+                let transaction = Transaction { operation, ..transaction_after(draft, operation_id, author, time) };
+                self.append_to(slot, draft, transaction, false);
                 if let Answer::Evaluated { appended, .. } = &mut answer {
                     *appended = Some((draft.height, draft.hash));
                 }
@@ -294,7 +290,7 @@ impl<S: Store> Keylog<S> {
     }
 
     /// Adds a transaction to a draft, as a checkpoint if one is due and it holds the whole state.
-    fn append_to(&self, draft: &mut Draft, transaction: Transaction) {
+    fn append_to(&mut self, slot: SlotId, draft: &mut Draft, transaction: Transaction, created: bool) {
         let is_due = self.is_checkpoint_due(draft.checkpoint, transaction.height);
         let checkpoint = if is_due { transaction.operation.state_hash() } else { None };
         let transaction = Transaction { checkpoint, ..transaction };
@@ -303,6 +299,10 @@ impl<S: Store> Keylog<S> {
         }
         draft.height = transaction.height;
         draft.hash = transaction.hash();
+        if let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(&draft.key)) {
+            let (operation_id, height, hash) = (transaction.operation_id, draft.height, draft.hash);
+            state.note_applied(Applied { operation_id, height, hash, created });
+        }
         draft.transactions.push(transaction);
     }
 
@@ -311,28 +311,6 @@ impl<S: Store> Keylog<S> {
     pub(super) fn is_checkpoint_due(&self, last: u64, height: u64) -> bool {
         let every = self.options.checkpoint_every;
         every > 0 && height >= last + every.max(CHECKPOINTS_APART_MIN)
-    }
-
-    /// The outcome of an append that was applied before: found by its operation id.
-    fn find_retried(
-        &mut self,
-        slot: SlotId,
-        draft: &Draft,
-        submission: &Submission,
-    ) -> Result<Option<Answer>, ReadError> {
-        let id = submission.operation_id;
-        if let Some(transaction) = draft.transactions.iter().find(|transaction| transaction.operation_id == id) {
-            let (height, hash) = (transaction.height, transaction.hash());
-            return Ok(Some(Answer::Appended { height, hash, created: false, mark: None }));
-        }
-        let Some(base) = &draft.base else { return Ok(None) };
-        let Some(depth) = base.head.recent.iter().position(|recent| *recent == id) else { return Ok(None) };
-        let height = base.head.height - depth as u64;
-        let Some(transaction) = self.stored(slot, &draft.key, height)? else { return Ok(None) };
-        let before = if height > 1 { self.stored(slot, &draft.key, height - 1)? } else { None };
-        let had_value = before.is_some_and(|before| before.value().is_some());
-        let created = !had_value && transaction.value().is_some();
-        Ok(Some(Answer::Appended { height, hash: transaction.hash(), created, mark: Some(base.ballot) }))
     }
 
     /// Nothing was proposed, so nothing shows that this node still leads: a conflict is a read, and waits for a round.

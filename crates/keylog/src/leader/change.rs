@@ -130,8 +130,9 @@ impl<S: Store> Keylog<S> {
     pub(crate) fn send_proposal(&mut self, slot: SlotId, configuration: Configuration) {
         let Some(members) = self.configuration(slot).map(Configuration::all_members) else { return };
         let Some(term) = self.leadership(slot).map(|leadership| leadership.term) else { return };
+        let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped);
         for member in members {
-            self.send(member, KeylogMessage::Propose { term, configuration: configuration.clone() });
+            self.send(member, KeylogMessage::Propose { term, configuration: configuration.clone(), dropped });
         }
     }
 

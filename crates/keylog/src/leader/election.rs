@@ -169,7 +169,7 @@ impl<S: Store> Keylog<S> {
                 super::Stage::Comparing(mut comparing) => waiting.append(&mut comparing.tickets),
                 _ => {}
             }
-            waiting.extend(key.appends.into_iter().map(|(ticket, _)| ticket));
+            waiting.extend(key.appends.into_iter().map(|append| append.ticket));
             for ticket in waiting.into_iter().chain(key.reads.into_iter().map(|(ticket, _)| ticket)) {
                 self.done(ticket, Err(Failure::Redirect { leader, was_proposed: false }));
             }

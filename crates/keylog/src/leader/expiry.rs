@@ -6,9 +6,9 @@
 
 use difuse_types::{Instant, Key, KeyPrefix, OperationId, SlotId, WallTime};
 
-use super::{Appending, Phase};
+use super::{Append, Appending, Phase};
 use crate::{
-    Condition, Operation, Register, SCAN_PAGE_MAX, Submission,
+    Anchor, Condition, Operation, Register, SCAN_PAGE_MAX, Submission,
     keylog::Keylog,
     store::{Store, StoreError},
 };
@@ -121,12 +121,15 @@ impl<S: Store> Keylog<S> {
             time: self.wall,
             level: difuse_types::Level::Quorum,
             generation: None,
+            // Its id was drawn for this.
+            since: Some(Anchor::LATEST),
         };
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let state = leadership.keys.entry(key.clone()).or_default();
         // Whatever else is asked of the key comes first: then it is found again if it is still there.
         if state.appends.is_empty() {
-            state.appends.push_back((NOBODY, Appending::Write(submission)));
+            let appending = Appending::Write(submission);
+            state.appends.push_back(Append { ticket: NOBODY, appending, is_judged: false });
         }
         self.advance(slot, key)
     }

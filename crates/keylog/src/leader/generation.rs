@@ -113,7 +113,7 @@ impl<S: Store> Keylog<S> {
     pub(crate) fn must_wait_for_generation(&mut self, slot: SlotId, key: &Key) -> Result<bool, ReadError> {
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get(key));
         let needs_it =
-            state.is_some_and(|state| state.appends.iter().any(|(_, appending)| appending.generation().is_some()));
+            state.is_some_and(|state| state.appends.iter().any(|append| append.appending.generation().is_some()));
         if !needs_it || self.slot_generation(slot)?.is_some() {
             return Ok(false);
         }

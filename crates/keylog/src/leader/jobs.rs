@@ -2,7 +2,7 @@
 
 use difuse_types::{Key, Level, SlotId};
 
-use super::{Appending, KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
+use super::{Append, Appending, KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
 use crate::{
     Ballot, Failure, Job,
     keylog::{Keylog, ParkedJob, Work},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The most appends that wait for one key.
-const KEY_QUEUE_MAX: usize = 1024;
+pub(super) const KEY_QUEUE_MAX: usize = 1024;
 
 impl<S: Store> Keylog<S> {
     /// Starts a job if this node leads the slot and is not about to move it; parks it while that is being settled; else
@@ -94,7 +94,7 @@ impl<S: Store> Keylog<S> {
                     self.done(ticket, Err(Failure::Busy));
                     return Ok(());
                 }
-                state.appends.push_back((ticket, appending));
+                state.appends.push_back(Append { ticket, appending, is_judged: false });
                 self.advance(slot, &key)
             }
         }
@@ -207,7 +207,7 @@ impl<S: Store> Keylog<S> {
         let mut failed: Vec<u64> = std::mem::take(&mut state.parked).into_iter().map(|job| job.ticket).collect();
         if let Phase::Leading(leadership) = &mut state.phase {
             for key in leadership.keys.values_mut() {
-                failed.extend(std::mem::take(&mut key.appends).into_iter().map(|(ticket, _)| ticket));
+                failed.extend(std::mem::take(&mut key.appends).into_iter().map(|append| append.ticket));
                 failed.extend(std::mem::take(&mut key.reads).into_iter().map(|(ticket, _)| ticket));
                 failed.append(&mut key.comparisons);
             }

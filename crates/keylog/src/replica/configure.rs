@@ -4,11 +4,16 @@ use difuse_types::{KeyPrefix, NodeId, SlotId};
 
 use super::{Standing, accepts_proposal, follows};
 use crate::{
-    Configuration, KeylogMessage, Term,
+    Ballot, Configuration, KeylogMessage, Term,
     keylog::{Keylog, Lease, Output, SlotState},
     leader::can_decide,
     store::{Proposed, SlotRecord, Store, StoreError, Write},
 };
+
+/// What a node takes to be dropped that was no member: anything up to the epoch that it enters.
+fn anything_before(epoch: u64) -> Ballot {
+    Ballot { term: Term::start_of(epoch), sequence: 0 }
+}
 
 impl<S: Store> Keylog<S> {
     pub(crate) fn handle_propose(
@@ -16,6 +21,7 @@ impl<S: Store> Keylog<S> {
         from: NodeId,
         term: Term,
         configuration: Configuration,
+        dropped: Option<Ballot>,
     ) -> Result<(), StoreError> {
         let slot = configuration.slot;
         if let Standing::Dealt = self.check_term(from, slot, term)? {
@@ -26,10 +32,14 @@ impl<S: Store> Keylog<S> {
             return Ok(());
         }
         let epoch = configuration.epoch;
-        let proposed = Proposed { term, configuration };
-        if state.record.proposed.as_ref() != Some(&proposed) {
-            state.record.proposed = Some(proposed);
-            let record = state.record.clone();
+        let mut record = state.record.clone();
+        record.proposed = Some(Proposed { term, configuration });
+        if record.dropped == Some(anything_before(record.configuration.epoch)) {
+            // What was dropped before this node became a member: until now it could not tell.
+            record.dropped = dropped.min(record.dropped);
+        }
+        if record != state.record {
+            state.record = record.clone();
             self.write(vec![Write::Slot(record)])?;
         }
         self.send_durably(from, KeylogMessage::ProposalAccepted { slot, term, epoch });
@@ -61,7 +71,12 @@ impl<S: Store> Keylog<S> {
         // Promises die with their epoch; the leader who decided its end has given up its lease before anyone else knew.
         // But whom a recovery gives up was not asked, and may have a lease.
         let lease = configuration.is_recovery().then(|| Lease { holder: None, until: self.now + self.options.lease });
-        let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped);
+        let has_been_member = known.is_some_and(|known| {
+            let is_next = configuration.epoch <= known.epoch + 1 || configuration.is_recovery();
+            is_next && known.contains(&self.me)
+        });
+        let before = (!has_been_member).then(|| anything_before(configuration.epoch));
+        let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped).max(before);
         let promised = Term::start_of(configuration.epoch);
         let record = SlotRecord { promised, configuration, proposed: None, dropped };
         let state = self.slots.entry(slot).or_insert_with(|| SlotState::new(record.clone()));

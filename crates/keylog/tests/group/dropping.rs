@@ -33,6 +33,12 @@ fn is_gone(group: &Group, key: &Key) -> bool {
     group.replicas.values().all(|replica| replica.store().register(SLOT, key).unwrap().is_none())
 }
 
+/// Lets the tombstone of a key grow old, until every member has dropped it.
+pub(crate) fn grow_old_and_drop(group: &mut Group, key: &Key) {
+    group.wall = LATER;
+    group.run_until(|group| is_gone(group, key));
+}
+
 fn run(group: &mut Group, milliseconds: u32) {
     for _ in 0..milliseconds {
         group.step();
@@ -205,7 +211,8 @@ fn a_member_shows_nothing_of_a_second_life_that_is_not_committed() {
         // Proposed to member 3 alone, which cannot answer; as long as the first life, as appends wait for the read.
         group.cut = [(node(1), node(2)), (node(3), node(1))].into();
         let read = Job::Read { level: Level::All, seen: None };
-        let appends = (3..8).map(|id| Job::Append(submission(id, Condition::None)));
+        let since = group.replicas[&node(1)].known_anchor(SLOT);
+        let appends = (3..8).map(|id| Job::Append(Submission { since, ..submission(id, Condition::None) }));
         for (ticket, job) in (1 << 50..).zip([read].into_iter().chain(appends)) {
             group.replicas.get_mut(&node(1)).unwrap().submit(ticket, SLOT, key.clone(), job).unwrap();
         }

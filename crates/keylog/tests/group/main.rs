@@ -7,14 +7,15 @@ use std::{
 };
 
 use difuse_keylog::{
-    Answer, Ballot, Condition, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation, Output,
-    Proposal, Store, Submission, Transaction, Value, WriteSequence, store::MemoryStore, verify_chain,
+    Anchor, Answer, Ballot, Condition, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation,
+    Output, Proposal, Store, Submission, Transaction, Value, WriteSequence, store::MemoryStore, verify_chain,
 };
 use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
 mod dropping;
 mod generation;
 mod recovery;
+mod retries;
 mod structures;
 
 const SLOT: SlotId = SlotId(0);
@@ -192,7 +193,8 @@ impl Group {
     }
 
     /// Asks a replica, and follows where it points, until the job is done.
-    fn ask(&mut self, via: u8, key: &Key, job: Job) -> Result<Answer, Failure> {
+    fn ask(&mut self, via: u8, key: &Key, mut job: Job) -> Result<Answer, Failure> {
+        let is_first = matches!(job, Job::Append(Submission { since: None, .. }));
         let mut to = node(via);
         for _ in 0..2000 {
             self.last_ticket += 1;
@@ -207,6 +209,11 @@ impl Group {
                 Some(Err(Failure::Redirect { leader, .. })) => {
                     to = leader.unwrap_or(to);
                     self.step();
+                }
+                // As any sender that has not sent it before.
+                Some(Err(Failure::Forgotten { now })) if is_first => {
+                    let Job::Append(submission) = &mut job else { unreachable!() };
+                    submission.since = Some(now);
                 }
                 Some(Err(Failure::NoQuorum | Failure::Damaged)) => self.step(),
                 Some(result) => return result,
@@ -249,9 +256,13 @@ impl Group {
     fn append_many(&mut self, via: u8, key: &Key, count: u64) {
         let tickets: Vec<u64> = (0..count).map(|index| (1 << 40) + self.last_ticket + index).collect();
         self.last_ticket += count;
+        let register = self.replicas[&node(via)].store().register(SLOT, key).unwrap();
+        let since = register.map(|register| Anchor { ballot: register.ballot, height: register.head.height });
+        let since = since.or_else(|| self.replicas[&node(via)].known_anchor(SLOT));
         for ticket in &tickets {
             let mut one = submission(*ticket as u8, Condition::None);
             one.operation_id = OperationId(self.rng.u128(..).to_le_bytes());
+            one.since = since;
             let replica = self.replicas.get_mut(&node(via)).unwrap();
             replica.submit(*ticket, SLOT, key.clone(), Job::Append(one)).unwrap();
         }
@@ -286,6 +297,7 @@ fn submission(id: u8, condition: Condition) -> Submission {
         time: WallTime(0),
         level: Level::Quorum,
         generation: None,
+        since: None,
     }
 }
 

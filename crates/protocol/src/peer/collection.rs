@@ -3,7 +3,8 @@
 
 use difuse_blocks::{BlockRecord, Content, Inode};
 use difuse_keylog::{
-    Condition, Job, Operation, Sealed, Store, StoreError, Submission, Ticket, Value, ValueKind, generation_operation,
+    Anchor, Condition, Job, Operation, Sealed, Store, StoreError, Submission, Ticket, Value, ValueKind,
+    generation_operation,
 };
 use difuse_types::{Hash, Key, Level, OperationId, SlotId};
 
@@ -61,6 +62,7 @@ impl<S: Store> Peer<S> {
             time: self.wall,
             level: Level::Quorum,
             generation: None,
+            since: Some(Anchor::LATEST),
         }
     }
 

@@ -2,13 +2,13 @@
 //! request's deadline. Writes carry an operation id, so that trying again applies them once.
 
 use bytes::Bytes;
-use difuse_keylog::{Condition, Failure, Operation, Store, StoreError};
-use difuse_types::{Instant, Level, NodeId, SlotId, Space};
+use difuse_keylog::{Anchor, Condition, Failure, Operation, Store, StoreError};
+use difuse_types::{Instant, Key, Level, NodeId, OperationId, SlotId, Space};
 
 use super::{Peer, RequestId, serve::Purpose};
 use crate::{
     message::{Message, Outcome},
-    request::{ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, PAGE_MAX, Reply, Request, RequestError},
+    request::{ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, PAGE_MAX, Reply, Request, RequestError, Since},
 };
 
 /// A request about a key, until it is answered.
@@ -20,12 +20,16 @@ pub(crate) struct Pending {
     state: Progress,
     /// An attempt may have proposed the write: then its outcome is open.
     is_open: bool,
+    /// Nobody else has sent the write.
+    is_first: bool,
     /// Why the last attempt failed, for people.
     last_failure: String,
 }
 
 /// How many members are asked one after the other for a read at level lazy, before a pause.
 const LAZY_TRIES_MAX: u32 = 4;
+/// How many attempts follow an answer at once that says how to do better.
+const EARLY_TRIES_MAX: u32 = 4;
 
 impl Pending {
     fn is_lazy_read(&self) -> bool {
@@ -35,11 +39,11 @@ impl Pending {
     /// What an error means, given that an earlier attempt may still be on its way.
     fn settle(&self, error: RequestError) -> RequestError {
         match &self.request {
-            Request::Write { operation_id, condition, .. } if self.is_open => {
-                error.beside_open_attempt(*operation_id, *condition)
+            Request::Write { operation_id, condition, since, .. } if self.is_open => {
+                error.beside_open_attempt(*operation_id, *condition, *since)
             }
             Request::Command { operation_id, .. } if self.is_open => {
-                error.beside_open_attempt(*operation_id, Condition::None)
+                error.beside_open_attempt(*operation_id, Condition::None, Since::Unknown)
             }
             _ => error,
         }
@@ -110,7 +114,7 @@ impl<S: Store> Peer<S> {
     }
 
     /// Begins a request about one slot's keys. `is_open`: an earlier attempt may still be on its way.
-    pub(super) fn coordinate_for(&mut self, id: Asker, request: Request, is_open: bool) -> Result<(), StoreError> {
+    pub(super) fn coordinate_for(&mut self, id: Asker, mut request: Request, is_open: bool) -> Result<(), StoreError> {
         let slot = match &request {
             Request::Read { key, .. }
             | Request::Write { key, .. }
@@ -124,6 +128,13 @@ impl<S: Store> Peer<S> {
             }
             _ => return self.finish(id, Err(RequestError::Invalid("there is no such slot".into()))),
         };
+        let mut is_first = false;
+        if let Request::Write { key, since, .. } = &mut request
+            && *since == Since::Now
+        {
+            *since = self.anchor_of(slot, key).into();
+            is_first = true;
+        }
         let pending = Pending {
             request,
             slot,
@@ -131,10 +142,16 @@ impl<S: Store> Peer<S> {
             tries: 0,
             state: Progress::Pausing { until: self.now },
             is_open,
+            is_first,
             last_failure: "no member answered".into(),
         };
         self.keys.insert(id, pending);
         self.attempt(id)
+    }
+
+    /// What a write that is first sent now comes after.
+    pub(super) fn anchor_of(&self, slot: SlotId, key: &Key) -> Option<Anchor> {
+        self.anchors.of(slot, key).or_else(|| self.keylog.known_anchor(slot))
     }
 
     /// Asks the node that most likely leads the slot.
@@ -246,8 +263,12 @@ impl<S: Store> Peer<S> {
         }
         match outcome {
             Outcome::Reply(reply) => {
+                self.anchors.note_reply(pending.slot, &pending.request, &reply);
                 let result = pending.settle_reply(reply);
                 self.finish(id, result)?;
+            }
+            Outcome::Error(RequestError::Forgotten { operation_id, now }) => {
+                return self.handle_forgotten(id, operation_id, now);
             }
             Outcome::Error(error) if error.is_transient() => {
                 pending.is_open |= matches!(error, RequestError::Unknown { .. });
@@ -262,7 +283,8 @@ impl<S: Store> Peer<S> {
                 pending.last_failure = "no member leads the slot".into();
                 // A member that cannot tell what is committed sends a lazy read on to the next one.
                 let is_to_next = pending.is_lazy_read() && pending.tries <= LAZY_TRIES_MAX;
-                let is_news = is_to_next || (leader.is_some_and(|leader| leader != from) && pending.tries < 4);
+                let is_news =
+                    is_to_next || (leader.is_some_and(|leader| leader != from) && pending.tries < EARLY_TRIES_MAX);
                 if is_news {
                     pending.state = Progress::Pausing { until: now };
                 }
@@ -276,6 +298,27 @@ impl<S: Store> Peer<S> {
                 self.pause(id);
             }
         }
+        Ok(())
+    }
+
+    /// The leader cannot exclude that the write was applied before; who knows that it was not tries again.
+    fn handle_forgotten(&mut self, id: Asker, operation_id: OperationId, now: Anchor) -> Result<(), StoreError> {
+        let Some(pending) = self.keys.get_mut(&id) else { return Ok(()) };
+        let is_sure = pending.is_first && !pending.is_open;
+        if let Request::Write { key, since, .. } = &mut pending.request {
+            self.anchors.note(pending.slot, key, now);
+            if is_sure {
+                *since = Since::After(now);
+            }
+        }
+        if !is_sure {
+            return self.finish(id, Err(RequestError::Forgotten { operation_id, now }));
+        }
+        pending.last_failure = "the key is written too often".into();
+        if pending.tries < EARLY_TRIES_MAX {
+            return self.attempt(id);
+        }
+        self.pause(id);
         Ok(())
     }
 
@@ -348,10 +391,11 @@ impl<S: Store> Peer<S> {
         let Some(pending) = self.keys.get(&id) else { return Ok(()) };
         let was_asked = matches!(pending.state, Progress::Asked { .. });
         let error = match &pending.request {
-            Request::Write { operation_id, .. } | Request::Command { operation_id, .. }
-                if pending.is_open || was_asked =>
-            {
-                RequestError::Unknown { operation_id: *operation_id }
+            Request::Command { operation_id, .. } if pending.is_open || was_asked => {
+                RequestError::Unknown { operation_id: *operation_id, since: None }
+            }
+            Request::Write { operation_id, since, .. } if pending.is_open || was_asked => {
+                RequestError::Unknown { operation_id: *operation_id, since: since.anchor() }
             }
             _ => RequestError::Unavailable { slot: pending.slot, reason: pending.last_failure.clone() },
         };
@@ -417,10 +461,17 @@ fn describe(error: &RequestError) -> String {
 /// What a leader's failure means to whoever coordinates the request.
 pub(super) fn outcome_of_failure(slot: SlotId, request: &Request, failure: Failure) -> Outcome {
     match (failure, request) {
-        (
-            Failure::Redirect { was_proposed: true, .. },
-            Request::Write { operation_id, .. } | Request::Command { operation_id, .. },
-        ) => Outcome::Error(RequestError::Unknown { operation_id: *operation_id }),
+        (Failure::Redirect { was_proposed: true, .. }, Request::Command { operation_id, .. }) => {
+            Outcome::Error(RequestError::Unknown { operation_id: *operation_id, since: None })
+        }
+        (Failure::Redirect { was_proposed: true, .. }, Request::Write { operation_id, since, .. }) => {
+            Outcome::Error(RequestError::Unknown { operation_id: *operation_id, since: since.anchor() })
+        }
+        (Failure::Forgotten { now }, Request::Write { operation_id, .. }) => {
+            Outcome::Error(RequestError::Forgotten { operation_id: *operation_id, now })
+        }
+        // Only a write fails so.
+        (Failure::Forgotten { .. }, _) => Outcome::Error(RequestError::Busy),
         (Failure::Redirect { leader, .. }, _) => Outcome::Redirect { slot, configuration: None, leader },
         (Failure::NoQuorum, _) => {
             let reason = "too few of its members are reachable to decide anything".into();

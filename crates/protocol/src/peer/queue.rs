@@ -2,7 +2,7 @@
 //! The outcome is kept for a while, for whoever asks.
 //!
 //! The writes of one key are submitted one after the other, in the order in which they came in. A write is never given up:
-//! it is applied, or refused because its condition does not hold.
+//! it is applied, or refused because its condition does not hold; or nobody can tell, after a restart of this node.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     message::{Message, Outcome},
-    request::{OperationOutcome, OperationState, Reply, Request, RequestError},
+    request::{OperationOutcome, OperationState, Reply, Request, RequestError, Since},
 };
 
 mod codec;
@@ -62,6 +62,8 @@ struct Waiting {
     write: QueuedWrite,
     bytes: usize,
     retry_at: Instant,
+    /// Since when it may have been sent.
+    since: Since,
     /// Until then an earlier attempt may still arrive.
     doubt_until: Instant,
 }
@@ -134,7 +136,8 @@ impl<S: Store> Peer<S> {
         let doubt_until = self.now + DOUBT;
         for (name, bytes) in self.keylog.store().metas(QUEUE_PREFIX)? {
             let write = codec::decode_write(&bytes).map_err(|error| corrupt(&name, &error))?;
-            let waiting = Waiting { write, bytes: bytes.len(), retry_at: self.now, doubt_until };
+            let since = write.since.into();
+            let waiting = Waiting { write, bytes: bytes.len(), retry_at: self.now, since, doubt_until };
             self.queue.add(sequence_of(&name, QUEUE_PREFIX)?, waiting);
         }
         for (name, bytes) in self.keylog.store().metas(OUTCOME_PREFIX)? {
@@ -146,9 +149,19 @@ impl<S: Store> Peer<S> {
 
     /// Queues a client's write; it is answered when the write is durable here.
     pub(super) fn queue_write(&mut self, id: RequestId, request: Request) -> Result<(), StoreError> {
-        let Request::Write { key, operation, condition, operation_id, .. } = request else { return Ok(()) };
+        let Request::Write { key, operation, condition, operation_id, since, .. } = request else { return Ok(()) };
         if !self.queue.knows(&operation_id) {
-            let write = QueuedWrite { key, operation, condition, operation_id };
+            let known = self.anchor_of(self.settings.slots.of_key(&key), &key);
+            let (since, of_record) = match (since, known) {
+                (Since::Now, known) => (Since::Now, known),
+                (Since::Unsent, Some(now)) => {
+                    // It may have come late. Its sender knows, and sends it again.
+                    self.reply(id, Err(RequestError::Forgotten { operation_id, now }));
+                    return Ok(());
+                }
+                (since, _) => (since, since.anchor()),
+            };
+            let write = QueuedWrite { key, operation, condition, operation_id, since: of_record };
             let encoded = codec::encode_write(&write);
             let bytes = encoded.len();
             if self.queue.writes.len() >= WRITES_MAX || self.queue.bytes + bytes > BYTES_MAX {
@@ -157,7 +170,7 @@ impl<S: Store> Peer<S> {
             }
             let sequence = self.queue.last + 1;
             self.keylog.remember(vec![Write::Meta(name(QUEUE_PREFIX, sequence), Some(encoded))])?;
-            let waiting = Waiting { write, bytes, retry_at: self.now, doubt_until: self.now };
+            let waiting = Waiting { write, bytes, retry_at: self.now, since, doubt_until: self.now };
             self.queue.add(sequence, waiting);
         }
         let written = self.keylog.last_write();
@@ -194,8 +207,9 @@ impl<S: Store> Peer<S> {
         for sequence in due {
             let Some(waiting) = self.queue.writes.get(&sequence) else { continue };
             let is_open = waiting.doubt_until > now;
-            let QueuedWrite { key, operation, condition, operation_id } = waiting.write.clone();
-            let request = Request::Write { key, operation, condition, operation_id, level: Level::Quorum };
+            let (since, level) = (waiting.since, Level::Quorum);
+            let QueuedWrite { key, operation, condition, operation_id, .. } = waiting.write.clone();
+            let request = Request::Write { key, operation, condition, operation_id, level, since };
             self.queue.submitted.insert(sequence);
             self.coordinate_for(Asker::Queue(sequence), request, is_open)?;
         }
@@ -214,6 +228,7 @@ impl<S: Store> Peer<S> {
             Err(error @ RequestError::Conflict { current }) => {
                 OperationState::Refused { reason: error.to_string(), current }
             }
+            Err(RequestError::Forgotten { .. }) => OperationState::Forgotten,
             Err(error @ RequestError::Invalid(_)) => {
                 OperationState::Refused { reason: error.to_string(), current: None }
             }
@@ -222,6 +237,9 @@ impl<S: Store> Peer<S> {
                 let is_doubtful = matches!(other, Err(RequestError::Unknown { .. }));
                 if let Some(waiting) = self.queue.writes.get_mut(&sequence) {
                     waiting.retry_at = now + RETRY_AFTER;
+                    if let Err(RequestError::Unknown { since, .. }) = other {
+                        waiting.since = since.into();
+                    }
                     // The first attempt begins the doubt; those that only repeat it do not prolong it.
                     if is_doubtful && waiting.doubt_until <= now {
                         waiting.doubt_until = now + DOUBT;

@@ -23,7 +23,7 @@ pub(crate) enum Purpose {
     /// A request that this node coordinates.
     Local(Asker),
     /// A request that another node coordinates, or a client that came straight to the leader.
-    Remote { from: NodeId, id: u64, slot: SlotId, request: Request },
+    Remote { from: NodeId, id: u64, slot: SlotId, request: Box<Request> },
     /// One slot of a listing of all slots that this node leads.
     ListPart { list: u64, slot: SlotId },
 }
@@ -65,7 +65,7 @@ impl<S: Store> Peer<S> {
             request => match self.slot_of(&request) {
                 Some(slot) => {
                     let ticket = self.next_id();
-                    self.jobs.insert(ticket, Purpose::Remote { from, id, slot, request: request.clone() });
+                    self.jobs.insert(ticket, Purpose::Remote { from, id, slot, request: Box::new(request.clone()) });
                     self.submit(ticket, slot, request)
                 }
                 None => {
@@ -104,10 +104,11 @@ impl<S: Store> Peer<S> {
             Request::Log { key, from_height, limit } => {
                 self.keylog.submit(ticket, slot, key, Job::Log { from_height, limit })
             }
-            Request::Write { key, operation, condition, operation_id, level } => {
+            Request::Write { key, operation, condition, operation_id, level, since } => {
                 let (author, time) = (self.me, self.wall);
-                let generation = generation_of(&operation);
-                let submission = Submission { operation, condition, operation_id, author, time, level, generation };
+                let (generation, since) = (generation_of(&operation), since.anchor());
+                let submission =
+                    Submission { operation, condition, operation_id, author, time, level, generation, since };
                 self.keylog.submit(ticket, slot, key, Job::Append(submission))
             }
             Request::Command { key, arguments, operation_id, level } => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use difuse_keylog::{Operation, Value};
-use difuse_protocol::request::{Condition, Reply, Request};
+use difuse_protocol::request::{Condition, Reply, Request, Since};
 use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId};
 use network::{Network, host, node, settings};
 
@@ -24,6 +24,7 @@ fn write(key: Key) -> Request {
         condition: Condition::None,
         operation_id: OperationId([7; 16]),
         level: Level::Quorum,
+        since: Since::Now,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use difuse_keylog::store::RECENT_OPERATIONS_MAX;
 use difuse_types::{Hash, Key};
 
 use crate::Violation;
@@ -124,13 +123,11 @@ impl Chains {
                 return Err(Violation::Forgotten { key: key.clone(), height: *height, hash: *hash });
             }
         }
-        let mut seen = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for known in head.map(|(_, hash)| self.chain(hash)).unwrap_or_default() {
             let (height, operation) = (known.height, known.operation);
             let unwanted = |reason| Violation::Unwanted { key: key.clone(), height, operation, reason };
-            // A head remembers the operation ids of so many transactions; a retry that comes later is a new write.
-            let is_repeated = |earlier: u64| height - earlier < RECENT_OPERATIONS_MAX as u64;
-            if seen.insert(operation, height).is_some_and(is_repeated) {
+            if !seen.insert(operation) {
                 return Err(unwanted("was applied before"));
             }
             if is_refused(operation) {

@@ -12,7 +12,7 @@ use difuse_keylog::{Condition, KeylogMessage, Operation, Transaction, Value, sto
 use difuse_protocol::{
     Input, Output, Peer, PeerOptions, RequestId, Start,
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message},
-    request::{Reply, Request, RequestError},
+    request::{Reply, Request, RequestError, Since},
 };
 use difuse_types::{
     Hash, Host, Incarnation, Instant, Key, Level, NodeId, OperationId, RingId, RingSettings, SlotId, WallTime,
@@ -339,6 +339,7 @@ impl Network {
                 condition: Condition::None,
                 operation_id: OperationId(self.rng.u128(..).to_le_bytes()),
                 level: Level::Quorum,
+                since: Since::Now,
             });
         }
         for _ in 0..self.plan.blocks {

@@ -91,8 +91,8 @@ fn a_lazy_write_with_a_condition_may_be_refused_later() {
     cut_off(&mut ring, third, &[leader, second]);
     let head = ring.accepted(third, &crate::support::key()).unwrap().head.hash;
     let conditional = |id, condition| match write(Change::Set("mine"), Level::Lazy, id) {
-        Request::Write { key, operation, operation_id, level, .. } => {
-            Request::Write { key, operation, condition, operation_id, level }
+        Request::Write { key, operation, operation_id, level, since, .. } => {
+            Request::Write { key, operation, condition, operation_id, level, since }
         }
         other => other,
     };

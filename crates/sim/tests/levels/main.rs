@@ -3,4 +3,5 @@
 mod blocks;
 mod keys;
 mod lazy;
+mod repeated;
 mod support;

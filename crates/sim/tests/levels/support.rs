@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use difuse_keylog::{Operation, Value};
-use difuse_protocol::request::{Condition, Reading, Reply, Request, RequestError};
+use difuse_protocol::request::{Condition, Reading, Reply, Request, RequestError, Since};
 use difuse_sim::scenario::Scenario;
 use difuse_types::{Key, Level, NodeId, OperationId};
 
@@ -22,7 +22,8 @@ pub fn write(change: Change, level: Level, id: u8) -> Request {
         Change::Delete => Operation::Delete,
     };
     let operation_id = OperationId([id; 16]);
-    Request::Write { key: key(), operation, condition: Condition::None, operation_id, level }
+    let since = Since::Now;
+    Request::Write { key: key(), operation, condition: Condition::None, operation_id, level, since }
 }
 
 pub fn read(level: Level) -> Request {

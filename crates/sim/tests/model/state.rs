@@ -325,6 +325,7 @@ impl State {
                     time: WallTime(0),
                     level: Level::Quorum,
                     generation: None,
+                    since: self.nodes[&id].known_anchor(SLOT),
                 };
                 self.ask(setup, id, ticket, Job::Append(submission));
             }

@@ -8155,6 +8155,7 @@ impl<'a> ::flatbuffers::Follow<'a> for Propose<'a> {
 impl<'a> Propose<'a> {
   pub const VT_TERM: ::flatbuffers::VOffsetT = 4;
   pub const VT_CONFIGURATION: ::flatbuffers::VOffsetT = 6;
+  pub const VT_DROPPED: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -8166,6 +8167,7 @@ impl<'a> Propose<'a> {
     args: &'args ProposeArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Propose<'bldr>> {
     let mut builder = ProposeBuilder::new(_fbb);
+    if let Some(x) = args.dropped { builder.add_dropped(x); }
     if let Some(x) = args.configuration { builder.add_configuration(x); }
     if let Some(x) = args.term { builder.add_term(x); }
     builder.finish()
@@ -8188,6 +8190,14 @@ impl<'a> Propose<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<Configuration>>(Propose::VT_CONFIGURATION, None).unwrap()}
   }
+  /// Up to where tombstones were dropped as far as the sender knows; absent: none was.
+  #[inline]
+  pub fn dropped(&self) -> Option<&'a Ballot> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Ballot>(Propose::VT_DROPPED, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Propose<'_> {
@@ -8198,6 +8208,7 @@ impl ::flatbuffers::Verifiable for Propose<'_> {
     v.visit_table(pos)?
      .visit_field::<Term>("term", Self::VT_TERM, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<Configuration>>("configuration", Self::VT_CONFIGURATION, true)?
+     .visit_field::<Ballot>("dropped", Self::VT_DROPPED, false)?
      .finish();
     Ok(())
   }
@@ -8205,6 +8216,7 @@ impl ::flatbuffers::Verifiable for Propose<'_> {
 pub struct ProposeArgs<'a> {
     pub term: Option<&'a Term>,
     pub configuration: Option<::flatbuffers::WIPOffset<Configuration<'a>>>,
+    pub dropped: Option<&'a Ballot>,
 }
 impl<'a> Default for ProposeArgs<'a> {
   #[inline]
@@ -8212,6 +8224,7 @@ impl<'a> Default for ProposeArgs<'a> {
     ProposeArgs {
       term: None, // required field
       configuration: None, // required field
+      dropped: None,
     }
   }
 }
@@ -8228,6 +8241,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ProposeBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_configuration(&mut self, configuration: ::flatbuffers::WIPOffset<Configuration<'b >>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<Configuration>>(Propose::VT_CONFIGURATION, configuration);
+  }
+  #[inline]
+  pub fn add_dropped(&mut self, dropped: &Ballot) {
+    self.fbb_.push_slot_always::<&Ballot>(Propose::VT_DROPPED, dropped);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ProposeBuilder<'a, 'b, A> {
@@ -8251,6 +8268,7 @@ impl ::core::fmt::Debug for Propose<'_> {
     let mut ds = f.debug_struct("Propose");
       ds.field("term", &self.term());
       ds.field("configuration", &self.configuration());
+      ds.field("dropped", &self.dropped());
       ds.finish()
   }
 }
@@ -13761,14 +13779,15 @@ pub struct RequestBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_OPERATION_STATE: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_OPERATION_STATE: u8 = 3;
+pub const ENUM_MAX_OPERATION_STATE: u8 = 4;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_OPERATION_STATE: [OperationState; 4] = [
+pub const ENUM_VALUES_OPERATION_STATE: [OperationState; 5] = [
   OperationState::Unknown,
   OperationState::Queued,
   OperationState::Applied,
   OperationState::Refused,
+  OperationState::Forgotten,
 ];
 
 /// How far a write at level lazy has come.
@@ -13785,14 +13804,17 @@ impl OperationState {
   pub const Applied: Self = Self(2);
   /// It is not applied, and will not be.
   pub const Refused: Self = Self(3);
+  /// Whether it is applied cannot be told.
+  pub const Forgotten: Self = Self(4);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_MAX: u8 = 4;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Unknown,
     Self::Queued,
     Self::Applied,
     Self::Refused,
+    Self::Forgotten,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -13801,6 +13823,7 @@ impl OperationState {
       Self::Queued => Some("Queued"),
       Self::Applied => Some("Applied"),
       Self::Refused => Some("Refused"),
+      Self::Forgotten => Some("Forgotten"),
       _ => None,
     }
   }
@@ -14133,10 +14156,10 @@ pub struct ReplyBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ERROR_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ERROR_BODY: u8 = 14;
+pub const ENUM_MAX_ERROR_BODY: u8 = 15;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 15] = [
+pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 16] = [
   ErrorBody::NONE,
   ErrorBody::ConflictError,
   ErrorBody::UnavailableError,
@@ -14152,6 +14175,7 @@ pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 15] = [
   ErrorBody::FullError,
   ErrorBody::UploadTooOldError,
   ErrorBody::InBlocksError,
+  ErrorBody::ForgottenError,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -14174,9 +14198,10 @@ impl ErrorBody {
   pub const FullError: Self = Self(12);
   pub const UploadTooOldError: Self = Self(13);
   pub const InBlocksError: Self = Self(14);
+  pub const ForgottenError: Self = Self(15);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 14;
+  pub const ENUM_MAX: u8 = 15;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::ConflictError,
@@ -14193,6 +14218,7 @@ impl ErrorBody {
     Self::FullError,
     Self::UploadTooOldError,
     Self::InBlocksError,
+    Self::ForgottenError,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -14212,6 +14238,7 @@ impl ErrorBody {
       Self::FullError => Some("FullError"),
       Self::UploadTooOldError => Some("UploadTooOldError"),
       Self::InBlocksError => Some("InBlocksError"),
+      Self::ForgottenError => Some("ForgottenError"),
       _ => None,
     }
   }
@@ -14361,6 +14388,119 @@ impl<'a> ::flatbuffers::Verifiable for Outcome {
 
 impl ::flatbuffers::SimpleToVerifyInSlice for Outcome {}
 pub struct OutcomeUnionTableOffset {}
+
+/// A point in the history of a slot and of a key.
+// struct Anchor, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct Anchor(pub [u8; 64]);
+impl Default for Anchor { 
+  fn default() -> Self { 
+    Self([0; 64])
+  }
+}
+impl ::core::fmt::Debug for Anchor {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter) -> ::core::fmt::Result {
+    f.debug_struct("Anchor")
+      .field("ballot", &self.ballot())
+      .field("height", &self.height())
+      .finish()
+  }
+}
+
+impl ::flatbuffers::SimpleToVerifyInSlice for Anchor {}
+impl<'a> ::flatbuffers::Follow<'a> for Anchor {
+  type Inner = &'a Anchor;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { <&'a Anchor>::follow(buf, loc) }
+  }
+}
+impl<'a> ::flatbuffers::Follow<'a> for &'a Anchor {
+  type Inner = &'a Anchor;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    unsafe { ::flatbuffers::follow_cast_ref::<Anchor>(buf, loc) }
+  }
+}
+impl<'b> ::flatbuffers::Push for Anchor {
+    type Output = Anchor;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = unsafe { ::core::slice::from_raw_parts(self as *const Anchor as *const u8, <Self as ::flatbuffers::Push>::size()) };
+        dst.copy_from_slice(src);
+    }
+    #[inline]
+    fn alignment() -> ::flatbuffers::PushAlignment {
+        ::flatbuffers::PushAlignment::new(8)
+    }
+}
+
+impl<'a> ::flatbuffers::Verifiable for Anchor {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> Anchor {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    ballot: &super::keylog::Ballot,
+    height: u64,
+  ) -> Self {
+    let mut s = Self([0; 64]);
+    s.set_ballot(ballot);
+    s.set_height(height);
+    s
+  }
+
+  /// Everything committed at this ballot or below came before.
+  pub fn ballot(&self) -> &super::keylog::Ballot {
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid struct in this slot
+    unsafe { &*(self.0[0..].as_ptr() as *const super::keylog::Ballot) }
+  }
+
+  #[allow(clippy::identity_op)]
+  pub fn set_ballot(&mut self, x: &super::keylog::Ballot) {
+    self.0[0..0 + 56].copy_from_slice(&x.0)
+  }
+
+  /// The key's height then, or less.
+  pub fn height(&self) -> u64 {
+    let mut mem = ::core::mem::MaybeUninit::<<u64 as ::flatbuffers::EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    ::flatbuffers::EndianScalar::from_little_endian(unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        self.0[56..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_height(&mut self, x: u64) {
+    let x_le = ::flatbuffers::EndianScalar::to_little_endian(x);
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      ::core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[56..].as_mut_ptr(),
+        ::core::mem::size_of::<<u64 as ::flatbuffers::EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
 
 /// A block as a collection found it.
 // struct Collected, aligned to 8
@@ -15227,6 +15367,8 @@ impl<'a> Write<'a> {
   pub const VT_HEAD: ::flatbuffers::VOffsetT = 10;
   pub const VT_OPERATION_ID: ::flatbuffers::VOffsetT = 12;
   pub const VT_LEVEL: ::flatbuffers::VOffsetT = 14;
+  pub const VT_SINCE: ::flatbuffers::VOffsetT = 16;
+  pub const VT_UNSENT: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -15238,10 +15380,12 @@ impl<'a> Write<'a> {
     args: &'args WriteArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Write<'bldr>> {
     let mut builder = WriteBuilder::new(_fbb);
+    if let Some(x) = args.since { builder.add_since(x); }
     if let Some(x) = args.operation_id { builder.add_operation_id(x); }
     if let Some(x) = args.head { builder.add_head(x); }
     if let Some(x) = args.value { builder.add_value(x); }
     if let Some(x) = args.key { builder.add_key(x); }
+    builder.add_unsent(args.unsent);
     builder.add_level(args.level);
     builder.add_condition(args.condition);
     builder.finish()
@@ -15293,6 +15437,22 @@ impl<'a> Write<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<super::types::Level>(Write::VT_LEVEL, Some(super::types::Level::Lazy)).unwrap()}
   }
+  /// If it was applied before, then after this; absent: at any time.
+  #[inline]
+  pub fn since(&self) -> Option<&'a Anchor> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Anchor>(Write::VT_SINCE, None)}
+  }
+  /// Without `since`: whether the sender knows that no earlier attempt at it was applied.
+  #[inline]
+  pub fn unsent(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Write::VT_UNSENT, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Write<'_> {
@@ -15307,6 +15467,8 @@ impl ::flatbuffers::Verifiable for Write<'_> {
      .visit_field::<super::types::Hash>("head", Self::VT_HEAD, false)?
      .visit_field::<super::types::OperationId>("operation_id", Self::VT_OPERATION_ID, true)?
      .visit_field::<super::types::Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<Anchor>("since", Self::VT_SINCE, false)?
+     .visit_field::<bool>("unsent", Self::VT_UNSENT, false)?
      .finish();
     Ok(())
   }
@@ -15318,6 +15480,8 @@ pub struct WriteArgs<'a> {
     pub head: Option<&'a super::types::Hash>,
     pub operation_id: Option<&'a super::types::OperationId>,
     pub level: super::types::Level,
+    pub since: Option<&'a Anchor>,
+    pub unsent: bool,
 }
 impl<'a> Default for WriteArgs<'a> {
   #[inline]
@@ -15329,6 +15493,8 @@ impl<'a> Default for WriteArgs<'a> {
       head: None,
       operation_id: None, // required field
       level: super::types::Level::Lazy,
+      since: None,
+      unsent: false,
     }
   }
 }
@@ -15363,6 +15529,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> WriteBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<super::types::Level>(Write::VT_LEVEL, level, super::types::Level::Lazy);
   }
   #[inline]
+  pub fn add_since(&mut self, since: &Anchor) {
+    self.fbb_.push_slot_always::<&Anchor>(Write::VT_SINCE, since);
+  }
+  #[inline]
+  pub fn add_unsent(&mut self, unsent: bool) {
+    self.fbb_.push_slot::<bool>(Write::VT_UNSENT, unsent, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> WriteBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     WriteBuilder {
@@ -15388,6 +15562,8 @@ impl ::core::fmt::Debug for Write<'_> {
       ds.field("head", &self.head());
       ds.field("operation_id", &self.operation_id());
       ds.field("level", &self.level());
+      ds.field("since", &self.since());
+      ds.field("unsent", &self.unsent());
       ds.finish()
   }
 }
@@ -24495,6 +24671,7 @@ impl<'a> ::flatbuffers::Follow<'a> for UnknownError<'a> {
 
 impl<'a> UnknownError<'a> {
   pub const VT_OPERATION_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_SINCE: ::flatbuffers::VOffsetT = 6;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -24506,6 +24683,7 @@ impl<'a> UnknownError<'a> {
     args: &'args UnknownErrorArgs<'args>
   ) -> ::flatbuffers::WIPOffset<UnknownError<'bldr>> {
     let mut builder = UnknownErrorBuilder::new(_fbb);
+    if let Some(x) = args.since { builder.add_since(x); }
     if let Some(x) = args.operation_id { builder.add_operation_id(x); }
     builder.finish()
   }
@@ -24518,6 +24696,14 @@ impl<'a> UnknownError<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<super::types::OperationId>(UnknownError::VT_OPERATION_ID, None).unwrap()}
   }
+  /// If the write was applied, then after this; absent: at any time.
+  #[inline]
+  pub fn since(&self) -> Option<&'a Anchor> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Anchor>(UnknownError::VT_SINCE, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for UnknownError<'_> {
@@ -24527,18 +24713,21 @@ impl ::flatbuffers::Verifiable for UnknownError<'_> {
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
      .visit_field::<super::types::OperationId>("operation_id", Self::VT_OPERATION_ID, true)?
+     .visit_field::<Anchor>("since", Self::VT_SINCE, false)?
      .finish();
     Ok(())
   }
 }
 pub struct UnknownErrorArgs<'a> {
     pub operation_id: Option<&'a super::types::OperationId>,
+    pub since: Option<&'a Anchor>,
 }
 impl<'a> Default for UnknownErrorArgs<'a> {
   #[inline]
   fn default() -> Self {
     UnknownErrorArgs {
       operation_id: None, // required field
+      since: None,
     }
   }
 }
@@ -24551,6 +24740,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> UnknownErrorBuilder<'a, 'b, A
   #[inline]
   pub fn add_operation_id(&mut self, operation_id: &super::types::OperationId) {
     self.fbb_.push_slot_always::<&super::types::OperationId>(UnknownError::VT_OPERATION_ID, operation_id);
+  }
+  #[inline]
+  pub fn add_since(&mut self, since: &Anchor) {
+    self.fbb_.push_slot_always::<&Anchor>(UnknownError::VT_SINCE, since);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> UnknownErrorBuilder<'a, 'b, A> {
@@ -24572,6 +24765,124 @@ impl ::core::fmt::Debug for UnknownError<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("UnknownError");
       ds.field("operation_id", &self.operation_id());
+      ds.field("since", &self.since());
+      ds.finish()
+  }
+}
+pub enum ForgottenErrorOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The write may have been applied before, and forgotten; it was not applied now.
+pub struct ForgottenError<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for ForgottenError<'a> {
+  type Inner = ForgottenError<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> ForgottenError<'a> {
+  pub const VT_OPERATION_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_NOW: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    ForgottenError { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args ForgottenErrorArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<ForgottenError<'bldr>> {
+    let mut builder = ForgottenErrorBuilder::new(_fbb);
+    if let Some(x) = args.now { builder.add_now(x); }
+    if let Some(x) = args.operation_id { builder.add_operation_id(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn operation_id(&self) -> &'a super::types::OperationId {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::OperationId>(ForgottenError::VT_OPERATION_ID, None).unwrap()}
+  }
+  /// The present, for a write that was never sent before.
+  #[inline]
+  pub fn now(&self) -> &'a Anchor {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Anchor>(ForgottenError::VT_NOW, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for ForgottenError<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<super::types::OperationId>("operation_id", Self::VT_OPERATION_ID, true)?
+     .visit_field::<Anchor>("now", Self::VT_NOW, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ForgottenErrorArgs<'a> {
+    pub operation_id: Option<&'a super::types::OperationId>,
+    pub now: Option<&'a Anchor>,
+}
+impl<'a> Default for ForgottenErrorArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ForgottenErrorArgs {
+      operation_id: None, // required field
+      now: None, // required field
+    }
+  }
+}
+
+pub struct ForgottenErrorBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ForgottenErrorBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_operation_id(&mut self, operation_id: &super::types::OperationId) {
+    self.fbb_.push_slot_always::<&super::types::OperationId>(ForgottenError::VT_OPERATION_ID, operation_id);
+  }
+  #[inline]
+  pub fn add_now(&mut self, now: &Anchor) {
+    self.fbb_.push_slot_always::<&Anchor>(ForgottenError::VT_NOW, now);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ForgottenErrorBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    ForgottenErrorBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<ForgottenError<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ForgottenError::VT_OPERATION_ID,"operation_id");
+    self.fbb_.required(o, ForgottenError::VT_NOW,"now");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for ForgottenError<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("ForgottenError");
+      ds.field("operation_id", &self.operation_id());
+      ds.field("now", &self.now());
       ds.finish()
   }
 }
@@ -25992,6 +26303,20 @@ impl<'a> RequestError<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_forgotten_error(&self) -> Option<ForgottenError<'a>> {
+    if self.body_type() == ErrorBody::ForgottenError {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ForgottenError::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for RequestError<'_> {
@@ -26016,6 +26341,7 @@ impl ::flatbuffers::Verifiable for RequestError<'_> {
           ErrorBody::FullError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<FullError>>("ErrorBody::FullError", pos),
           ErrorBody::UploadTooOldError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<UploadTooOldError>>("ErrorBody::UploadTooOldError", pos),
           ErrorBody::InBlocksError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<InBlocksError>>("ErrorBody::InBlocksError", pos),
+          ErrorBody::ForgottenError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ForgottenError>>("ErrorBody::ForgottenError", pos),
           _ => Ok(()),
         }
      })?
@@ -26164,6 +26490,13 @@ impl ::core::fmt::Debug for RequestError<'_> {
         },
         ErrorBody::InBlocksError => {
           if let Some(x) = self.body_as_in_blocks_error() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ErrorBody::ForgottenError => {
+          if let Some(x) = self.body_as_forgotten_error() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

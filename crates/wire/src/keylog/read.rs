@@ -173,6 +173,7 @@ fn transactions(frame: &Frame<'_>, table: fb::Transactions<'_>) -> Result<Keylog
 
 fn propose(table: fb::Propose<'_>) -> Result<KeylogMessage, WireError> {
     Ok(KeylogMessage::Propose {
+        dropped: table.dropped().map(ballot_in),
         term: term_in(table.term()),
         configuration: read_configuration(table.configuration())?,
     })

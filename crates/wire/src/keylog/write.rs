@@ -50,7 +50,9 @@ fn write_body(builder: &mut Builder, message: &KeylogMessage) -> (fb::KeylogBody
         KeylogMessage::Transactions { slot, key, transactions: chain } => {
             (Body::Transactions, transactions(builder, *slot, key, chain))
         }
-        KeylogMessage::Propose { term, configuration } => (Body::Propose, propose(builder, term, configuration)),
+        KeylogMessage::Propose { term, configuration, dropped } => {
+            (Body::Propose, propose(builder, term, configuration, dropped.as_ref()))
+        }
         KeylogMessage::ProposalAccepted { slot, term, epoch } => {
             (Body::ProposalAccepted, proposal_accepted(builder, *slot, term, *epoch))
         }
@@ -204,9 +206,11 @@ fn transactions(builder: &mut Builder, slot: SlotId, key: &Key, transactions: &[
         .as_union_value()
 }
 
-fn propose(builder: &mut Builder, term: &Term, configuration: &Configuration) -> UnionOffset {
+fn propose(builder: &mut Builder, term: &Term, configuration: &Configuration, dropped: Option<&Ballot>) -> UnionOffset {
     let configuration = Some(write_configuration(builder, configuration));
-    fb::Propose::create(builder, &fb::ProposeArgs { term: Some(&term_out(term)), configuration }).as_union_value()
+    let dropped = dropped.map(ballot_out);
+    let args = fb::ProposeArgs { term: Some(&term_out(term)), configuration, dropped: dropped.as_ref() };
+    fb::Propose::create(builder, &args).as_union_value()
 }
 
 fn proposal_accepted(builder: &mut Builder, slot: SlotId, term: &Term, epoch: u64) -> UnionOffset {

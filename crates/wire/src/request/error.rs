@@ -1,6 +1,7 @@
 use difuse_keylog::Checkpoint;
 use difuse_protocol::request::RequestError;
 
+use super::write::{anchor_in, anchor_out};
 use crate::{
     builder::{Builder, Offset, UnionOffset, write_reason},
     error::{WireError, present},
@@ -32,9 +33,16 @@ fn write_body(builder: &mut Builder, error: &RequestError) -> (fb::ErrorBody, Un
             let table = fb::UnavailableError::create(builder, &fb::UnavailableErrorArgs { slot: slot.0, reason });
             (Body::UnavailableError, table.as_union_value())
         }
-        RequestError::Unknown { operation_id } => {
-            let args = fb::UnknownErrorArgs { operation_id: Some(&operation_id_out(operation_id)) };
+        RequestError::Unknown { operation_id, since } => {
+            let since = since.as_ref().map(anchor_out);
+            let args =
+                fb::UnknownErrorArgs { operation_id: Some(&operation_id_out(operation_id)), since: since.as_ref() };
             (Body::UnknownError, fb::UnknownError::create(builder, &args).as_union_value())
+        }
+        RequestError::Forgotten { operation_id, now } => {
+            let (id, now) = (operation_id_out(operation_id), anchor_out(now));
+            let args = fb::ForgottenErrorArgs { operation_id: Some(&id), now: Some(&now) };
+            (Body::ForgottenError, fb::ForgottenError::create(builder, &args).as_union_value())
         }
         RequestError::WrongHash { expected, actual } => {
             let (expected, actual) = (hash_out(expected), hash_out(actual));
@@ -108,8 +116,14 @@ pub(super) fn read_error(error: fb::RequestError<'_>) -> Result<RequestError, Wi
             RequestError::Unavailable { slot: slot_in(table.slot())?, reason: reason(table.reason())? }
         }
         Body::UnknownError => {
-            let operation_id = present(error.body_as_unknown_error(), WHAT)?.operation_id();
-            RequestError::Unknown { operation_id: operation_id_in(operation_id) }
+            let table = present(error.body_as_unknown_error(), WHAT)?;
+            let (operation_id, since) = (operation_id_in(table.operation_id()), table.since().map(anchor_in));
+            RequestError::Unknown { operation_id, since }
+        }
+        Body::ForgottenError => {
+            let table = present(error.body_as_forgotten_error(), WHAT)?;
+            let (operation_id, now) = (operation_id_in(table.operation_id()), anchor_in(table.now()));
+            RequestError::Forgotten { operation_id, now }
         }
         Body::WrongHashError => {
             let table = present(error.body_as_wrong_hash_error(), WHAT)?;

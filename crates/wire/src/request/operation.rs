@@ -16,6 +16,7 @@ pub(super) fn write_operation(builder: &mut Builder, outcome: Option<&OperationO
     let (mut written, mut current_head) = (None, None);
     match outcome.map(|outcome| &outcome.state) {
         None => args.state = fb::OperationState::Unknown,
+        Some(OperationState::Forgotten) => args.state = fb::OperationState::Forgotten,
         Some(OperationState::Queued) => args.state = fb::OperationState::Queued,
         Some(OperationState::Applied { height, hash }) => {
             args.state = fb::OperationState::Applied;
@@ -39,6 +40,7 @@ pub(super) fn read_operation(frame: &Frame<'_>, table: fb::OperationReply<'_>) -
     let state = match table.state() {
         fb::OperationState::Unknown => return Ok(Reply::Operation(None)),
         fb::OperationState::Queued => OperationState::Queued,
+        fb::OperationState::Forgotten => OperationState::Forgotten,
         fb::OperationState::Applied => {
             let written = present(table.written(), WHAT)?;
             OperationState::Applied { height: written.height(), hash: hash_in(written.hash()) }

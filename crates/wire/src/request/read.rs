@@ -1,11 +1,14 @@
 use difuse_protocol::{
     message::Message,
-    request::{Condition, DumpCursor, PAGE_MAX, Request},
+    request::{Condition, DumpCursor, PAGE_MAX, Request, Since},
 };
 
-use super::collection::read_step;
-use super::command::read_command;
-use super::recovery::{read_begin_epochs, read_recover};
+use super::{
+    collection::read_step,
+    command::read_command,
+    recovery::{read_begin_epochs, read_recover},
+    write::anchor_in,
+};
 use crate::{
     error::{WireError, check, present},
     frame::Frame,
@@ -79,12 +82,19 @@ fn write(frame: &Frame<'_>, table: fb::Write<'_>) -> Result<Request, WireError> 
         (fb::ConditionKind::Head, Some(hash)) => Condition::Head(hash_in(hash)),
         _ => return Err(WireError::OutOfBounds { field: "condition" }),
     };
+    let since = match (table.since(), table.unsent()) {
+        (Some(anchor), false) => Since::After(anchor_in(anchor)),
+        (None, true) => Since::Unsent,
+        (None, false) => Since::Unknown,
+        (Some(_), true) => return Err(WireError::OutOfBounds { field: "unsent" }),
+    };
     Ok(Request::Write {
         key: frame.key(table.key())?,
         operation: read_value(frame, table.value())?,
         condition,
         operation_id: operation_id_in(table.operation_id()),
         level: level_in(table.level())?,
+        since,
     })
 }
 

@@ -1,5 +1,5 @@
 use difuse_keylog::{Ballot, Operation};
-use difuse_protocol::request::{Condition, DumpCursor, Request};
+use difuse_protocol::request::{Anchor, Condition, DumpCursor, Request, Since};
 use difuse_types::{Hash, Key, Level, OperationId, SlotId};
 
 use super::collection::write_step;
@@ -8,7 +8,7 @@ use super::recovery::{write_begin_epochs, write_recover};
 use crate::{
     builder::{Builder, Offset, UnionOffset, write_bytes},
     generated::difuse::request as fb,
-    keylog::{ballot_out, write_value},
+    keylog::{ballot_in, ballot_out, write_value},
     types::{hash_out, level_out, operation_id_out, write_key, write_key_option},
 };
 
@@ -27,8 +27,8 @@ fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, Uni
     use fb::RequestBody as Body;
     match request {
         Request::Read { key, level, seen } => (Body::Read, read(builder, key, *level, seen.as_ref())),
-        Request::Write { key, operation, condition, operation_id, level } => {
-            (Body::Write, write(builder, key, operation, condition, operation_id, *level))
+        Request::Write { key, operation, condition, operation_id, level, since } => {
+            (Body::Write, write(builder, key, operation, condition, operation_id, *level, *since))
         }
         Request::Command { key, arguments, operation_id, level } => {
             (Body::Command, write_command(builder, key, arguments, operation_id, *level))
@@ -88,6 +88,7 @@ fn write(
     condition: &Condition,
     operation_id: &OperationId,
     level: Level,
+    since: Since,
 ) -> UnionOffset {
     let key = Some(write_key(builder, key));
     let value = match operation {
@@ -100,6 +101,7 @@ fn write(
         Condition::Present => (fb::ConditionKind::Present, None),
         Condition::Head(hash) => (fb::ConditionKind::Head, Some(hash_out(hash))),
     };
+    let anchor = since.anchor().as_ref().map(anchor_out);
     fb::Write::create(
         builder,
         &fb::WriteArgs {
@@ -109,9 +111,21 @@ fn write(
             head: head.as_ref(),
             operation_id: Some(&operation_id_out(operation_id)),
             level: level_out(level),
+            since: anchor.as_ref(),
+            unsent: matches!(since, Since::Now | Since::Unsent),
         },
     )
     .as_union_value()
+}
+
+/// Writes a point in the history of a slot and a key.
+pub(super) fn anchor_out(anchor: &Anchor) -> fb::Anchor {
+    fb::Anchor::new(&ballot_out(&anchor.ballot), anchor.height)
+}
+
+/// Reads one.
+pub(super) fn anchor_in(anchor: &fb::Anchor) -> Anchor {
+    Anchor { ballot: ballot_in(anchor.ballot()), height: anchor.height() }
 }
 
 fn log(builder: &mut Builder, key: &Key, from_height: u64, limit: u32) -> UnionOffset {

@@ -59,7 +59,8 @@ fn pages() -> Vec<KeylogMessage> {
 
 fn moves() -> Vec<KeylogMessage> {
     vec![
-        KeylogMessage::Propose { term: term(), configuration: joint_configuration() },
+        KeylogMessage::Propose { term: term(), configuration: joint_configuration(), dropped: None },
+        KeylogMessage::Propose { term: term(), configuration: joint_configuration(), dropped: Some(ballot()) },
         KeylogMessage::ProposalAccepted { slot: SLOT, term: term(), epoch: 4 },
         KeylogMessage::Install { configuration: configuration() },
         KeylogMessage::BlocksReady { slot: SLOT, epoch: 4 },

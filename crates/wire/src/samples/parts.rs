@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use difuse_blocks::BlockRecord;
-use difuse_keylog::{Ballot, Configuration, Operation, RegisterSummary, Term, Transaction, Value, ValueKind};
+use difuse_keylog::{Anchor, Ballot, Configuration, Operation, RegisterSummary, Term, Transaction, Value, ValueKind};
 use difuse_types::{Hash, Host, Incarnation, Key, NodeId, OperationId, RingId, RingSettings, SlotId, Slots, WallTime};
 
 pub(crate) const SLOT: SlotId = SlotId(65_535);
@@ -53,6 +53,10 @@ pub(crate) fn term() -> Term {
 
 pub(crate) fn ballot() -> Ballot {
     Ballot { term: term(), sequence: 77 }
+}
+
+pub(crate) fn anchor() -> Anchor {
+    Anchor { ballot: ballot(), height: 11 }
 }
 
 pub(crate) fn register() -> RegisterSummary {

@@ -5,16 +5,16 @@ use difuse_protocol::{
     request::{
         BlockHolding, BlockLocated, CollectionReply, CollectionStep, Condition, DumpCursor, DumpItem, Entry, Holding,
         ListEntry, Located, LostSlot, Moving, NodeStatus, OperationOutcome, OperationState, PAGE_MAX, Reading,
-        Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport, ScrubbedItem, SlotSurvey, Survivor,
-        Unrepaired,
+        Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport, ScrubbedItem, Since, SlotSurvey,
+        Survivor, Unrepaired,
     },
 };
 use difuse_types::{Level, SlotId, WallTime};
 
 use super::{
     parts::{
-        OPERATION_ID, SLOT, ballot, block, configuration, file, hash, host, key, node, record, settings, transactions,
-        value,
+        OPERATION_ID, SLOT, anchor, ballot, block, configuration, file, hash, host, key, node, record, settings,
+        transactions, value,
     },
     ring::STATES,
 };
@@ -53,13 +53,15 @@ fn of_keys() -> Vec<Request> {
 }
 
 fn writes() -> Vec<Request> {
-    let write = |operation, condition| Request::Write {
+    let write_since = |operation, condition, since| Request::Write {
         key: key("k"),
         operation,
         condition,
         operation_id: OPERATION_ID,
         level: Level::Quorum,
+        since,
     };
+    let write = |operation, condition| write_since(operation, condition, Since::After(anchor()));
     vec![
         write(Operation::Set(value(ValueKind::Inline)), Condition::None),
         write(Operation::Set(value(ValueKind::Inode)), Condition::Absent),
@@ -71,6 +73,8 @@ fn writes() -> Vec<Request> {
             level: Level::Leader,
         },
         write(Operation::Delete, Condition::Head(hash(8))),
+        write_since(Operation::Delete, Condition::None, Since::Unsent),
+        write_since(Operation::Delete, Condition::None, Since::Unknown),
     ]
 }
 
@@ -151,6 +155,7 @@ fn key_replies() -> Vec<Reply> {
         Reply::Queued { operation_id: OPERATION_ID },
         Reply::Operation(None),
         operation(OperationState::Queued),
+        operation(OperationState::Forgotten),
         operation(OperationState::Applied { height: 7, hash: hash(7) }),
         operation(OperationState::Refused { reason: "because".into(), current: Some((3, hash(1), true)) }),
         operation(OperationState::Refused { reason: "because".into(), current: None }),
@@ -260,7 +265,9 @@ fn errors() -> Vec<RequestError> {
         RequestError::Conflict { current: Some((3, hash(1), true)) },
         RequestError::Conflict { current: None },
         RequestError::Unavailable { slot: SLOT, reason: reason() },
-        RequestError::Unknown { operation_id: OPERATION_ID },
+        RequestError::Unknown { operation_id: OPERATION_ID, since: None },
+        RequestError::Unknown { operation_id: OPERATION_ID, since: Some(anchor()) },
+        RequestError::Forgotten { operation_id: OPERATION_ID, now: anchor() },
         RequestError::WrongHash { expected: hash(1), actual: hash(2) },
         RequestError::Invalid(reason()),
         RequestError::BlockReferenced { hash: hash(1) },

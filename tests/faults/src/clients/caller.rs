@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use difuse_tests::Answer;
+use difuse_tests::{Answer, Since};
 use reqwest::Method;
 use tokio::time::{Instant, sleep};
 
@@ -56,17 +56,29 @@ impl Caller {
     }
 
     /// Sends until an answer other than 503 comes or the patience is over, always under the same operation id if the
-    /// headers name one.
+    /// headers name one; once an attempt may have been carried out it says so.
     pub async fn send(&mut self, call: Call<'_>) -> Ended {
         let (start, begun) = (self.shared.journal.now(), Instant::now());
         let (mut is_uncertain, mut pause, mut failures) = (false, PAUSE.0, 0);
+        let mut since = Since::default();
         loop {
             let gateways = self.shared.gateways.all();
             let Some((_, http)) = gateways.get(self.turn % gateways.len().max(1)) else {
                 return Ended { start, end: self.shared.journal.now(), answer: None, is_uncertain };
             };
-            let sent = http.send(call.method.clone(), call.path, call.headers, call.body.clone()).await;
+            let headers = since.beside(call.headers);
+            let sent = http.send(call.method.clone(), call.path, &headers, call.body.clone()).await;
             match sent {
+                // Nothing is under way: it is new for certain.
+                Ok(answer) if answer.is_forgotten() && !is_uncertain => {
+                    since = Since::default();
+                    since.told(answer.header("difuse-operation-since"));
+                    continue;
+                }
+                Ok(answer) if answer.is_forgotten() => {
+                    self.shared.journal.event(self.class, call.kind, Outcome::Failed);
+                    return Ended { start, end: self.shared.journal.now(), answer: None, is_uncertain: true };
+                }
                 Ok(answer) if answer.status < 500 => {
                     let outcome =
                         if is_done(call.kind, answer.status) { Outcome::Acknowledged } else { Outcome::Refused };
@@ -74,8 +86,17 @@ impl Caller {
                     return Ended { start, end: self.shared.journal.now(), answer: Some(answer), is_uncertain };
                 }
                 // 503 says by its code whether something may have been done; no other 5xx is expected to.
-                Ok(answer) => is_uncertain |= answer.status != 503 || answer.json()["code"] == "unknown_outcome",
-                Err(error) => is_uncertain |= !error.is_connect(),
+                Ok(answer) if answer.status == 503 && answer.json()["code"] != "unknown_outcome" => {}
+                Ok(answer) => {
+                    is_uncertain = true;
+                    let told = answer.header("difuse-operation-since");
+                    since.told(if told.is_empty() { "unknown" } else { told });
+                }
+                Err(error) if !error.is_connect() => {
+                    is_uncertain = true;
+                    since.told("unknown");
+                }
+                Err(_) => {}
             }
             self.shared.journal.event(self.class, call.kind, Outcome::Failed);
             if begun.elapsed() > PATIENCE || self.shared.is_over() {

@@ -12,7 +12,8 @@ pub struct OutcomeArguments {
     id: OperationId,
 }
 
-/// Tells what became of a write at level lazy; a refusal has the exit code of a conflict.
+/// Tells what became of a write at level lazy; a refusal has the exit code of a conflict, one that nobody can tell
+/// that of an unknown outcome.
 pub async fn run(session: &Session, arguments: OutcomeArguments) -> Result<(), Failure> {
     let client = session.connect().await?;
     let found = keys::outcome(&client, arguments.id).await?;
@@ -27,6 +28,9 @@ pub async fn run(session: &Session, arguments: OutcomeArguments) -> Result<(), F
         }
         OperationState::Applied { height, hash } => {
             output::print(&format!("applied: key {key} at height {height}, transaction {hash}"))
+        }
+        OperationState::Forgotten => {
+            Err(Failure::Unknown(format!("key {key}: nobody can tell any more whether it was applied: read the key")))
         }
         OperationState::Refused { reason, .. } => Err(Failure::Conflict(format!("refused: key {key}: {reason}"))),
     }

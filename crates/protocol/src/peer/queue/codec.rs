@@ -2,12 +2,12 @@
 //! strings preceded by their length.
 
 use bytes::Bytes;
-use difuse_keylog::{Condition, Operation, Value, ValueKind};
-use difuse_types::{Hash, Key, OperationId, WallTime};
+use difuse_keylog::{Anchor, Ballot, Condition, Operation, Term, Value, ValueKind};
+use difuse_types::{Hash, Key, NodeId, OperationId, WallTime};
 
 use crate::request::OperationState;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Set in the tag of a value that has a deadline after its bytes.
 const HAS_DEADLINE: u8 = 16;
 
@@ -18,6 +18,8 @@ pub(super) struct QueuedWrite {
     pub(super) operation: Operation,
     pub(super) condition: Condition,
     pub(super) operation_id: OperationId,
+    /// What it was first sent after, as far as this node knew when it was queued.
+    pub(super) since: Option<Anchor>,
 }
 
 /// A write whose outcome is known.
@@ -57,6 +59,14 @@ pub(super) fn encode_write(write: &QueuedWrite) -> Vec<u8> {
         }
     }
     out.extend_from_slice(&write.operation_id.0);
+    out.push(u8::from(write.since.is_some()));
+    if let Some(Anchor { ballot: Ballot { term, sequence }, height }) = &write.since {
+        out.extend_from_slice(&term.epoch.to_le_bytes());
+        out.extend_from_slice(&term.number.to_le_bytes());
+        out.extend_from_slice(term.node.as_bytes());
+        out.extend_from_slice(&sequence.to_le_bytes());
+        out.extend_from_slice(&height.to_le_bytes());
+    }
     out
 }
 
@@ -81,8 +91,13 @@ pub(super) fn decode_write(bytes: &[u8]) -> Result<QueuedWrite, DecodeError> {
         _ => return Err(DecodeError),
     };
     let operation_id = OperationId(from.array()?);
+    let since = match from.byte()? {
+        0 => None,
+        1 => Some(from.anchor()?),
+        _ => return Err(DecodeError),
+    };
     let is_sound = from.0.is_empty() && operation.is_well_formed();
-    is_sound.then_some(QueuedWrite { key, operation, condition, operation_id }).ok_or(DecodeError)
+    is_sound.then_some(QueuedWrite { key, operation, condition, operation_id, since }).ok_or(DecodeError)
 }
 
 pub(super) fn encode_decided(decided: &Decided) -> Vec<u8> {
@@ -92,6 +107,7 @@ pub(super) fn encode_decided(decided: &Decided) -> Vec<u8> {
     out.extend_from_slice(&decided.decided_at.0.to_le_bytes());
     match &decided.state {
         OperationState::Queued => out.push(0),
+        OperationState::Forgotten => out.push(4),
         OperationState::Applied { height, hash } => {
             out.push(1);
             put_head(&mut out, *height, hash);
@@ -115,6 +131,7 @@ pub(super) fn decode_decided(bytes: &[u8]) -> Result<Decided, DecodeError> {
     let decided_at = WallTime(u64::from_le_bytes(from.array()?));
     let state = match from.byte()? {
         0 => OperationState::Queued,
+        4 => OperationState::Forgotten,
         1 => {
             let (height, hash) = from.head()?;
             OperationState::Applied { height, hash }
@@ -174,21 +191,35 @@ impl<'a> Reader<'a> {
         Key::from_encoded(self.bytes()?).map_err(|_| DecodeError)
     }
 
+    fn number(&mut self) -> Result<u64, DecodeError> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn anchor(&mut self) -> Result<Anchor, DecodeError> {
+        let term = Term { epoch: self.number()?, number: self.number()?, node: NodeId(self.array()?) };
+        Ok(Anchor { ballot: Ballot { term, sequence: self.number()? }, height: self.number()? })
+    }
+
     fn head(&mut self) -> Result<(u64, Hash), DecodeError> {
-        Ok((u64::from_le_bytes(self.array()?), Hash(self.array()?)))
+        Ok((self.number()?, Hash(self.array()?)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use difuse_keylog::{Condition, Operation, Value, ValueKind};
-    use difuse_types::{Hash, Key, OperationId, WallTime};
+    use difuse_keylog::{Anchor, Ballot, Condition, Operation, Term, Value, ValueKind};
+    use difuse_types::{Hash, Key, NodeId, OperationId, WallTime};
 
     use super::{Decided, QueuedWrite, decode_decided, decode_write, encode_decided, encode_write};
     use crate::request::OperationState;
 
     fn key() -> Key {
         Key::new(b"k").unwrap()
+    }
+
+    fn anchor() -> Anchor {
+        let term = Term { epoch: 1, number: 2, node: NodeId([3; 32]) };
+        Anchor { ballot: Ballot { term, sequence: 4 }, height: 5 }
     }
 
     #[test]
@@ -200,7 +231,8 @@ mod tests {
         for operation in &operations {
             for condition in conditions {
                 let operation_id = OperationId([7; 16]);
-                let write = QueuedWrite { key: key(), operation: operation.clone(), condition, operation_id };
+                let since = (condition == Condition::Present).then(anchor);
+                let write = QueuedWrite { key: key(), operation: operation.clone(), condition, operation_id, since };
                 let bytes = encode_write(&write);
                 assert_eq!(decode_write(&bytes), Ok(write));
                 (0..bytes.len()).for_each(|length| assert!(decode_write(&bytes[..length]).is_err(), "{length}"));
@@ -214,6 +246,7 @@ mod tests {
         let refused = |current| OperationState::Refused { reason: "because".into(), current };
         let states = [
             OperationState::Queued,
+            OperationState::Forgotten,
             OperationState::Applied { height: 3, hash: Hash::of(b"x") },
             refused(None),
             refused(Some((4, Hash::of(b"y"), true))),

@@ -1,0 +1,193 @@
+//! Appends that are sent again: each is applied once, however late; or its sender is told that nobody can tell.
+//!
+//! Before anchors, an append that came again after 128 others, or after the key's tombstone was dropped, was applied a
+//! second time; and one with a condition was told to be refused though it had been applied.
+
+use difuse_keylog::{
+    Anchor, Answer, Condition, Failure, Job, Operation, Store, Submission, store::RECENT_OPERATIONS_MAX,
+};
+use difuse_types::{Hash, Key, OperationId};
+
+use super::{Group, SLOT, dropping, height_of, key, node, submission};
+
+const REMEMBERED: u64 = RECENT_OPERATIONS_MAX as u64;
+
+/// The present, as somebody is told who has read the key.
+fn present(group: &Group, name: u8, key: &Key) -> Anchor {
+    let register = group.replicas[&node(name)].store().register(SLOT, key).unwrap().unwrap();
+    Anchor { ballot: register.ballot, height: register.head.height }
+}
+
+fn repeat(group: &mut Group, via: u8, key: &Key, id: u8, since: Anchor) -> Result<Answer, Failure> {
+    repeat_if(group, via, key, id, Condition::None, since)
+}
+
+fn repeat_if(
+    group: &mut Group,
+    via: u8,
+    key: &Key,
+    id: u8,
+    condition: Condition,
+    since: Anchor,
+) -> Result<Answer, Failure> {
+    let job = Job::Append(Submission { since: Some(since), ..submission(id, condition) });
+    group.ask(via, key, job)
+}
+
+/// Moves the slot to these members, of whom some begin empty; the first one leads.
+fn move_to(group: &mut Group, names: &[u8]) {
+    for name in names.iter().filter(|name| !group.replicas.contains_key(&node(**name))).collect::<Vec<_>>() {
+        group.start(node(*name), Default::default());
+    }
+    group.place(names);
+    let members: Vec<_> = names.iter().map(|name| node(*name)).collect();
+    let has_moved = |group: &Group, name| {
+        let configuration = group.replicas[name].configuration(SLOT);
+        configuration.is_some_and(|configuration| configuration.members == members && !configuration.is_joint())
+    };
+    group.run_until(|group| members.iter().all(|name| has_moved(group, name)));
+    // A newcomer learns of the placement from the ring too.
+    group.place(names);
+    group.run_until(|group| group.is_settled_with(names) && group.replicas[&members[0]].is_leading(SLOT));
+}
+
+fn is_forgotten(result: &Result<Answer, Failure>) -> bool {
+    matches!(result, Err(Failure::Forgotten { .. }))
+}
+
+#[test]
+fn an_append_is_found_as_long_as_its_id_is_remembered_and_never_applied_again_after() {
+    for leader_dies in [false, true] {
+        let mut group = Group::joined(&[1, 2, 3], 1);
+        let key = key("k");
+        group.append(1, &key, 1, Condition::None);
+        let before = present(&group, 1, &key);
+        assert_eq!(height_of(&group.append(1, &key, 2, Condition::None)), 2);
+        group.append_many(1, &key, REMEMBERED - 1);
+        assert_eq!(height_of(&repeat(&mut group, 2, &key, 2, before).unwrap()), 2);
+        group.append_many(1, &key, 1);
+        let height = 2 + REMEMBERED;
+        if leader_dies {
+            group.kill(1);
+        }
+        let outcomes = [
+            repeat(&mut group, 2, &key, 2, before),
+            repeat_if(&mut group, 2, &key, 2, Condition::Absent, before),
+            repeat_if(&mut group, 2, &key, 2, Condition::Head(Hash::ZERO), before),
+        ];
+        assert!(outcomes.iter().all(is_forgotten), "{outcomes:?}");
+        assert_eq!(group.head(2, &key).unwrap().1.height, height);
+    }
+}
+
+/// One that was lost on its way is applied when it comes again, under whatever leader: what was forgotten meanwhile came
+/// before it was first sent.
+#[test]
+fn an_append_that_was_never_applied_is_applied_late_if_what_was_forgotten_came_before_it() {
+    for leader_dies in [false, true] {
+        let mut group = Group::joined(&[1, 2, 3], 2);
+        let key = key("k");
+        group.append_many(1, &key, 5 * REMEMBERED);
+        let before = present(&group, 1, &key);
+        group.append_many(1, &key, REMEMBERED);
+        if leader_dies {
+            group.kill(1);
+        }
+        assert_eq!(height_of(&repeat(&mut group, 2, &key, 1, before).unwrap()), 6 * REMEMBERED + 1);
+        // One more has followed by now, so that nobody can tell any more.
+        let outcome = repeat(&mut group, 2, &key, 2, before);
+        assert!(is_forgotten(&outcome), "{outcome:?}");
+        // Whoever knows that it was never applied goes by what the refusal says.
+        let Err(Failure::Forgotten { now }) = outcome else { unreachable!() };
+        assert_eq!(now.height, 6 * REMEMBERED + 1);
+        assert_eq!(height_of(&repeat(&mut group, 2, &key, 2, now).unwrap()), 6 * REMEMBERED + 2);
+    }
+}
+
+/// What is known of the sender does not grow old while an append waits for its turn, and two attempts that wait together
+/// are one.
+#[test]
+fn appends_that_wait_behind_many_others_are_applied_once() {
+    let mut group = Group::joined(&[1, 2, 3], 3);
+    let key = key("k");
+    group.append_many(1, &key, 200);
+    let since = Some(present(&group, 1, &key));
+    let mut ids: Vec<u8> = vec![1];
+    ids.extend(std::iter::repeat_n(2, 600));
+    ids.push(1);
+    for (ticket, id) in (1 << 50..).zip(ids) {
+        let mut one = Submission { since, ..submission(id, Condition::None) };
+        if id == 2 {
+            one.operation_id = OperationId(u128::from(ticket).to_le_bytes());
+        }
+        group.replicas.get_mut(&node(1)).unwrap().submit(ticket, SLOT, key.clone(), Job::Append(one)).unwrap();
+    }
+    let (first, last) = (1 << 50, (1 << 50) + 601);
+    group.run_until(|group| (first..=last).all(|ticket| group.results.contains_key(&ticket)));
+    let heights = [first, last].map(|ticket| height_of(group.results[&ticket].as_ref().unwrap()));
+    assert_eq!(heights, [201, 201]);
+    assert_eq!(group.head(2, &key).unwrap().1.height, 801);
+}
+
+/// A key that was dropped is as one that was never written, to those who write it for the first time; not to those who
+/// may have written it before.
+#[test]
+fn an_append_to_a_key_that_was_dropped_since_is_not_applied_again() {
+    for seed in 0..5 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        group.append(1, &key, 1, Condition::None);
+        let before = present(&group, 1, &key);
+        group.append(1, &key, 2, Condition::None);
+        let job = Job::Append(Submission { operation: Operation::Delete, ..submission(3, Condition::None) });
+        group.ask(1, &key, job).unwrap();
+        dropping::grow_old_and_drop(&mut group, &key);
+        let outcomes = [
+            repeat(&mut group, 2, &key, 2, before),
+            repeat_if(&mut group, 2, &key, 2, Condition::Absent, before),
+            repeat_if(&mut group, 2, &key, 2, Condition::Present, before),
+        ];
+        assert!(outcomes.iter().all(is_forgotten), "seed {seed}: {outcomes:?}");
+        assert_eq!(group.head(3, &key), None, "seed {seed}");
+        // The next leader knows as well, and so does one that became a member later.
+        move_to(&mut group, &[4, 2, 3]);
+        assert!(is_forgotten(&repeat(&mut group, 4, &key, 2, before)), "seed {seed}");
+        assert_eq!(height_of(&group.append(4, &key, 4, Condition::Absent)), 1, "seed {seed}");
+        assert!(is_forgotten(&repeat(&mut group, 4, &key, 2, before)), "seed {seed}");
+    }
+}
+
+/// A newcomer is told what was dropped before, so that it does not take every attempt that was first sent to another
+/// leader for one that may have been forgotten.
+#[test]
+fn an_append_that_was_sent_before_a_move_is_applied_after_it() {
+    let mut group = Group::joined(&[1, 2], 4);
+    let (one, other) = (key("k"), key("other"));
+    group.append(1, &one, 1, Condition::None);
+    let before = present(&group, 1, &one);
+    move_to(&mut group, &[3, 4]);
+    assert_eq!(height_of(&repeat(&mut group, 3, &one, 2, before).unwrap()), 2);
+    let before = Anchor { height: 0, ..before };
+    assert_eq!(height_of(&repeat(&mut group, 4, &other, 3, before).unwrap()), 1);
+}
+
+/// One that is found when it comes in must still be found when its turn comes.
+#[test]
+fn an_append_that_was_applied_is_found_though_it_waits_behind_many_others() {
+    let mut group = Group::joined(&[1, 2, 3], 5);
+    let key = key("k");
+    group.append(1, &key, 1, Condition::None);
+    let since = Some(present(&group, 1, &key));
+    group.append(1, &key, 2, Condition::None);
+    let append =
+        |ticket: u64, operation_id| (ticket, Submission { since, operation_id, ..submission(3, Condition::None) });
+    let others =
+        (0..500).map(|index: u64| append(1000 + index, OperationId((1 << 64 | u128::from(index)).to_le_bytes())));
+    let repeated = append(2000, OperationId([2; 16]));
+    for (ticket, one) in others.chain([repeated]) {
+        group.replicas.get_mut(&node(1)).unwrap().submit(ticket, SLOT, key.clone(), Job::Append(one)).unwrap();
+    }
+    group.run_until(|group| (1000..1500).chain([2000]).all(|ticket| group.results.contains_key(&ticket)));
+    assert_eq!(height_of(group.results[&2000].as_ref().unwrap()), 2);
+    assert_eq!(group.head(2, &key).unwrap().1.height, 502);
+}
