@@ -21,6 +21,8 @@ pub struct Configuration {
     pub joint: Vec<NodeId>,
     /// The hash of the configuration before, zero for the first.
     pub previous: Hash,
+    /// Names the last recovery: the hash of its configuration, without this name. Zero if there was none.
+    pub recovery: Hash,
 }
 
 impl Configuration {
@@ -36,7 +38,7 @@ impl Configuration {
 
     /// The first configuration of a slot.
     pub fn first(slot: SlotId, members: Vec<NodeId>) -> Self {
-        Self { slot, epoch: 1, members, joint: Vec::new(), previous: Hash::ZERO }
+        Self { slot, epoch: 1, members, joint: Vec::new(), previous: Hash::ZERO, recovery: Hash::ZERO }
     }
 
     /// The joint configuration on the way from this one to `target`.
@@ -47,6 +49,7 @@ impl Configuration {
             members: self.members.clone(),
             joint: target,
             previous: self.hash(),
+            recovery: self.recovery,
         }
     }
 
@@ -58,23 +61,21 @@ impl Configuration {
             members: self.joint.clone(),
             joint: Vec::new(),
             previous: self.hash(),
+            recovery: self.recovery,
         })
     }
 
     /// The configuration by which an operator revives a group that lost its majority for ever: the survivors alone. Its
     /// epoch is above all that the group can have decided, and depends on `drawn`, so that two recoveries that do not know
-    /// of each other do not share one: the higher one stands when they meet. `None` after too many recoveries.
+    /// of each other hardly ever share one: the higher one stands when they meet. `None` after too many recoveries.
     pub fn recovered(&self, survivors: Vec<NodeId>, drawn: u32) -> Option<Self> {
         let recoveries = self.recoveries() + 1;
         let drawn = u64::from(drawn) & ((1 << Self::DRAWN_BITS) - 1);
         let epoch = (recoveries << Self::DRAWN_BITS | drawn) << Self::STEP_BITS;
-        (recoveries <= Self::RECOVERIES_MAX).then(|| Self {
-            slot: self.slot,
-            epoch,
-            members: survivors,
-            joint: Vec::new(),
-            previous: self.hash(),
-        })
+        let (slot, members, joint, previous) = (self.slot, survivors, Vec::new(), self.hash());
+        let nameless = Self { slot, epoch, members, joint, previous, recovery: Hash::ZERO };
+        let recovery = nameless.hash();
+        (recoveries <= Self::RECOVERIES_MAX).then_some(Self { recovery, ..nameless })
     }
 
     /// How often the slot was recovered: after each, writes that were acknowledged before may be missing.
@@ -87,16 +88,11 @@ impl Configuration {
         epoch >> (Self::STEP_BITS + Self::DRAWN_BITS)
     }
 
-    /// What all configurations since one recovery have in common, and no others.
-    fn lineage(&self) -> u64 {
-        self.epoch >> Self::STEP_BITS
-    }
-
     /// Whether this configuration goes back to another recovery than `known`, so that what a member accepted under
     /// `known` may be what the recovery did without: the member must drop it and begin as a newcomer. Not so for those
     /// that the recovery itself names, since it goes on with what they hold.
     pub fn begins_anew_after(&self, known: &Self) -> bool {
-        self.lineage() != known.lineage() && !self.is_recovery()
+        self.recovery != known.recovery && !self.is_recovery()
     }
 
     /// Whether this configuration stands where `known` is met: the higher epoch does. Only two recoveries that do not know
@@ -154,7 +150,8 @@ impl Configuration {
         majority(&self.members) && (!self.is_joint() || majority(&self.joint))
     }
 
-    /// The hash that the next configuration names as its previous: blake3 over every field, lists framed.
+    /// The hash that the next configuration names as its previous: blake3 over every field, lists framed; the name of the
+    /// recovery only if there is one.
     pub fn hash(&self) -> Hash {
         let mut hasher = CONTEXT.hasher();
         hasher.update(&self.slot.0.to_le_bytes());
@@ -166,13 +163,17 @@ impl Configuration {
             }
         }
         hasher.update(self.previous.as_bytes());
+        if self.recovery != Hash::ZERO {
+            hasher.update(self.recovery.as_bytes());
+        }
         Hash(*hasher.finalize().as_bytes())
     }
 
-    /// Whether the lists are within bounds and name nobody twice: checked on everything that a peer sends.
+    /// Whether the lists are within bounds and name nobody twice, and a recovery is named if there was one: checked on everything that a peer sends.
     pub fn is_well_formed(&self) -> bool {
         let distinct = |group: &[NodeId]| group.iter().collect::<BTreeSet<_>>().len() == group.len();
         self.epoch > 0
+            && (self.recoveries() > 0) == (self.recovery != Hash::ZERO)
             && (1..=Self::MEMBERS_MAX).contains(&self.members.len())
             && self.joint.len() <= Self::MEMBERS_MAX
             && distinct(&self.members)
@@ -184,7 +185,7 @@ impl Configuration {
 mod tests {
     use std::collections::BTreeSet;
 
-    use difuse_types::{NodeId, SlotId};
+    use difuse_types::{Hash, NodeId, SlotId};
 
     use super::Configuration;
 
@@ -234,12 +235,27 @@ mod tests {
         assert_eq!((reunited.reunited(), lost.reunited()), (None, None));
         let [one, other] = [1, 2].map(|drawn| lost.recovered(nodes(&[1]), drawn).unwrap().epoch);
         assert_ne!(one, other);
+        assert!(recovered.is_well_formed() && reunited.is_well_formed());
+        assert!(!Configuration { recovery: Hash::ZERO, ..reunited.clone() }.is_well_formed());
+        assert!(!Configuration { recovery: reunited.recovery, ..lost.clone() }.is_well_formed());
         let mut again = reunited;
         while let Some(next) = again.recovered(nodes(&[1]), 0) {
             assert!(next.epoch > again.epoch);
             again = next;
         }
         assert_eq!(again.recoveries(), Configuration::RECOVERIES_MAX);
+    }
+
+    /// Even if they drew the same, and however far each has gone on since.
+    #[test]
+    fn two_recoveries_by_different_survivors_are_never_taken_for_one() {
+        let lost = Configuration::first(SlotId(7), nodes(&[1, 2, 3]));
+        let [one, other] = [&[1], &[2]].map(|survivors| lost.recovered(nodes(survivors), 7).unwrap());
+        assert_eq!(one.epoch, other.epoch);
+        let ahead = other.reunited().unwrap().towards(nodes(&[1, 2])).completed().unwrap();
+        let behind = one.reunited().unwrap();
+        assert!(ahead.supersedes(&behind) && ahead.begins_anew_after(&behind) && behind.begins_anew_after(&ahead));
+        assert!(!ahead.begins_anew_after(&other) && !behind.begins_anew_after(&one));
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl<S: Store> Keylog<S> {
             return Ok(Standing::Dealt);
         }
         let Some(record) = self.check_epoch(from, slot, term.epoch) else { return Ok(Standing::Dealt) };
+        if !record.configuration.contains(&from) {
+            // It leads in another recovery that shares the epoch.
+            self.send(from, KeylogMessage::Outdated { configuration: record.configuration });
+            return Ok(Standing::Dealt);
+        }
         let is_of_another_epoch = term.epoch < record.promised.epoch && self.breaks(Rule::OneEpoch);
         if term < record.promised && !is_of_another_epoch {
             self.send(from, KeylogMessage::Refuse { slot, term, promised: record.promised });

@@ -207,12 +207,18 @@ fn put_configuration(out: &mut Vec<u8>, configuration: &Configuration) {
         }
     }
     out.extend_from_slice(configuration.previous.as_bytes());
+    if configuration.recoveries() > 0 {
+        out.extend_from_slice(configuration.recovery.as_bytes());
+    }
 }
 
 fn take_configuration(from: &mut Decoder) -> Result<Configuration, Malformed> {
     let (slot, epoch) = (SlotId(from.take_u32()?), from.take_u64()?);
     let (members, joint) = (take_nodes(from)?, take_nodes(from)?);
-    Ok(Configuration { slot, epoch, members, joint, previous: Hash(from.take_array()?) })
+    let previous = Hash(from.take_array()?);
+    let is_recovered = Configuration::recoveries_of(epoch) > 0;
+    let recovery = if is_recovered { Hash(from.take_array()?) } else { Hash::ZERO };
+    Ok(Configuration { slot, epoch, members, joint, previous, recovery })
 }
 
 fn take_nodes(from: &mut Decoder) -> Result<Vec<NodeId>, Malformed> {

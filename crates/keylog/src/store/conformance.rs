@@ -112,6 +112,10 @@ pub fn sample_record(slot: SlotId, epoch: u64) -> SlotRecord {
     let next = configuration.towards(vec![NodeId([3; 32])]);
     let proposed = (epoch % 2 == 1).then_some(Proposed { term: promised, configuration: next });
     let dropped = (epoch % 3 == 1).then_some(Ballot { term: promised, sequence: epoch });
+    let configuration = match configuration.recovered(vec![NodeId([2; 32])], 7).filter(|_| epoch % 5 == 2) {
+        Some(recovered) => recovered,
+        None => configuration,
+    };
     SlotRecord { configuration, promised, proposed, dropped }
 }
 

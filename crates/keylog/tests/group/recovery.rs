@@ -127,6 +127,36 @@ fn of_two_recoveries_with_one_epoch_one_stands() {
     group.append(standing, &key("k"), 1, Condition::None);
 }
 
+/// Both drew the same, and one side has gone on further before they meet: it stands, and the members of the other begin anew.
+/// They were taken for members of one recovery, and kept what only the other side had decided.
+#[test]
+fn of_two_recoveries_that_drew_the_same_nothing_is_mixed() {
+    for further in [1, 2] {
+        let mut group = Group::joined(&[1, 2, 3], 7);
+        let untouched = key("untouched");
+        group.append(1, &untouched, 1, Condition::None);
+        group.run_until(|group| group.heads(&untouched).len() == 1);
+        group.kill(3);
+        part(&mut group, [&[1], &[2]], true);
+        assert_eq!((group.recover(&[1], 7), group.recover(&[2], 7)), (vec![true], vec![true]));
+        let behind = 3 - further;
+        group.append(behind, &untouched, 4, Condition::None);
+        group.append(further, &key("a"), 5, Condition::None);
+        // A group of one moves to itself and a node that is there for it alone.
+        group.start(node(4), MemoryStore::default());
+        part(&mut group, [&[4], &[behind]], true);
+        group.place(&[further, 4]);
+        group.run_until(|group| {
+            let configuration = group.replicas[&node(further)].configuration(SLOT).unwrap();
+            configuration.members == [node(further), node(4)] && !configuration.is_joint()
+        });
+        part(&mut group, [&[1, 4], &[2, 4]], false);
+        group.place(&[further, 4, behind]);
+        group.run_until(|group| group.is_settled_with(&[further, 4, behind]) && group.heads(&untouched).len() == 1);
+        assert_eq!(group.log(further, &untouched).len(), 1, "what the side that is given up wrote has come back");
+    }
+}
+
 /// A member that was given up by mistake and comes back as a newcomer at once brings nothing back with it: what it alone had
 /// accepted has a higher ballot than what the survivors have not touched since.
 #[test]

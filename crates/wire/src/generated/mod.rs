@@ -5202,6 +5202,7 @@ impl<'a> Configuration<'a> {
   pub const VT_MEMBERS: ::flatbuffers::VOffsetT = 8;
   pub const VT_JOINT: ::flatbuffers::VOffsetT = 10;
   pub const VT_PREVIOUS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_RECOVERY: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -5214,6 +5215,7 @@ impl<'a> Configuration<'a> {
   ) -> ::flatbuffers::WIPOffset<Configuration<'bldr>> {
     let mut builder = ConfigurationBuilder::new(_fbb);
     builder.add_epoch(args.epoch);
+    if let Some(x) = args.recovery { builder.add_recovery(x); }
     if let Some(x) = args.previous { builder.add_previous(x); }
     if let Some(x) = args.joint { builder.add_joint(x); }
     if let Some(x) = args.members { builder.add_members(x); }
@@ -5262,6 +5264,14 @@ impl<'a> Configuration<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<super::types::Hash>(Configuration::VT_PREVIOUS, None).unwrap()}
   }
+  /// Names the last recovery; absent: there was none.
+  #[inline]
+  pub fn recovery(&self) -> Option<&'a super::types::Hash> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::Hash>(Configuration::VT_RECOVERY, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Configuration<'_> {
@@ -5275,6 +5285,7 @@ impl ::flatbuffers::Verifiable for Configuration<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::types::NodeId>>>("members", Self::VT_MEMBERS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::types::NodeId>>>("joint", Self::VT_JOINT, false)?
      .visit_field::<super::types::Hash>("previous", Self::VT_PREVIOUS, true)?
+     .visit_field::<super::types::Hash>("recovery", Self::VT_RECOVERY, false)?
      .finish();
     Ok(())
   }
@@ -5285,6 +5296,7 @@ pub struct ConfigurationArgs<'a> {
     pub members: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>,
     pub joint: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>,
     pub previous: Option<&'a super::types::Hash>,
+    pub recovery: Option<&'a super::types::Hash>,
 }
 impl<'a> Default for ConfigurationArgs<'a> {
   #[inline]
@@ -5295,6 +5307,7 @@ impl<'a> Default for ConfigurationArgs<'a> {
       members: None, // required field
       joint: None,
       previous: None, // required field
+      recovery: None,
     }
   }
 }
@@ -5325,6 +5338,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ConfigurationBuilder<'a, 'b, 
     self.fbb_.push_slot_always::<&super::types::Hash>(Configuration::VT_PREVIOUS, previous);
   }
   #[inline]
+  pub fn add_recovery(&mut self, recovery: &super::types::Hash) {
+    self.fbb_.push_slot_always::<&super::types::Hash>(Configuration::VT_RECOVERY, recovery);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ConfigurationBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ConfigurationBuilder {
@@ -5349,6 +5366,7 @@ impl ::core::fmt::Debug for Configuration<'_> {
       ds.field("members", &self.members());
       ds.field("joint", &self.joint());
       ds.field("previous", &self.previous());
+      ds.field("recovery", &self.recovery());
       ds.finish()
   }
 }

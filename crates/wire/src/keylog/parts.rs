@@ -3,7 +3,7 @@
 use difuse_keylog::{
     Ballot, Configuration, MAX_VALUE_BYTES, Operation, RegisterSummary, Term, Transaction, Value, ValueKind,
 };
-use difuse_types::{Key, NodeId};
+use difuse_types::{Hash, Key, NodeId};
 use flatbuffers::{ForwardsUOffset, Vector, WIPOffset};
 
 use crate::{
@@ -54,6 +54,7 @@ pub(crate) fn write_configuration(
 ) -> Offset<fb::Configuration<'static>> {
     let members = write_nodes(builder, &configuration.members);
     let joint = configuration.is_joint().then(|| write_nodes(builder, &configuration.joint));
+    let recovery = (configuration.recovery != Hash::ZERO).then(|| hash_out(&configuration.recovery));
     fb::Configuration::create(
         builder,
         &fb::ConfigurationArgs {
@@ -62,6 +63,7 @@ pub(crate) fn write_configuration(
             members: Some(members),
             joint,
             previous: Some(&hash_out(&configuration.previous)),
+            recovery: recovery.as_ref(),
         },
     )
 }
@@ -73,6 +75,7 @@ pub(crate) fn read_configuration(configuration: fb::Configuration<'_>) -> Result
         members: read_nodes(Some(configuration.members()), "members")?,
         joint: read_nodes(configuration.joint(), "joint")?,
         previous: hash_in(configuration.previous()),
+        recovery: configuration.recovery().map_or(Hash::ZERO, hash_in),
     };
     check(configuration.is_well_formed(), "configuration")?;
     Ok(configuration)

@@ -64,7 +64,12 @@ pub(crate) fn register() -> RegisterSummary {
 }
 
 pub(crate) fn configuration() -> Configuration {
-    Configuration { slot: SLOT, epoch: 3, members: vec![node(1), node(2)], joint: vec![], previous: hash(1) }
+    let (slot, members, joint, previous) = (SLOT, vec![node(1), node(2)], vec![], hash(1));
+    Configuration { slot, epoch: 3, members, joint, previous, recovery: Hash::ZERO }
+}
+
+pub(crate) fn recovered_configuration() -> Configuration {
+    configuration().recovered(vec![node(2)], 7).unwrap_or_else(configuration)
 }
 
 pub(crate) fn joint_configuration() -> Configuration {

@@ -13,8 +13,8 @@ use difuse_types::{Level, SlotId, WallTime};
 
 use super::{
     parts::{
-        OPERATION_ID, SLOT, anchor, ballot, block, configuration, file, hash, host, key, node, record, settings,
-        transactions, value,
+        OPERATION_ID, SLOT, anchor, ballot, block, configuration, file, hash, host, key, node, record,
+        recovered_configuration, settings, transactions, value,
     },
     ring::STATES,
 };
@@ -113,7 +113,7 @@ fn of_nodes() -> Vec<Request> {
         Request::Recover { first: SLOT, given_up: None },
         Request::Recover { first: SLOT, given_up: Some([node(3), node(4)].into()) },
         Request::Survey { first: SLOT },
-        Request::BeginEpochs { recoveries: vec![(configuration(), configuration())] },
+        Request::BeginEpochs { recoveries: vec![(configuration(), recovered_configuration())] },
     ]
 }
 

@@ -36,7 +36,7 @@ fn members_that_are_gone_are_not_the_last_word() {
     let mut peer = Peer::new(host, settings, PeerOptions::default(), start, store, Instant(1), 1).unwrap();
     let hash = Hash::of(b"block");
     let slot = settings.slots.of_block(&hash);
-    let old = Configuration { slot, epoch: 1, members: vec![GONE], joint: Vec::new(), previous: Hash::ZERO };
+    let old = Configuration::first(slot, vec![GONE]);
     peer.known_configurations.insert(slot, old);
     peer.handle(Instant(2), WallTime(0), [Input::Connected(ALIVE)]).unwrap();
     let request = Request::ReadBlock { hash, level: Level::Quorum };
