@@ -13,7 +13,7 @@ use difuse_types::{Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, Sl
 
 use crate::{
     Anchor, Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
-    leader::{Phase, Round, WaitingRead, expiry::NOBODY, sync::Comparisons},
+    leader::{Phase, Round, WaitingRead, expiry::NOBODY, fold::Folds, sync::Comparisons},
     replica::{Assembly, Committed, damage::Damages},
     states::States,
     store::{SlotRecord, Store, StoreError},
@@ -56,8 +56,8 @@ pub struct KeylogOptions {
     pub tombstones_kept: Option<Duration>,
     /// The structures that commands may use.
     pub structures: Arc<Registry>,
-    /// How many bytes the states of structures take that this node keeps in memory, at most. Of a larger state each
-    /// command has to fold the log again.
+    /// How many bytes the states of structures take that this node keeps in memory, at most, but for the one that was used
+    /// last. What does not fit is folded again when it is used.
     pub states_bytes_max: usize,
     /// A rule that is broken on purpose.
     #[cfg(feature = "controls")]
@@ -415,6 +415,7 @@ pub struct Keylog<S> {
     pub(crate) comparisons: Comparisons,
     /// Of structures that this node leads.
     pub(crate) states: States,
+    pub(crate) folds: Folds,
     pub(crate) rounds: BTreeMap<u64, Round>,
     pub(crate) last_round: u64,
     /// Slots that were read at level leader lately, and those of them whose lease is to be asked for now.
@@ -461,6 +462,7 @@ impl<S: Store> Keylog<S> {
             waiting_reads: Vec::new(),
             comparisons: Comparisons::default(),
             states: States::default(),
+            folds: Folds::default(),
             rounds: BTreeMap::new(),
             leased: BTreeSet::new(),
             lease_due: BTreeSet::new(),

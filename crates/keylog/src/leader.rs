@@ -5,6 +5,7 @@
 //! - [`touch`] reads a key from a majority at its first use in a term and adopts what it finds;
 //! - [`evaluate`] works out what a command on a structure comes to;
 //! - [`retries`] tells appends that were applied before, or may have been, from those that were not;
+//! - [`fold`] folds long logs a part at a time;
 //! - [`append`] builds transactions and proposes them, in one round trip;
 //! - [`read`] confirms leadership once for all reads that wait, then answers from the committed heads;
 //! - [`lease`] asks for the promise that nobody else leads for a while, for reads without a round;
@@ -30,6 +31,7 @@ mod election;
 mod evaluate;
 pub(crate) mod every;
 pub(crate) mod expiry;
+pub(crate) mod fold;
 pub(crate) mod generation;
 mod jobs;
 mod lease;

@@ -34,6 +34,11 @@ impl States {
         (held.hash == hash).then_some(held.state)
     }
 
+    /// Whether the state of a key after the transaction with this hash is here.
+    pub(crate) fn holds(&self, slot: SlotId, key: &Key, hash: Hash) -> bool {
+        self.held.get(&(slot, key.clone())).is_some_and(|held| held.hash == hash)
+    }
+
     /// Keeps the state of a key after the transaction with this hash, and of all states no more than `bytes_max`.
     pub(crate) fn put(&mut self, slot: SlotId, key: &Key, hash: Hash, state: Box<dyn State>, bytes_max: usize) {
         let name = (slot, key.clone());
@@ -46,7 +51,8 @@ impl States {
         self.used.insert(self.uses, name.clone());
         self.held.insert(name, Held { hash, state, bytes, used: self.uses });
         self.bytes += bytes;
-        while self.bytes > bytes_max {
+        // The one that was just used stays, however large it is: it would be folded for each command.
+        while self.bytes > bytes_max && self.held.len() > 1 {
             let Some((_, oldest)) = self.used.pop_first() else { return };
             self.bytes -= self.held.remove(&oldest).map_or(0, |held| held.bytes);
         }

@@ -89,6 +89,7 @@ impl<S: Store> Keylog<S> {
 
     /// Ends a batch of calls: starts what serves all of them at once.
     pub fn finish_batch(&mut self) -> Result<(), StoreError> {
+        self.continue_folds()?;
         self.start_round()?;
         self.deliver_to_self()
     }
@@ -116,6 +117,9 @@ impl<S: Store> Keylog<S> {
 
     /// When [`Keylog::handle_tick`] or [`Keylog::finish_batch`] has something to do again.
     pub fn next_wakeup(&self) -> Instant {
+        if !self.folds.is_empty() {
+            return self.now;
+        }
         self.next_round_at().map_or(self.next_tick, |at| at.min(self.next_tick))
     }
 

@@ -1,6 +1,7 @@
 //! Appending to a key: conditions are decided against the head, transactions are built and proposed together, and one
 //! round trip later they are committed.
 
+use difuse_structures::Reply;
 use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId, WallTime};
 
 use super::{
@@ -26,6 +27,9 @@ const CHECKPOINTS_APART_MIN: u64 = (RECENT_OPERATIONS_MAX + 2 * BATCH_MAX) as u6
 /// The most bytes of transactions that travel in one proposal, but for its last one.
 const BATCH_BYTES_MAX: usize = 512 << 10;
 
+/// The reply to a repeated command is found again by folding no more than so many transactions.
+const REPLIES_FOUND_WITHIN: u64 = 16_384;
+
 /// A key's log while a batch of appends is built on it.
 pub(super) struct Draft {
     pub(super) key: Key,
@@ -46,6 +50,14 @@ impl<S: Store> Keylog<S> {
         };
         if state.appends.is_empty() {
             return Ok(());
+        }
+        match outcome(self.must_fold_first(slot, key))? {
+            Ok(false) => {}
+            Ok(true) => return Ok(()),
+            Err(failure) => {
+                self.fail_appends(slot, key, &failure);
+                return Ok(());
+            }
         }
         // What is wrong with reading it is told when it is checked.
         if outcome(self.must_wait_for_generation(slot, key))?.unwrap_or(false) {
@@ -148,7 +160,7 @@ impl<S: Store> Keylog<S> {
     }
 
     /// Fails all appends that wait.
-    fn fail_appends(&mut self, slot: SlotId, key: &Key, failure: &Failure) {
+    pub(super) fn fail_appends(&mut self, slot: SlotId, key: &Key, failure: &Failure) {
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key));
         let waiting = state.map(|state| std::mem::take(&mut state.appends)).unwrap_or_default();
         for append in waiting {
@@ -280,7 +292,11 @@ impl<S: Store> Keylog<S> {
         let (height, mark) = (base.head.height - depth as u64, base.ballot);
         let Some(transaction) = self.stored(slot, &draft.key, height)? else { return Ok(None) };
         let (context, hash) = (context_of(operation_id, transaction.time), transaction.hash());
-        let reply = self.reply_again(slot, &draft.key, height, arguments, &context)?;
+        let first = base.head.checkpoint.max(base.base);
+        let reply = match height.saturating_sub(first) {
+            ..REPLIES_FOUND_WITHIN => self.reply_again(slot, &draft.key, height, arguments, &context)?,
+            _ => Ok(lost_reply(height)),
+        };
         Ok(Some(reply.map(|reply| Answer::Evaluated {
             reply,
             is_write: true,
@@ -382,6 +398,12 @@ impl<S: Store> Keylog<S> {
         self.advance(slot, key)?;
         self.continue_change(slot)
     }
+}
+
+/// What a repeated command is answered with whose reply would take too long to find again.
+fn lost_reply(height: u64) -> bytes::Bytes {
+    let text = format!("UNKNOWN the command was applied, at height {height}, but its reply is lost: read the key");
+    Reply::Error(text).encode().into()
 }
 
 /// A transaction on top of a draft that deletes its key, to be given an operation.

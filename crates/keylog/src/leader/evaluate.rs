@@ -228,7 +228,7 @@ impl<S: Store> Keylog<S> {
         Ok(Ok(content))
     }
 
-    fn fold_one(&self, content: &mut Content, operation: Operation) -> Result<(), Failure> {
+    pub(super) fn fold_one(&self, content: &mut Content, operation: Operation) -> Result<(), Failure> {
         let invalid = |error: &dyn std::fmt::Display| Failure::Invalid(error.to_string());
         let Operation::Set(value) = operation else {
             *content = Content::default();

@@ -118,6 +118,34 @@ fn a_small_structure_is_checkpointed_and_its_history_forgotten() {
     assert_eq!(group.command(2, &key, 2, "hget h f0").encode(), Reply::bulk((last / 10 * 10).to_string()).encode());
 }
 
+/// Its state has grown too long for a checkpoint, so that a leader that takes over has the whole log to fold: it does so in parts,
+/// and meanwhile serves other keys.
+#[test]
+fn a_long_log_is_folded_in_parts() {
+    let group = &mut Group::joined(&[1, 2, 3], 8);
+    let key = key("h");
+    let value = "v".repeat(400);
+    let count = 2_500_u64;
+    for number in 0..count {
+        let mut invocation = invocation(0, &format!("hset h f{number} {value}{number}"));
+        invocation.operation_id = OperationId(u128::from(number).to_le_bytes());
+        group.ask(1, &key, Job::Evaluate(invocation)).unwrap();
+    }
+    let register = group.replicas[&node(1)].store().register(SLOT, &key).unwrap().unwrap();
+    assert!(register.head.checkpoint + 1_500 < count, "{register:?}");
+    group.kill(1);
+    let other = super::key("other");
+    assert_eq!(group.command(2, &other, 1, "hset other a 1"), Reply::Integer(1));
+    assert_eq!(group.command(2, &key, 2, "hget h f0"), Reply::bulk(format!("{value}0")));
+    // What was applied last is found, and answered as it was.
+    let mut again = invocation(0, &format!("hset h f{} {value}{}", count - 1, count - 1));
+    again.operation_id = OperationId(u128::from(count - 1).to_le_bytes());
+    let answer = group.ask(2, &key, Job::Evaluate(again)).unwrap();
+    assert!(matches!(answer, Answer::Evaluated { appended: Some((height, _)), .. } if height == count), "{answer:?}");
+    group.append(3, &key, 3, Condition::Present);
+    assert_eq!(group.height(3, &key), count + 1);
+}
+
 #[test]
 fn what_does_not_fit_into_the_log_is_refused() {
     let group = &mut Group::joined(&[1, 2, 3], 6);
