@@ -1,6 +1,9 @@
 use bytes::Bytes;
 
-use crate::CommandError;
+use crate::{
+    CommandError,
+    number::{parse_float, parse_integer},
+};
 
 /// What is left of a command's arguments, read from the front.
 #[derive(Clone, Debug)]
@@ -42,15 +45,41 @@ impl<'a> Arguments<'a> {
         parse_integer(self.next_bytes()?).ok_or(CommandError::NotInteger)
     }
 
+    /// The next one as an integer of 64 bits; `error` if it is none.
+    pub fn integer_or(&mut self, error: &str) -> Result<i64, CommandError> {
+        parse_integer(self.next_bytes()?).ok_or_else(|| CommandError::new(error))
+    }
+
+    /// The next one as an integer from 0 on; `error` if it is none.
+    pub fn count_or(&mut self, error: &str) -> Result<usize, CommandError> {
+        let count = self.integer_or(error)?;
+        usize::try_from(count).map_err(|_| CommandError::new(error))
+    }
+
+    /// The next one as an integer from 0 on.
+    pub fn count(&mut self) -> Result<usize, CommandError> {
+        self.count_or("value is out of range, must be positive")
+    }
+
     /// The next one as a number.
     pub fn float(&mut self) -> Result<f64, CommandError> {
         parse_float(self.next_bytes()?).ok_or(CommandError::NotFloat)
     }
 
+    /// The next one, which stays.
+    pub fn peek(&self) -> Option<&'a Bytes> {
+        self.rest.first()
+    }
+
     /// Takes the next one if it is this word, in any case.
     pub fn take_word(&mut self, word: &str) -> bool {
+        self.take_option(word, 0)
+    }
+
+    /// Takes the next one if it is this word, in any case, and so many more follow it.
+    pub fn take_option(&mut self, word: &str, values: usize) -> bool {
         match self.rest.split_first() {
-            Some((first, rest)) if first.eq_ignore_ascii_case(word.as_bytes()) => {
+            Some((first, rest)) if first.eq_ignore_ascii_case(word.as_bytes()) && rest.len() >= values => {
                 self.rest = rest;
                 true
             }
@@ -78,22 +107,4 @@ impl<'a> Arguments<'a> {
     pub fn finish(&self) -> Result<(), CommandError> {
         if self.is_empty() { Ok(()) } else { Err(CommandError::Syntax) }
     }
-}
-
-/// An integer as Redis takes it: no sign in front but a minus, no zero in front, no blanks.
-pub(crate) fn parse_integer(bytes: &[u8]) -> Option<i64> {
-    let digits = bytes.strip_prefix(b"-").unwrap_or(bytes);
-    let is_canonical = match digits {
-        [b'0'] => digits.len() == bytes.len(),
-        [b'1'..=b'9', ..] => digits.len() <= 19,
-        _ => false,
-    };
-    if is_canonical { std::str::from_utf8(bytes).ok()?.parse().ok() } else { None }
-}
-
-/// A number as Redis takes it: decimal, with an exponent, or an infinity; no blanks, not `nan`.
-pub(crate) fn parse_float(bytes: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let number: f64 = text.parse().ok()?;
-    (!number.is_nan()).then_some(number)
 }

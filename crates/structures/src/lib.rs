@@ -17,17 +17,37 @@
 
 mod arguments;
 mod command;
+mod error;
+mod expiry;
+mod glob;
 mod hash;
+mod keys;
+mod list;
+mod number;
+mod outcome;
+mod range;
 mod registry;
 mod reply;
+mod sample;
+mod scan;
+mod set;
+mod sorted_set;
+mod strings;
 mod structure;
+mod view;
 
 pub use arguments::Arguments;
-pub use command::{
-    Command, CommandError, Context, Deadline, Effect, Flag, Held, KeyCommand, KeyPositions, Outcome, Plan, Planned,
-    View,
-};
-pub use hash::Hash;
+pub use command::{Command, Flag, KeyCommand, KeyPositions, Run};
+pub use error::CommandError;
+pub use glob::matches as glob_matches;
+pub use hash::{Hash, HashOperation};
+pub use list::{List, ListOperation};
+pub use number::format_double;
+pub use outcome::{Context, Deadline, Effect, Outcome, Plan};
 pub use registry::{Registry, UnknownStructure};
 pub use reply::{MalformedReply, Reply};
+pub use set::{Set, SetOperation};
+pub use sorted_set::{SortedSet, SortedSetOperation};
+pub use strings::STRING_LENGTH_MAX;
 pub use structure::{Malformed, State, Structure};
+pub use view::{Held, Key, View};

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::{
-    Arguments, Command, CommandError, Context, Hash, KeyCommand, Malformed, Outcome, Reply, State, Structure, View,
+    Arguments, Command, CommandError, Context, Hash, KeyCommand, List, Malformed, Outcome, Reply, Set, SortedSet,
+    State, Structure, View, keys, strings,
 };
 
 /// A log names a structure that this program does not have.
@@ -33,7 +34,13 @@ impl Registry {
 
     /// Those of difuse itself.
     pub fn builtin() -> Self {
-        Self::empty().with::<Hash>()
+        Self::empty()
+            .with::<Hash>()
+            .with::<List>()
+            .with::<Set>()
+            .with::<SortedSet>()
+            .with_commands(strings::commands())
+            .with_commands(keys::commands())
     }
 
     /// These and one more.
@@ -72,14 +79,18 @@ impl Registry {
         self.commands.values().map(|command| &command.command)
     }
 
-    /// A command, by its name in any case.
-    pub fn command(&self, name: &[u8]) -> Option<&Command> {
-        self.find(name).map(|found| &found.command)
+    /// A command, by its name and its subcommand's, in any case.
+    pub fn command(&self, arguments: &[Bytes]) -> Option<&Command> {
+        self.find(arguments).map(|found| &found.command)
     }
 
-    fn find(&self, name: &[u8]) -> Option<&KeyCommand> {
-        let name = std::str::from_utf8(name).ok()?.to_ascii_lowercase();
-        self.commands.get(name.as_str())
+    fn find(&self, arguments: &[Bytes]) -> Option<&KeyCommand> {
+        let lower = |name: &Bytes| std::str::from_utf8(name).ok().map(str::to_ascii_lowercase);
+        let name = lower(arguments.first()?)?;
+        if let Some(found) = self.commands.get(name.as_str()) {
+            return Some(found);
+        }
+        self.commands.get(format!("{name}|{}", lower(arguments.get(1)?)?).as_str())
     }
 
     /// The name of a structure, as `TYPE` answers it.
@@ -98,22 +109,63 @@ impl Registry {
         self.kinds.get(&id).map(|kind| (kind.decode)(bytes)).ok_or(UnknownStructure(id))
     }
 
-    /// What a command on a key comes to. `arguments`: its name, the key, and what follows. Errors are replies, as for
-    /// Redis's clients, except that of a value in blocks.
+    /// What a command on a key comes to. `arguments`: its name, that of the subcommand if it has one, the key, and what
+    /// follows.
+    ///
+    /// # Errors
+    /// [`CommandError::InBlocks`] alone: any other error is a reply, as for Redis's clients.
     pub fn evaluate(&self, view: &View<'_>, arguments: &[Bytes], context: &Context) -> Result<Outcome, CommandError> {
-        let name = arguments.first().map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).unwrap_or_default();
-        let Some(found) = self.commands.get(name.as_str()) else {
-            return Ok(Outcome::reply(Reply::Error(format!("ERR unknown command '{name}'"))));
-        };
-        if arguments.len() < 2 || !found.command.takes(arguments.len()) {
-            return Ok(Outcome::reply(Reply::Error(CommandError::Arity(name).to_string())));
-        }
-        match (found.run)(view, &mut Arguments::new(&name, &arguments[2..]), context) {
+        match self.run(view, arguments, context) {
             Err(CommandError::InBlocks) => Err(CommandError::InBlocks),
-            Err(error) => Ok(Outcome::reply(Reply::Error(error.to_string()))),
+            // An error is one line.
+            Err(error) => Ok(Outcome::reply(Reply::Error(error.to_string().replace(['\r', '\n'], " ")))),
             Ok(outcome) => Ok(outcome),
         }
     }
+
+    fn run(&self, view: &View<'_>, arguments: &[Bytes], context: &Context) -> Result<Outcome, CommandError> {
+        let found = self.find(arguments).ok_or_else(|| self.unknown(arguments))?;
+        let command = &found.command;
+        let key = usize::try_from(command.keys.first).unwrap_or(1);
+        if arguments.len() <= key || !command.takes(arguments.len()) {
+            return Err(CommandError::Arity(command.name.to_string()));
+        }
+        (found.run)(view, &mut Arguments::new(command.name, &arguments[key + 1..]), context)
+    }
+
+    /// The error that Redis answers when there is no such command, or no such subcommand of a command.
+    pub fn unknown(&self, arguments: &[Bytes]) -> CommandError {
+        let name = arguments.first().map(|name| String::from_utf8_lossy(name)).unwrap_or_default();
+        match arguments.get(1) {
+            Some(subcommand) if self.has_subcommands(&name) => {
+                let subcommand: String = String::from_utf8_lossy(subcommand).chars().take(128).collect();
+                let name = name.to_ascii_uppercase();
+                CommandError::new(format_args!("unknown subcommand '{subcommand}'. Try {name} HELP."))
+            }
+            None if self.has_subcommands(&name) => CommandError::Arity(name.to_ascii_lowercase()),
+            _ => unknown_command(&name, arguments.get(1..).unwrap_or_default()),
+        }
+    }
+
+    fn has_subcommands(&self, name: &str) -> bool {
+        let prefix = format!("{}|", name.to_ascii_lowercase());
+        self.commands.keys().any(|command| command.starts_with(&prefix))
+    }
+}
+
+/// The beginnings of the arguments are shown, 128 characters of them all.
+fn unknown_command(name: &str, arguments: &[Bytes]) -> CommandError {
+    let mut shown = String::new();
+    for argument in arguments {
+        if shown.len() >= 128 {
+            break;
+        }
+        let rest = 128 - shown.len();
+        let beginning: String = String::from_utf8_lossy(argument).chars().take(rest).collect();
+        shown.push_str(&format!("'{beginning}' "));
+    }
+    let name: String = name.chars().take(128).collect();
+    CommandError::new(format_args!("unknown command '{name}', with args beginning with: {shown}"))
 }
 
 impl std::fmt::Debug for Registry {

@@ -283,8 +283,7 @@ impl<S: Store> Keylog<S> {
 
     /// Whether a command may change its key.
     pub(super) fn is_write_command(&self, arguments: &[Bytes]) -> bool {
-        let name = arguments.first().map(|name| &name[..]).unwrap_or_default();
-        self.options.structures.command(name).is_some_and(|command| command.is_write())
+        self.options.structures.command(arguments).is_some_and(|command| command.is_write())
     }
 }
 

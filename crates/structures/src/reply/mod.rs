@@ -1,8 +1,9 @@
+mod codec;
+
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 /// The answer to a command, in the types of RESP3; a gateway writes them as each connection's protocol has them.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
     /// A status such as `OK`.
     Status(String),
@@ -22,9 +23,9 @@ pub enum Reply {
     Map(Vec<(Reply, Reply)>),
     /// An unordered collection; a list in RESP2.
     Set(Vec<Reply>),
-    /// A list of pairs; a flat list in RESP2.
+    /// A list of pairs: a list of lists of two in RESP3, a flat list in RESP2.
     Pairs(Vec<(Reply, Reply)>),
-    /// A floating-point number; a string in RESP2.
+    /// A floating-point number, written by [`crate::format_double`]; a string in RESP2.
     Double(f64),
     /// A yes or no; 1 or 0 in RESP2.
     Boolean(bool),
@@ -38,6 +39,9 @@ pub enum Reply {
 pub struct MalformedReply;
 
 impl Reply {
+    /// How deep lists lie within lists at most. Those of Redis's commands lie five deep.
+    pub const DEPTH_MAX: usize = 32;
+
     /// `+OK`.
     pub fn ok() -> Self {
         Self::Status("OK".into())
@@ -58,13 +62,34 @@ impl Reply {
         bytes.map_or(Self::Null, Self::bulk)
     }
 
-    /// As it travels between nodes.
-    pub fn encode(&self) -> Vec<u8> {
-        crate::structure::encode(self)
+    /// No elements.
+    pub fn empty() -> Self {
+        Self::Array(Vec::new())
     }
 
-    /// Reads a reply that came from a node.
+    /// 1 or 0.
+    pub fn one_if(is_true: bool) -> Self {
+        Self::Integer(i64::from(is_true))
+    }
+
+    /// A list of strings of bytes.
+    pub fn bulks(items: impl IntoIterator<Item = Bytes>) -> Self {
+        Self::Array(items.into_iter().map(Self::Bulk).collect())
+    }
+
+    /// As it travels between nodes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        codec::write(self, &mut bytes);
+        bytes
+    }
+
+    /// Reads a reply that came from a node. It may be anything: lists within lists are read to a depth of
+    /// [`Reply::DEPTH_MAX`] only, and no more memory is taken than in proportion to the bytes that are there.
+    ///
+    /// # Errors
+    /// If the bytes are no reply, or more than one.
     pub fn decode(bytes: &[u8]) -> Result<Self, MalformedReply> {
-        postcard::from_bytes(bytes).map_err(|_| MalformedReply)
+        codec::read(bytes)
     }
 }

@@ -1,0 +1,133 @@
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+
+use super::Evaluated;
+use crate::{
+    Arguments, Command, CommandError, Context,
+    Flag::{DenyOom, ReadOnly, Write},
+    Held, KeyCommand, List, Outcome, Reply, Set, SortedSet, View,
+    number::parse_sort_weight,
+};
+
+pub(super) fn commands() -> Vec<KeyCommand> {
+    let complexity = "O(N log N) for N elements";
+    let summary = "Reads the elements of a list, a set or a sorted set in order";
+    let sort = Command::on_key("sort", -2, &[Write, DenyOom]);
+    let sort_ro = Command::on_key("sort_ro", -2, &[ReadOnly]);
+    vec![
+        KeyCommand::new(sort.documented("generic", "1.0.0", complexity, summary), |view, arguments, _| {
+            run(view, arguments, false)
+        }),
+        KeyCommand::new(sort_ro.documented("generic", "7.0.0", complexity, summary), |view, arguments, _: &Context| {
+            run(view, arguments, true)
+        }),
+    ]
+}
+
+/// How elements are put in order and which are answered.
+struct Options {
+    is_descending: bool,
+    is_by_text: bool,
+    /// They stay in the order that they have.
+    is_unsorted: bool,
+    offset: usize,
+    limit: usize,
+    /// How often each is answered: once for every `GET #`, else once.
+    copies: usize,
+}
+
+impl Options {
+    /// Patterns of other keys, and storing under one, are refused as Redis's cluster refuses them.
+    fn read(arguments: &mut Arguments<'_>, is_read_only: bool) -> Result<Self, CommandError> {
+        let mut options = Self {
+            is_descending: false,
+            is_by_text: false,
+            is_unsorted: false,
+            offset: 0,
+            limit: usize::MAX,
+            copies: 0,
+        };
+        let denied = |name: &str| CommandError::new(format_args!("{name} option of SORT denied in Cluster mode."));
+        while !arguments.is_empty() {
+            if arguments.take_word("asc") {
+                options.is_descending = false;
+            } else if arguments.take_word("desc") {
+                options.is_descending = true;
+            } else if arguments.take_word("alpha") {
+                options.is_by_text = true;
+            } else if arguments.take_option("limit", 2) {
+                let (offset, limit) = (arguments.integer()?, arguments.integer()?);
+                options.offset = usize::try_from(offset).unwrap_or(0);
+                options.limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            } else if arguments.take_option("by", 1) {
+                options.is_unsorted = true;
+                if arguments.next_bytes()?.contains(&b'*') {
+                    return Err(denied("BY"));
+                }
+            } else if arguments.take_option("get", 1) {
+                options.copies += 1;
+                if *arguments.next_bytes()? != b"#"[..] {
+                    return Err(denied("GET"));
+                }
+            } else if !is_read_only && arguments.take_option("store", 1) {
+                return Err(denied("STORE"));
+            } else {
+                return Err(CommandError::Syntax);
+            }
+        }
+        options.copies = options.copies.max(1);
+        Ok(options)
+    }
+}
+
+fn run(view: &View<'_>, arguments: &mut Arguments<'_>, is_read_only: bool) -> Evaluated {
+    let options = Options::read(arguments, is_read_only)?;
+    let mut elements = elements(view)?;
+    if !options.is_unsorted {
+        elements = if options.is_by_text { sorted_by_text(elements) } else { sorted_by_number(elements)? };
+    }
+    let is_set = view.structure::<Set>().is_ok_and(|set| set.is_some());
+    if options.is_descending && !(options.is_unsorted && is_set) {
+        elements.reverse();
+    }
+    let chosen = elements.into_iter().skip(options.offset).take(options.limit);
+    let copied = chosen.flat_map(|element| std::iter::repeat_n(element, options.copies));
+    Ok(Outcome::reply(Reply::bulks(copied)))
+}
+
+/// What the key holds, in the order that it has.
+fn elements(view: &View<'_>) -> Result<Vec<Bytes>, CommandError> {
+    let Some(held) = view.held else { return Ok(Vec::new()) };
+    let Held::Structure(state) = held else { return Err(CommandError::WrongType) };
+    let state = state.as_any();
+    if let Some(list) = state.downcast_ref::<List>() {
+        Ok(list.items().cloned().collect())
+    } else if let Some(set) = state.downcast_ref::<Set>() {
+        Ok(set.members().cloned().collect())
+    } else if let Some(sorted_set) = state.downcast_ref::<SortedSet>() {
+        Ok(sorted_set.members().cloned().collect())
+    } else {
+        Err(CommandError::WrongType)
+    }
+}
+
+/// As C's `strcoll` compares in the locale `C`: up to the first zero byte.
+fn sorted_by_text(elements: Vec<Bytes>) -> Vec<Bytes> {
+    let text = |element: &Bytes| element.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+    let mut elements = elements;
+    elements.sort_by_cached_key(text);
+    elements
+}
+
+fn sorted_by_number(elements: Vec<Bytes>) -> Result<Vec<Bytes>, CommandError> {
+    let weighed = elements.into_iter().map(|element| Some((parse_sort_weight(&element)?, element)));
+    let mut weighed: Vec<(f64, Bytes)> = weighed
+        .collect::<Option<_>>()
+        .ok_or_else(|| CommandError::new("One or more scores can't be converted into double"))?;
+    weighed.sort_by(|(first, first_element), (second, second_element)| {
+        let by_weight = first.partial_cmp(second).unwrap_or(Ordering::Equal);
+        by_weight.then_with(|| first_element.cmp(second_element))
+    });
+    Ok(weighed.into_iter().map(|(_, element)| element).collect())
+}

@@ -1,0 +1,91 @@
+use bytes::Bytes;
+use difuse_types::WallTime;
+
+use crate::Reply;
+
+/// What a command may use besides the key and its arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// When it came in.
+    pub now: WallTime,
+    /// Decides every random choice.
+    pub seed: u64,
+}
+
+/// What becomes of a key's deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deadline {
+    /// It stays.
+    Keep,
+    /// The key never expires.
+    None,
+    /// The key expires then.
+    At(WallTime),
+}
+
+/// What a command does to its key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Nothing: nothing is appended to the log.
+    Nothing,
+    /// The key holds this string.
+    Set(Bytes, Deadline),
+    /// The key does not exist any more.
+    Delete,
+    /// An operation, encoded, on the structure with this number; where the key does not exist, on its default state.
+    Apply {
+        /// The structure.
+        structure: u8,
+        /// The operation.
+        operation: Vec<u8>,
+    },
+    /// The key stays as it is and expires then, or never.
+    Expire(Option<WallTime>),
+}
+
+/// What a command comes to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// The answer.
+    pub reply: Reply,
+    /// What is done.
+    pub effect: Effect,
+}
+
+impl Outcome {
+    /// An answer without an effect.
+    pub fn reply(reply: Reply) -> Self {
+        Self { reply, effect: Effect::Nothing }
+    }
+
+    /// An answer with an effect.
+    pub fn new(reply: Reply, effect: Effect) -> Self {
+        Self { reply, effect }
+    }
+}
+
+/// What a command on a structure comes to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan<O> {
+    /// The answer.
+    pub reply: Reply,
+    /// What is appended to the log, if anything.
+    pub operation: Option<O>,
+}
+
+impl<O> Plan<O> {
+    /// An answer without an operation.
+    pub fn reply(reply: Reply) -> Self {
+        Self { reply, operation: None }
+    }
+
+    /// An answer with an operation.
+    pub fn new(reply: Reply, operation: O) -> Self {
+        Self { reply, operation: Some(operation) }
+    }
+
+    /// An answer, with an operation if `has_effect`.
+    pub fn only_if(has_effect: bool, reply: Reply, operation: impl FnOnce() -> O) -> Self {
+        Self { reply, operation: has_effect.then(operation) }
+    }
+}

@@ -1,0 +1,101 @@
+//! Sets: members, each once.
+
+mod commands;
+
+use bytes::Bytes;
+use indexmap::IndexSet;
+use serde::{Deserialize, Serialize};
+
+use crate::{KeyCommand, Structure, number::parse_integer};
+
+/// Members, each once. A member that goes leaves its place to the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Checkpoint")]
+pub struct Set {
+    members: IndexSet<Bytes>,
+    /// Whether it has once been more than what Redis calls an intset, and so is a hash table for good.
+    is_table: bool,
+    /// Bytes of all members: follows from them.
+    #[serde(skip)]
+    bytes: usize,
+}
+
+/// What a checkpoint has of a set.
+#[derive(Deserialize)]
+struct Checkpoint {
+    members: IndexSet<Bytes>,
+    is_table: bool,
+}
+
+impl From<Checkpoint> for Set {
+    fn from(checkpoint: Checkpoint) -> Self {
+        let bytes = checkpoint.members.iter().map(Bytes::len).sum();
+        Self { members: checkpoint.members, is_table: checkpoint.is_table, bytes }
+    }
+}
+
+/// What the log of a set consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SetOperation {
+    /// These are members from now on.
+    Add(Vec<Bytes>),
+    /// These are none any more.
+    Remove(Vec<Bytes>),
+    /// Nothing is a member any more.
+    Clear,
+}
+
+/// Redis's bound of an intset.
+const INTSET_MEMBERS_MAX: usize = 512;
+
+impl Set {
+    fn add(&mut self, member: Bytes) {
+        let length = member.len();
+        self.is_table |= parse_integer(&member).is_none();
+        if self.members.insert(member) {
+            self.bytes += length;
+        }
+        self.is_table |= self.members.len() > INTSET_MEMBERS_MAX;
+    }
+
+    fn remove(&mut self, member: &Bytes) {
+        if self.members.swap_remove(member) {
+            self.bytes -= member.len();
+        }
+    }
+
+    /// All members.
+    pub(crate) fn members(&self) -> impl ExactSizeIterator<Item = &Bytes> {
+        self.members.iter()
+    }
+}
+
+impl Structure for Set {
+    const ID: u8 = 3;
+    const NAME: &'static str = "set";
+    type Operation = SetOperation;
+
+    fn apply(&mut self, operation: SetOperation) {
+        match operation {
+            SetOperation::Add(members) => members.into_iter().for_each(|member| self.add(member)),
+            SetOperation::Remove(members) => members.iter().for_each(|member| self.remove(member)),
+            SetOperation::Clear => *self = Self::default(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    fn weight(&self) -> usize {
+        self.bytes + 60 * self.members.len()
+    }
+
+    fn encoding(&self) -> &'static str {
+        if self.is_table { "hashtable" } else { "intset" }
+    }
+
+    fn commands() -> Vec<KeyCommand> {
+        commands::commands()
+    }
+}
