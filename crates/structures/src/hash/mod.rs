@@ -51,7 +51,7 @@ pub enum HashOperation {
 type Planned = Result<Plan<HashOperation>, CommandError>;
 
 /// Redis's bounds of a listpack: how many fields, how many bytes of one.
-const LISTPACK_FIELDS_MAX: usize = 128;
+const LISTPACK_FIELDS_MAX: usize = 512;
 const LISTPACK_BYTES_MAX: usize = 64;
 
 impl Hash {

@@ -87,14 +87,16 @@ impl SortedSet {
         if score.is_nan() {
             return;
         }
-        self.is_table |= member.len() > LISTPACK_BYTES_MAX;
+        let is_new = !self.scores.contains_key(&member);
+        self.is_table |= is_new && (member.len() > LISTPACK_BYTES_MAX || self.scores.len() >= LISTPACK_MEMBERS_MAX);
+        // A listpack does not know a zero below zero.
+        let score = if self.is_table { score } else { score + 0.0 };
         match self.scores.insert(member.clone(), score) {
             Some(before) => self.unrank(before, &member),
             None => self.bytes += member.len(),
         }
         let rank = self.rank_of(score, &member);
         self.ranked.insert(rank, Entry { score, member });
-        self.is_table |= self.scores.len() > LISTPACK_MEMBERS_MAX;
     }
 
     fn remove(&mut self, member: &Bytes) {

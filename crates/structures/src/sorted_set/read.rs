@@ -106,7 +106,13 @@ fn zscan(key: &Key<'_, SortedSet>, arguments: &mut Arguments<'_>, _: &Context) -
     let Some(set) = key.find()? else { return Ok(Plan::reply(scan::nothing())) };
     let entry = |index| {
         let (member, score) = set.scores.get_index(index)?;
-        Some((member.clone(), Some(Bytes::from(format_double(*score)))))
+        Some((member.clone(), Some(score_text(*score, !set.is_table))))
     };
     Ok(Plan::reply(scan::step(arguments, cursor, set.scores.len(), !set.is_table, entry)?))
+}
+
+/// A score as `ZSCAN` writes it: in a listpack, Redis keeps whole numbers up to 2 to the power of 62 as integers.
+fn score_text(score: f64, is_listpack: bool) -> Bytes {
+    let is_integer = score.fract() == 0.0 && score.abs() <= (i64::MAX / 2) as f64;
+    if is_listpack && is_integer { (score as i64).to_string().into() } else { format_double(score).into() }
 }
