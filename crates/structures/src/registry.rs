@@ -135,10 +135,10 @@ impl Registry {
 
     /// The error that Redis answers when there is no such command, or no such subcommand of a command.
     pub fn unknown(&self, arguments: &[Bytes]) -> CommandError {
-        let name = arguments.first().map(|name| String::from_utf8_lossy(name)).unwrap_or_default();
+        let name = arguments.first().map(|name| beginning(name, 128)).unwrap_or_default();
         match arguments.get(1) {
             Some(subcommand) if self.has_subcommands(&name) => {
-                let subcommand: String = String::from_utf8_lossy(subcommand).chars().take(128).collect();
+                let subcommand = beginning(subcommand, 128);
                 let name = name.to_ascii_uppercase();
                 CommandError::new(format_args!("unknown subcommand '{subcommand}'. Try {name} HELP."))
             }
@@ -153,6 +153,12 @@ impl Registry {
     }
 }
 
+/// An argument as an error shows it: up to the first zero byte, and no longer than this.
+fn beginning(argument: &[u8], length_max: usize) -> String {
+    let text = argument.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(&text[..text.len().min(length_max)]).into_owned()
+}
+
 /// The beginnings of the arguments are shown, 128 characters of them all.
 fn unknown_command(name: &str, arguments: &[Bytes]) -> CommandError {
     let mut shown = String::new();
@@ -160,11 +166,8 @@ fn unknown_command(name: &str, arguments: &[Bytes]) -> CommandError {
         if shown.len() >= 128 {
             break;
         }
-        let rest = 128 - shown.len();
-        let beginning: String = String::from_utf8_lossy(argument).chars().take(rest).collect();
-        shown.push_str(&format!("'{beginning}' "));
+        shown.push_str(&format!("'{}' ", beginning(argument, 128 - shown.len())));
     }
-    let name: String = name.chars().take(128).collect();
     CommandError::new(format_args!("unknown command '{name}', with args beginning with: {shown}"))
 }
 

@@ -33,8 +33,17 @@ struct Options {
     is_unsorted: bool,
     offset: usize,
     limit: usize,
-    /// How often each is answered: once for every `GET #`, else once.
-    copies: usize,
+    /// What is answered for each.
+    gets: Vec<Get>,
+}
+
+/// What `GET` asks for.
+#[derive(Clone, Copy)]
+enum Get {
+    /// The element.
+    Element,
+    /// A key that no element changes the name of: Redis answers that there is none.
+    Nothing,
 }
 
 impl Options {
@@ -46,7 +55,7 @@ impl Options {
             is_unsorted: false,
             offset: 0,
             limit: usize::MAX,
-            copies: 0,
+            gets: Vec::new(),
         };
         let denied = |name: &str| CommandError::new(format_args!("{name} option of SORT denied in Cluster mode."));
         while !arguments.is_empty() {
@@ -66,17 +75,20 @@ impl Options {
                     return Err(denied("BY"));
                 }
             } else if arguments.take_option("get", 1) {
-                options.copies += 1;
-                if *arguments.next_bytes()? != b"#"[..] {
-                    return Err(denied("GET"));
-                }
+                options.gets.push(match arguments.next_bytes()?.as_ref() {
+                    b"#" => Get::Element,
+                    pattern if pattern.contains(&b'*') => return Err(denied("GET")),
+                    _ => Get::Nothing,
+                });
             } else if !is_read_only && arguments.take_option("store", 1) {
                 return Err(denied("STORE"));
             } else {
                 return Err(CommandError::Syntax);
             }
         }
-        options.copies = options.copies.max(1);
+        if options.gets.is_empty() {
+            options.gets.push(Get::Element);
+        }
         Ok(options)
     }
 }
@@ -92,8 +104,14 @@ fn run(view: &View<'_>, arguments: &mut Arguments<'_>, is_read_only: bool) -> Ev
         elements.reverse();
     }
     let chosen = elements.into_iter().skip(options.offset).take(options.limit);
-    let copied = chosen.flat_map(|element| std::iter::repeat_n(element, options.copies));
-    Ok(Outcome::reply(Reply::bulks(copied)))
+    let answered = chosen.flat_map(|element| {
+        let answer = move |get: &Get| match get {
+            Get::Element => Reply::Bulk(element.clone()),
+            Get::Nothing => Reply::Null,
+        };
+        options.gets.iter().map(answer)
+    });
+    Ok(Outcome::reply(Reply::Array(answered.collect())))
 }
 
 /// What the key holds, in the order that it has.

@@ -104,6 +104,20 @@ impl Keyspace {
         }
     }
 
+    /// The operations of all structures, key by key, each with its structure's number.
+    pub fn operations(&self) -> Vec<(u8, Vec<u8>)> {
+        self.entries.values().flat_map(|entry| entry.log.clone()).collect()
+    }
+
+    /// The checkpoint form of all structures, key by key, each with its structure's number.
+    pub fn checkpoints(&self) -> Vec<(u8, Vec<u8>)> {
+        let states = self.entries.values().filter_map(|entry| match &entry.content {
+            Content::Structure(state) => Some((state.id(), state.encode())),
+            Content::String(_) => None,
+        });
+        states.collect()
+    }
+
     /// Every state is the fold of its operations, and reads back from its checkpoint form.
     pub fn check(&self) {
         for (key, entry) in &self.entries {
