@@ -111,8 +111,13 @@ fn range(
 }
 
 fn answer(set: &SortedSet, bounds: &Bounds, is_reversed: bool, options: &Options) -> Reply {
-    let Ok(offset) = usize::try_from(options.offset) else { return Reply::empty() };
-    let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
+    let (offset, limit) = match bounds {
+        // A limit of -1 is accepted of these, and nothing comes of its offset.
+        Bounds::Ranks(..) => (0, -1),
+        _ => (options.offset, options.limit),
+    };
+    let Ok(offset) = usize::try_from(offset) else { return Reply::empty() };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let ranks = bounds.ranks(set);
     let ranks = match bounds {
         // Ranks are counted from the other end.

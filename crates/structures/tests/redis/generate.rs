@@ -253,7 +253,8 @@ impl Generator {
             0 => drop(arguments.pop()),
             // Those of several keys are for whoever knows all keys.
             1 if comparison == Exact && !pattern.ends_with(" A") => arguments.push(self.one("$v")),
-            2 if arguments.len() > 2 => {
+            // Scores that are the same stay the same.
+            2 if arguments.len() > 2 && !pattern.contains(" X ") => {
                 let index = self.random.usize(2..arguments.len());
                 arguments[index] = self.one("$v");
             }

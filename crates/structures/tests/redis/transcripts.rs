@@ -160,6 +160,7 @@ const TRANSCRIPT: &[&str] = &[
     "zrange z (3 +inf byscore limit 1 1",
     "zrange z 1 0 byscore",
     "zrange z 0 1 limit 0 1",
+    "zrange z 0 1 limit 5 -1",
     "zrange z - + bylex withscores",
     "zrange z +inf -inf byscore rev withscores limit 1 2",
     "zrevrangebyscore z +inf (3",
