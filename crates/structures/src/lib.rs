@@ -21,6 +21,7 @@ mod error;
 mod expiry;
 mod glob;
 mod hash;
+mod hyperloglog;
 mod keys;
 mod list;
 mod number;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     Arguments, Command, CommandError, Context, Hash, KeyCommand, List, Malformed, Outcome, Reply, Set, SortedSet,
-    State, Structure, View, keys, strings,
+    State, Structure, View, hyperloglog, keys, strings,
 };
 
 /// A log names a structure that this program does not have.
@@ -40,6 +40,7 @@ impl Registry {
             .with::<Set>()
             .with::<SortedSet>()
             .with_commands(strings::commands())
+            .with_commands(hyperloglog::commands())
             .with_commands(keys::commands())
     }
 
@@ -174,5 +175,80 @@ fn unknown_command(name: &str, arguments: &[Bytes]) -> CommandError {
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.kinds.values().map(|kind| kind.name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Effect, Held};
+
+    fn evaluate(view: &View<'_>, line: &str) -> Result<Outcome, CommandError> {
+        let arguments: Vec<Bytes> = line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
+        Registry::builtin().evaluate(view, &arguments, &Context { now: difuse_types::WallTime(1000), seed: 1 })
+    }
+
+    /// A string that lives in blocks.
+    fn in_blocks() -> View<'static> {
+        View { held: Some(Held::Blocks(10_000)), deadline: None }
+    }
+
+    #[test]
+    fn a_value_in_blocks_is_asked_for_only_where_it_is_needed() {
+        for line in
+            ["get k", "append k x", "getrange k 0 1", "incr k", "set k v get", "getdel k", "getex k", "bitcount k"]
+        {
+            assert_eq!(evaluate(&in_blocks(), line), Err(CommandError::InBlocks), "{line}");
+        }
+        for (line, reply) in [
+            ("strlen k", Reply::Integer(10_000)),
+            ("exists k", Reply::Integer(1)),
+            ("type k", Reply::Status("string".into())),
+            ("set k v nx", Reply::Null),
+            ("set k v", Reply::ok()),
+            ("setnx k v", Reply::Integer(0)),
+            ("expire k 10", Reply::Integer(1)),
+            ("del k", Reply::Integer(1)),
+            ("object encoding k", Reply::bulk("raw")),
+            ("setrange k 0 ", Reply::Integer(10_000)),
+        ] {
+            assert_eq!(evaluate(&in_blocks(), line).map(|outcome| outcome.reply), Ok(reply), "{line}");
+        }
+        let wrong = Reply::Error(CommandError::WrongType.to_string());
+        assert_eq!(evaluate(&in_blocks(), "lpush k x").map(|outcome| outcome.reply), Ok(wrong));
+    }
+
+    #[test]
+    fn what_is_no_command_is_told_on_one_line() {
+        let reply = |line: &str| match evaluate(&View::default(), line) {
+            Ok(Outcome { reply: Reply::Error(text), effect: Effect::Nothing }) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reply("nosuch a b"), "ERR unknown command 'nosuch', with args beginning with: 'a' 'b' ");
+        assert_eq!(reply("no\r\nsuch"), "ERR unknown command 'no  such', with args beginning with: ");
+        assert_eq!(reply("object nosuch k"), "ERR unknown subcommand 'nosuch'. Try OBJECT HELP.");
+        assert_eq!(reply("OBJECT"), "ERR wrong number of arguments for 'object' command");
+        assert_eq!(reply("Get"), "ERR wrong number of arguments for 'get' command");
+        assert_eq!(reply(""), "ERR unknown command '', with args beginning with: ");
+        let registry = Registry::builtin();
+        assert!(registry.evaluate(&View::default(), &[], &Context { now: Default::default(), seed: 0 }).is_ok());
+    }
+
+    #[test]
+    fn a_moment_that_has_passed_deletes() {
+        for line in ["set k v pxat 1000", "expire k -1", "pexpireat k 1000", "getdel k"] {
+            let held = Bytes::from_static(b"v");
+            let view = View { held: Some(Held::String(&held)), deadline: None };
+            assert_eq!(evaluate(&view, line).map(|outcome| outcome.effect), Ok(Effect::Delete), "{line}");
+            let nothing = evaluate(&View::default(), line).map(|outcome| outcome.effect);
+            assert_eq!(nothing, Ok(Effect::Nothing), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_structure_that_is_not_there_is_named() {
+        let registry = Registry::builtin();
+        assert_eq!(registry.name_of(63), Err(UnknownStructure(63)));
+        assert!(registry.empty_state(63).is_err() && registry.decode_state(63, &[]).is_err());
     }
 }

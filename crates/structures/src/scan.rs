@@ -93,7 +93,65 @@ fn options<'a>(arguments: &mut Arguments<'a>) -> Result<(usize, Option<&'a Bytes
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use indexmap::IndexSet;
+
     use super::*;
+
+    fn word(text: String) -> Bytes {
+        text.into()
+    }
+
+    /// One step: the next cursor and what was answered.
+    fn walk(members: &IndexSet<Bytes>, cursor: u64, options: &[&str]) -> (u64, Vec<Bytes>) {
+        let options: Vec<Bytes> = options.iter().map(|option| word(option.to_string())).collect();
+        let mut arguments = Arguments::new("sscan", &options);
+        let entry = |index| members.get_index(index).map(|member| (member.clone(), None));
+        let reply = step(&mut arguments, cursor, members.len(), false, entry).expect("well-formed");
+        let Reply::Array(parts) = reply else { panic!("{reply:?}") };
+        let [Reply::Bulk(next), Reply::Array(items)] = &parts[..] else { panic!("{parts:?}") };
+        let items = items.iter().map(|item| match item {
+            Reply::Bulk(item) => item.clone(),
+            other => panic!("{other:?}"),
+        });
+        (parse_cursor(next).expect("a cursor"), items.collect())
+    }
+
+    #[test]
+    fn what_stays_is_answered_while_others_come_and_go() {
+        for seed in 0..50 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut members: IndexSet<Bytes> = (0..500).map(|number| word(number.to_string())).collect();
+            let mut stayed: BTreeSet<Bytes> = members.iter().cloned().collect();
+            let mut answered = BTreeSet::new();
+            let mut cursor = 0;
+            loop {
+                let (next, items) = walk(&members, cursor, &["count", "7"]);
+                answered.extend(items);
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+                for _ in 0..random.u8(..6) {
+                    let gone = members.swap_remove_index(random.usize(..members.len())).expect("one is left");
+                    stayed.remove(&gone);
+                    members.insert(word(format!("new {}", random.u64(..))));
+                }
+            }
+            assert!(stayed.len() > 100);
+            assert!(stayed.is_subset(&answered), "seed {seed} misses {:?}", stayed.difference(&answered));
+        }
+    }
+
+    #[test]
+    fn a_walk_takes_options_and_any_cursor() {
+        let members: IndexSet<Bytes> = (0..30).map(|number| word(number.to_string())).collect();
+        assert_eq!(walk(&members, 0, &[]).1.len(), COUNT);
+        assert_eq!(walk(&members, 25, &["COUNT", "5"]), (20, (20..25).rev().map(|n| word(n.to_string())).collect()));
+        assert_eq!(walk(&members, 0, &["count", "100", "match", "?"]).1.len(), 10);
+        assert_eq!(walk(&members, u64::MAX, &["count", "100"]).1.len(), 30);
+    }
 
     #[test]
     fn cursors_are_read_as_c_reads_them() {

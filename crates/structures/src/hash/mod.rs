@@ -100,3 +100,38 @@ impl Structure for Hash {
         [write::commands(), read::commands()].into_iter().flatten().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(hash: &mut Hash, field: &str, value: &str) {
+        let pair = (Bytes::copy_from_slice(field.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
+        hash.apply(HashOperation::Set(vec![pair]));
+    }
+
+    #[test]
+    fn its_weight_follows_what_is_in_it() {
+        let mut hash = Hash::default();
+        set(&mut hash, "a", "12345");
+        set(&mut hash, "b", "1");
+        set(&mut hash, "a", "1");
+        assert_eq!((hash.bytes, hash.fields.len()), (4, 2));
+        hash.apply(HashOperation::Remove(vec![Bytes::from_static(b"a"), Bytes::from_static(b"nosuch")]));
+        assert_eq!((hash.bytes, hash.fields.len()), (2, 1));
+        hash.apply(HashOperation::Remove(vec![Bytes::from_static(b"b")]));
+        assert!(hash.is_empty() && hash.bytes == 0);
+    }
+
+    #[test]
+    fn once_large_it_stays_a_table() {
+        let mut hash = Hash::default();
+        set(&mut hash, "a", &"x".repeat(64));
+        assert_eq!(hash.encoding(), "listpack");
+        set(&mut hash, "a", &"x".repeat(65));
+        set(&mut hash, "a", "x");
+        assert_eq!(hash.encoding(), "hashtable");
+        let read: Hash = postcard::from_bytes(&crate::structure::encode(&hash)).expect("a checkpoint");
+        assert_eq!(read, hash);
+    }
+}

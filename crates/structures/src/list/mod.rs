@@ -155,3 +155,45 @@ impl List {
         usize::try_from(index).ok().filter(|index| *index < self.items.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(items: &[&'static str]) -> List {
+        items.iter().map(|item| Bytes::from_static(item.as_bytes())).collect::<VecDeque<_>>().into()
+    }
+
+    fn check(operation: ListOperation, expected: &[&'static str]) {
+        let mut changed = list(&["a", "bb", "a", "c", "a"]);
+        changed.apply(operation.clone());
+        assert_eq!(changed, list(expected), "{operation:?}");
+    }
+
+    #[test]
+    fn operations_do_what_they_say() {
+        let item = Bytes::from_static;
+        check(ListOperation::PushFront(vec![item(b"x"), item(b"y")]), &["y", "x", "a", "bb", "a", "c", "a"]);
+        check(ListOperation::PushBack(vec![item(b"x"), item(b"y")]), &["a", "bb", "a", "c", "a", "x", "y"]);
+        check(ListOperation::Remove(1, 2), &["a", "c", "a"]);
+        check(ListOperation::Set(1, item(b"longer")), &["a", "longer", "a", "c", "a"]);
+        check(ListOperation::Insert(5, item(b"x")), &["a", "bb", "a", "c", "a", "x"]);
+        check(ListOperation::RemoveEqual(2, item(b"a")), &["bb", "c", "a"]);
+        check(ListOperation::RemoveEqual(-2, item(b"a")), &["a", "bb", "c"]);
+        check(ListOperation::RemoveEqual(0, item(b"a")), &["bb", "c"]);
+        check(ListOperation::Keep(1, 3), &["bb", "a", "c"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_left_alone() {
+        let all = ["a", "bb", "a", "c", "a"];
+        let item = Bytes::from_static(b"x");
+        check(ListOperation::Remove(5, u64::MAX), &all);
+        check(ListOperation::Remove(4, u64::MAX), &all[..4]);
+        check(ListOperation::Set(5, item.clone()), &all);
+        check(ListOperation::Insert(6, item.clone()), &all);
+        check(ListOperation::RemoveEqual(i64::MIN, item), &all);
+        check(ListOperation::Keep(0, u64::MAX), &all);
+        check(ListOperation::Keep(u64::MAX, u64::MAX), &[]);
+    }
+}

@@ -99,3 +99,51 @@ impl Structure for Set {
         commands::commands()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Context, Effect, Held, Registry, Reply, View, structure::encode};
+
+    fn set(members: &[&'static str]) -> Set {
+        let mut set = Set::default();
+        set.apply(SetOperation::Add(members.iter().map(|member| Bytes::from_static(member.as_bytes())).collect()));
+        set
+    }
+
+    /// What `SPOP` with these arguments plans.
+    fn pop(set: &Set, seed: u64, count: Option<&'static str>) -> (Reply, SetOperation) {
+        let arguments: Vec<Bytes> = ["spop", "key"].into_iter().chain(count).map(Bytes::from).collect();
+        let view = View { held: Some(Held::Structure(set)), deadline: None };
+        let context = Context { now: difuse_types::WallTime(0), seed };
+        let outcome = Registry::builtin().evaluate(&view, &arguments, &context).expect("a reply");
+        let Effect::Apply { operation, .. } = outcome.effect else { panic!("{outcome:?}") };
+        (outcome.reply, postcard::from_bytes(&operation).expect("an operation"))
+    }
+
+    #[test]
+    fn a_member_taken_at_random_is_named_in_the_log() {
+        let set = set(&["a", "b", "c"]);
+        let mut taken = std::collections::BTreeSet::new();
+        for seed in 0..50 {
+            let (reply, operation) = pop(&set, seed, None);
+            let SetOperation::Remove(members) = operation else { panic!("{operation:?}") };
+            assert_eq!(reply, Reply::Bulk(members[0].clone()));
+            assert_eq!(pop(&set, seed, None), (reply, SetOperation::Remove(members.clone())));
+            taken.extend(members);
+        }
+        assert_eq!(taken.len(), 3);
+        assert_eq!(pop(&set, 1, Some("9")).1, SetOperation::Clear);
+    }
+
+    #[test]
+    fn integers_are_an_intset_until_something_else_comes() {
+        let mut set = set(&["1", "-2"]);
+        assert_eq!(set.encoding(), "intset");
+        set.apply(SetOperation::Add(vec![Bytes::from_static(b"01")]));
+        set.apply(SetOperation::Remove(vec![Bytes::from_static(b"01")]));
+        assert_eq!((set.encoding(), set.bytes), ("hashtable", 3));
+        let read: Set = postcard::from_bytes(&encode(&set)).expect("a checkpoint");
+        assert_eq!(read, set);
+    }
+}

@@ -1,5 +1,6 @@
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use indexmap::IndexMap;
 
 use super::{Planned, SortedSet, SortedSetOperation};
 use crate::{
@@ -104,7 +105,8 @@ fn add(key: &Key<'_, SortedSet>, arguments: &mut Arguments<'_>, options: Options
 
 /// One pair after the other, each as the ones before it leave the set.
 fn plan(set: &SortedSet, options: &Options, pairs: Vec<(&Bytes, f64)>) -> Planned {
-    let mut changed: IndexMap<&Bytes, f64> = IndexMap::new();
+    let mut changed: BTreeMap<&Bytes, f64> = BTreeMap::new();
+    let mut changes = Vec::new();
     let (mut added, mut updated) = (0, 0);
     let mut last = None;
     for (member, score) in pairs {
@@ -115,6 +117,7 @@ fn plan(set: &SortedSet, options: &Options, pairs: Vec<(&Bytes, f64)>) -> Planne
             added += usize::from(before.is_none());
             updated += usize::from(before.is_some());
             changed.insert(member, score);
+            changes.push((member.clone(), score));
         }
     }
     let reply = if options.increments {
@@ -122,7 +125,5 @@ fn plan(set: &SortedSet, options: &Options, pairs: Vec<(&Bytes, f64)>) -> Planne
     } else {
         Reply::count(if options.counts_changed { added + updated } else { added })
     };
-    Ok(Plan::only_if(!changed.is_empty(), reply, || {
-        SortedSetOperation::Set(changed.into_iter().map(|(member, score)| (member.clone(), score)).collect())
-    }))
+    Ok(Plan::only_if(!changes.is_empty(), reply, || SortedSetOperation::Set(changes)))
 }

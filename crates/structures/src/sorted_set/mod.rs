@@ -171,8 +171,10 @@ mod tests {
     fn a_million_members_are_found_by_score_and_rank() {
         let size = 1_000_000_u32;
         let member = |number: u32| Bytes::from(format!("{:07}", u64::from(number) * 7_919 % u64::from(size)));
-        let mut set = SortedSet::default();
-        for number in 0..size {
+        let scores = (0..size).map(|number| (member(number), f64::from(number / 2))).collect();
+        let mut set = SortedSet::from(Checkpoint { scores, is_table: true });
+        for number in (0..size).step_by(11) {
+            set.apply(SortedSetOperation::Remove(vec![member(number)]));
             set.apply(SortedSetOperation::Set(vec![(member(number), f64::from(number / 2))]));
         }
         assert_eq!(set.ranked.len(), size as usize);

@@ -168,12 +168,20 @@ fn run(view: &View<'_>, arguments: &mut Arguments<'_>, is_read_only: bool) -> Ev
 }
 
 impl Step {
+    fn is_taken_for_too_large(&self, value: i64) -> bool {
+        let (_, max) = self.field.bounds();
+        let is_narrow = self.field.width < 64;
+        matches!(self.overflow, Overflow::Saturate) && is_narrow && max - i128::from(value) > i128::from(i64::MAX)
+    }
+
     fn run(&self, bytes: &mut [u8]) -> Reply {
         let before = self.field.get(bytes);
         let after = match self.action {
             Action::Get => return integer(before),
             // A negative number is a large one to an unsigned field.
             Action::Set(value) if !self.field.is_signed => i128::from(value as u64),
+            // Redis's own difference overflows here, and the lowest numbers are too large to it.
+            Action::Set(value) if self.is_taken_for_too_large(value) => i128::MAX,
             Action::Set(value) => i128::from(value),
             Action::Increment(increment) => before + i128::from(increment),
         };

@@ -119,6 +119,11 @@ pub const PATTERNS: &[(&str, Comparison)] = &[
     ("(zrangebylex|zrevrangebylex) X $lex $lex [limit $index $index]", Exact),
     ("zrange X $lex $lex bylex [rev] [limit $index $index]", Exact),
     ("zremrangebylex X $lex $lex", Exact),
+    // HyperLogLogs
+    ("pfadd P [{$f}] [{$v}]", Exact),
+    ("pfadd P {$integer}", Exact),
+    ("pfcount P", Exact),
+    ("(pfadd|pfcount) S", Exact),
     // Keys
     ("(exists|type|persist) A", Exact),
     ("(del|unlink) A", Exact),
@@ -252,9 +257,11 @@ impl Generator {
         match self.random.u8(..100) {
             0 => drop(arguments.pop()),
             // Those of several keys are for whoever knows all keys.
-            1 if comparison == Exact && !pattern.ends_with(" A") => arguments.push(self.one("$v")),
-            // Scores that are the same stay the same.
-            2 if arguments.len() > 2 && !pattern.contains(" X ") => {
+            1 if comparison == Exact && !pattern.ends_with(" A") && !pattern.contains("pfcount") => {
+                arguments.push(self.one("$v"))
+            }
+            // Scores that are the same stay the same, and a cursor that nobody was given means what it likes to.
+            2 if arguments.len() > 2 && !pattern.contains(" X ") && !pattern.contains("scan") => {
                 let index = self.random.usize(2..arguments.len());
                 arguments[index] = self.one("$v");
             }
@@ -301,7 +308,7 @@ impl Generator {
     fn key(&mut self, kind: &str) -> Bytes {
         let kind = match (kind, self.random.u8(..100)) {
             // Redis keeps a sorted set in another way once it was sorted: their encoding is not asked for.
-            ("X" | "N" | "M" | "Y", _) => kind,
+            ("X" | "N" | "M" | "Y" | "P", _) => kind,
             (_, 0..5) => ["S", "H", "L", "E", "Z"][self.random.usize(..5)],
             (_, 5..7) => "missing",
             _ => kind,
@@ -311,7 +318,7 @@ impl Generator {
 
     fn one(&mut self, word: &str) -> Bytes {
         match word {
-            "S" | "H" | "L" | "E" | "Z" | "X" | "N" | "M" | "Y" => self.key(word),
+            "S" | "H" | "L" | "E" | "Z" | "X" | "N" | "M" | "Y" | "P" => self.key(word),
             "A" => {
                 let kind = ["S", "H", "L", "E", "Z", "X", "N", "Y"][self.random.usize(..8)];
                 self.key(kind)

@@ -134,6 +134,9 @@ const TRANSCRIPT: &[&str] = &[
     "bitfield f2 overflow fail set u2 10 9",
     "strlen f2",
     "bitfield f overflow sat set u8 0 -1",
+    "bitfield f set i64 0 -9223372036854775807 overflow sat incrby i64 0 -5 incrby i64 0 -5",
+    "bitfield f set i64 0 9223372036854775807 overflow sat incrby i64 0 5 set i63 0 -9223372036854775808 get i64 0",
+    "bitfield f overflow sat set i8 0 -9223372036854775808 get i8 0 set i8 0 -9223372036854775000 get i8 0",
     "bitfield_ro f get i64 0",
     "bitfield_ro f set u8 0 1",
     // Pops, scores, orders
@@ -316,6 +319,8 @@ fn large_structures_are_answered_as_by_redis() {
         same(line.to_string());
     }
     for number in 0..600 {
+        same(format!("pfadd p {number} x{number} y{number} z{number}"));
+        same("pfcount p".to_string());
         same(format!("hdel h field{number} field{}", 600 - number));
     }
     same("exists h".to_string());
