@@ -123,7 +123,7 @@ pub const PATTERNS: &[(&str, Comparison)] = &[
     ("pfadd P [{$f}] [{$v}]", Exact),
     ("pfadd P {$integer}", Exact),
     ("pfcount P", Exact),
-    ("(pfadd|pfcount) S", Exact),
+    ("pfcount S", Exact),
     // Keys
     ("(exists|type|persist) A", Exact),
     ("(del|unlink) A", Exact),
