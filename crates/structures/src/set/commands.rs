@@ -78,14 +78,24 @@ fn spop(key: &Key<'_, Set>, arguments: &mut Arguments<'_>, context: &Context) ->
     let count = arguments.count()?;
     let set = key.state()?;
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let chosen: Vec<Bytes> = sample::indexes(set.members.len(), count, context.seed)?
+    let chosen: IndexSet<Bytes> = sample::indexes(set.members.len(), count, context.seed)?
         .into_iter()
         .filter_map(|index| set.members.get_index(index).cloned())
         .collect();
     let reply = Reply::Set(chosen.iter().cloned().map(Reply::Bulk).collect());
-    Ok(Plan::only_if(!chosen.is_empty(), reply, || {
-        if chosen.len() == set.members.len() { SetOperation::Clear } else { SetOperation::Remove(chosen) }
-    }))
+    Ok(Plan::only_if(!chosen.is_empty(), reply, || taken(&set, chosen)))
+}
+
+/// What is shorter: those that go, or, as Redis begins a new set then, those that stay.
+fn taken(set: &Set, chosen: IndexSet<Bytes>) -> SetOperation {
+    let left = set.members.len() - chosen.len();
+    if left == 0 {
+        SetOperation::Clear
+    } else if left * 5 > chosen.len() {
+        SetOperation::Remove(chosen.into_iter().collect())
+    } else {
+        SetOperation::Keep(set.members.iter().filter(|member| !chosen.contains(*member)).cloned().collect())
+    }
 }
 
 fn scard(key: &Key<'_, Set>, _: &mut Arguments<'_>, _: &Context) -> Planned {

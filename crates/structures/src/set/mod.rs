@@ -43,6 +43,8 @@ pub enum SetOperation {
     Remove(Vec<Bytes>),
     /// Nothing is a member any more.
     Clear,
+    /// These are all members from now on.
+    Keep(Vec<Bytes>),
 }
 
 /// Redis's bound of an intset.
@@ -80,6 +82,10 @@ impl Structure for Set {
             SetOperation::Add(members) => members.into_iter().for_each(|member| self.add(member)),
             SetOperation::Remove(members) => members.iter().for_each(|member| self.remove(member)),
             SetOperation::Clear => *self = Self::default(),
+            SetOperation::Keep(members) => {
+                *self = Self::default();
+                members.into_iter().for_each(|member| self.add(member));
+            }
         }
     }
 
@@ -134,6 +140,21 @@ mod tests {
         }
         assert_eq!(taken.len(), 3);
         assert_eq!(pop(&set, 1, Some("9")).1, SetOperation::Clear);
+    }
+
+    #[test]
+    fn few_that_stay_are_logged_in_place_of_many_that_go() {
+        let set = set(&["a", "b", "c", "d", "e", "1"]);
+        let (reply, operation) = pop(&set, 3, Some("5"));
+        let (Reply::Set(taken), SetOperation::Keep(kept)) = (reply, operation.clone()) else { panic!("{operation:?}") };
+        assert_eq!((taken.len(), kept.len()), (5, 1));
+        assert!(set.members.contains(&kept[0]) && !taken.contains(&Reply::Bulk(kept[0].clone())));
+        let mut after = set.clone();
+        after.apply(operation);
+        assert_eq!((after.members.len(), after.bytes), (1, 1));
+        after.apply(SetOperation::Keep(vec![Bytes::from_static(b"7")]));
+        assert_eq!(after.encoding(), "intset");
+        assert!(matches!(pop(&set, 3, Some("4")).1, SetOperation::Remove(taken) if taken.len() == 4));
     }
 
     #[test]

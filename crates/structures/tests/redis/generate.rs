@@ -13,7 +13,8 @@ pub enum Comparison {
     Exact,
     /// It has the same in it, in any order.
     Unordered,
-    /// It is the same, or another one of a string: that depends on how the string came about.
+    /// It is the same, or another one of a string or a set: that depends on how the string came about, and on which
+    /// members of a set were taken at random.
     Encoding,
     /// It is a time that may differ by what passes between two evaluations.
     Time,

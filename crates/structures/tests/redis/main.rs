@@ -89,12 +89,11 @@ fn is_same(comparison: Comparison, ours: &Value, theirs: &Value) -> bool {
             _ => ours == theirs,
         },
         Comparison::Encoding => {
-            let is_string = |value: &Value| {
-                ["int", "embstr", "raw"]
-                    .into_iter()
-                    .any(|name| *value == Value::Bulk(Bytes::from_static(name.as_bytes())))
+            let is_one = |names: &[&'static str], value: &Value| {
+                names.iter().any(|name| *value == Value::Bulk(Bytes::from_static(name.as_bytes())))
             };
-            ours == theirs || (is_string(ours) && is_string(theirs))
+            let is_both = |names| is_one(names, ours) && is_one(names, theirs);
+            ours == theirs || is_both(&["int", "embstr", "raw"]) || is_both(&["intset", "hashtable"])
         }
         Comparison::Exact | Comparison::Random => ours == theirs,
     }
