@@ -106,7 +106,7 @@ pub const PATTERNS: &[(&str, Comparison)] = &[
     ("zcount Z $bound $bound", Exact),
     ("zrange Z $index $index [rev] [withscores]", Exact),
     ("zrange Z $bound $bound byscore [rev] [withscores] [limit $index $index]", Exact),
-    ("zrange Z $bound $bound [(byscore|bylex)] [rev] [withscores] [limit $index $index]", Exact),
+    ("zrange Z $bound $bound [byscore] [rev] [withscores] [limit $index $index]", Exact),
     ("zrevrange Z $index $index [withscores] [rev]", Exact),
     ("(zrangebyscore|zrevrangebyscore) Z $bound $bound [withscores] [limit $index $index]", Exact),
     ("(zpopmin|zpopmax) Z [$count]", Exact),
