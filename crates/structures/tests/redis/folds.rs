@@ -78,6 +78,8 @@ proptest! {
     }
 }
 
+const MANUAL: &str = include_str!("../../../../docs/structures.md");
+
 #[test]
 fn every_command_is_described_and_made_up() {
     let registry = Registry::builtin();
@@ -88,6 +90,10 @@ fn every_command_is_described_and_made_up() {
         let is_left_out = ["touch", "object|idletime", "object|refcount"].contains(&command.name);
         assert!(words.contains(&last_name) || is_left_out, "{} is never made up", command.name);
         assert!(!command.summary.is_empty() && !command.complexity.is_empty(), "{} is not described", command.name);
+        let shown = command.name.split('|').next().unwrap_or_default().to_ascii_uppercase();
+        let is_listed =
+            MANUAL.split(|character: char| !character.is_alphanumeric() && character != '_').any(|word| word == shown);
+        assert!(is_listed, "{shown} is not in docs/structures.md");
         let name: Vec<Bytes> = command.name.split('|').map(|part| Bytes::from(part.to_string())).collect();
         assert_eq!(registry.command(&name).map(|found| found.name), Some(command.name));
     }
