@@ -42,7 +42,7 @@ async fn what_goes_in_as_lines_comes_out_as_lines() {
     assert_eq!(fs::read_to_string(&file).expect("the file"), exported);
 
     // An import goes on behind what was written, and what is wrong in a file stops nothing.
-    let lines = format!("{{\"key\":\"skipped\",\"value\":\"x\"}}\nnonsense\n{{\"key\":\"written\",\"value\":\"y\"}}\n");
+    let lines = "{\"key\":\"skipped\",\"value\":\"x\"}\nnonsense\n{\"key\":\"written\",\"value\":\"y\"}\n";
     fs::write(&file, lines).expect("the file");
     fs::write(cluster.folder().join("many.jsonl.imported"), "1\n").expect("the note");
     let (code, _, told) = cluster.difuse(0).args(["import", path, "--resume"]).run().await;

@@ -10,6 +10,16 @@ pub struct Context {
     pub now: WallTime,
     /// Decides every random choice.
     pub seed: u64,
+    /// How long a string may become here, in bytes: a command that makes a longer one is an
+    /// [`crate::CommandError::InBlocks`], before any memory is taken for it.
+    pub string_bytes_max: u64,
+}
+
+impl Context {
+    /// One that takes strings of any length that a command allows.
+    pub fn new(now: WallTime, seed: u64) -> Self {
+        Self { now, seed, string_bytes_max: crate::STRING_LENGTH_MAX }
+    }
 }
 
 /// What becomes of a key's deadline.

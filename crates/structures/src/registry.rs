@@ -185,23 +185,31 @@ mod tests {
 
     fn evaluate(view: &View<'_>, line: &str) -> Result<Outcome, CommandError> {
         let arguments: Vec<Bytes> = line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
-        Registry::builtin().evaluate(view, &arguments, &Context { now: difuse_types::WallTime(1000), seed: 1 })
+        Registry::builtin().evaluate(view, &arguments, &Context::new(difuse_types::WallTime(1000), 1))
     }
 
     /// A string that lives in blocks.
     fn in_blocks() -> View<'static> {
-        View { held: Some(Held::Blocks(10_000)), deadline: None }
+        View { held: Some(Held::Blocks), deadline: None }
     }
 
     #[test]
     fn a_value_in_blocks_is_asked_for_only_where_it_is_needed() {
-        for line in
-            ["get k", "append k x", "getrange k 0 1", "incr k", "set k v get", "getdel k", "getex k", "bitcount k"]
-        {
+        for line in [
+            "get k",
+            "strlen k",
+            "append k x",
+            "getrange k 0 1",
+            "setrange k 0 ",
+            "incr k",
+            "set k v get",
+            "getdel k",
+            "getex k",
+            "bitcount k",
+        ] {
             assert_eq!(evaluate(&in_blocks(), line), Err(CommandError::InBlocks), "{line}");
         }
         for (line, reply) in [
-            ("strlen k", Reply::Integer(10_000)),
             ("exists k", Reply::Integer(1)),
             ("type k", Reply::Status("string".into())),
             ("set k v nx", Reply::Null),
@@ -210,12 +218,21 @@ mod tests {
             ("expire k 10", Reply::Integer(1)),
             ("del k", Reply::Integer(1)),
             ("object encoding k", Reply::bulk("raw")),
-            ("setrange k 0 ", Reply::Integer(10_000)),
         ] {
             assert_eq!(evaluate(&in_blocks(), line).map(|outcome| outcome.reply), Ok(reply), "{line}");
         }
         let wrong = Reply::Error(CommandError::WrongType.to_string());
         assert_eq!(evaluate(&in_blocks(), "lpush k x").map(|outcome| outcome.reply), Ok(wrong));
+    }
+
+    #[test]
+    fn a_string_that_is_to_be_too_long_for_its_place_takes_no_memory() {
+        let context = Context { string_bytes_max: 100, ..Context::new(difuse_types::WallTime(0), 0) };
+        for line in ["setbit k 4294967295 1", "setrange k 536870900 x", "bitfield k set u8 4294967280 1"] {
+            let arguments: Vec<Bytes> = line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
+            let evaluated = Registry::builtin().evaluate(&View::default(), &arguments, &context);
+            assert_eq!(evaluated, Err(CommandError::InBlocks), "{line}");
+        }
     }
 
     #[test]
@@ -231,7 +248,7 @@ mod tests {
         assert_eq!(reply("Get"), "ERR wrong number of arguments for 'get' command");
         assert_eq!(reply(""), "ERR unknown command '', with args beginning with: ");
         let registry = Registry::builtin();
-        assert!(registry.evaluate(&View::default(), &[], &Context { now: Default::default(), seed: 0 }).is_ok());
+        assert!(registry.evaluate(&View::default(), &[], &Context::new(Default::default(), 0)).is_ok());
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn a_counter_stays_within_its_bounds() {
     ] {
         let arguments: Vec<Bytes> = line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
         let view = View { held: Some(Held::Structure(&counter)), deadline: None };
-        let context = Context { now: WallTime(0), seed: 0 };
+        let context = Context::new(WallTime(0), 0);
         let outcome = registry.evaluate(&view, &arguments, &context).expect("it lives in no blocks");
         assert_eq!(outcome.reply, expected, "{line}");
         if let Effect::Apply { operation, .. } = outcome.effect {

@@ -296,5 +296,5 @@ fn set_unless_expired(value: Value, now: WallTime) -> Operation {
 pub(super) fn context_of(operation_id: OperationId, now: WallTime) -> Context {
     let mut seed = [0; 8];
     seed.copy_from_slice(&operation_id.0[..8]);
-    Context { now, seed: u64::from_le_bytes(seed) }
+    Context { now, seed: u64::from_le_bytes(seed), string_bytes_max: MAX_INLINE_BYTES as u64 }
 }

@@ -121,7 +121,7 @@ mod tests {
     fn pop(set: &Set, seed: u64, count: Option<&'static str>) -> (Reply, SetOperation) {
         let arguments: Vec<Bytes> = ["spop", "key"].into_iter().chain(count).map(Bytes::from).collect();
         let view = View { held: Some(Held::Structure(set)), deadline: None };
-        let context = Context { now: difuse_types::WallTime(0), seed };
+        let context = Context::new(difuse_types::WallTime(0), seed);
         let outcome = Registry::builtin().evaluate(&view, &arguments, &context).expect("a reply");
         let Effect::Apply { operation, .. } = outcome.effect else { panic!("{outcome:?}") };
         (outcome.reply, postcard::from_bytes(&operation).expect("an operation"))

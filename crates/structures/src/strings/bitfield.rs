@@ -12,11 +12,11 @@ pub(super) fn commands() -> Vec<KeyCommand> {
     vec![
         KeyCommand::new(
             bitfield.documented("bitmap", "3.2.0", each, "Reads and changes integers of any width in a string"),
-            |view, arguments, _| run(view, arguments, false),
+            |view, arguments, context| run(view, arguments, context, false),
         ),
         KeyCommand::new(
             bitfield_ro.documented("bitmap", "6.0.0", each, "Reads integers of any width in a string"),
-            |view, arguments, _: &Context| run(view, arguments, true),
+            |view, arguments, context: &Context| run(view, arguments, context, true),
         ),
     ]
 }
@@ -150,7 +150,7 @@ fn read_type(text: &[u8]) -> Result<(bool, u32), CommandError> {
     }
 }
 
-fn run(view: &View<'_>, arguments: &mut Arguments<'_>, is_read_only: bool) -> Evaluated {
+fn run(view: &View<'_>, arguments: &mut Arguments<'_>, context: &Context, is_read_only: bool) -> Evaluated {
     let steps = read_steps(arguments)?;
     let written = steps.iter().filter(|step| !matches!(step.action, Action::Get)).map(|step| step.field.last_bit());
     let Some(last_written) = written.max() else {
@@ -161,7 +161,7 @@ fn run(view: &View<'_>, arguments: &mut Arguments<'_>, is_read_only: bool) -> Ev
     if is_read_only {
         return Err(CommandError::new("BITFIELD_RO only supports the GET subcommand"));
     }
-    let mut bytes = grown(view, last_written)?;
+    let mut bytes = grown(view, last_written, context)?;
     let reply = Reply::Array(steps.iter().map(|step| step.run(&mut bytes)).collect());
     let is_changed = view.string()?.is_none_or(|before| *before != bytes[..]);
     Ok(if is_changed { changed(reply, bytes) } else { Outcome::reply(reply) })

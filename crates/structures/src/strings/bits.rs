@@ -1,4 +1,4 @@
-use super::{Evaluated, READS, READS_FAST, STRING_LENGTH_MAX, WRITES, changed, range_ends};
+use super::{Evaluated, READS, READS_FAST, STRING_LENGTH_MAX, WRITES, changed, check_length, range_ends};
 use crate::{Arguments, Command, CommandError, Context, Flag, KeyCommand, Outcome, Reply, View, number::parse_integer};
 
 pub(super) fn commands() -> Vec<KeyCommand> {
@@ -45,14 +45,15 @@ pub(super) fn set_bit(bytes: &mut [u8], offset: u64, is_set: bool) {
 }
 
 /// The string, with zeros at the end if it is too short to have this bit.
-pub(super) fn grown(view: &View<'_>, offset: u64) -> Result<Vec<u8>, CommandError> {
+pub(super) fn grown(view: &View<'_>, offset: u64, context: &Context) -> Result<Vec<u8>, CommandError> {
+    check_length((offset >> 3) + 1, context)?;
     let mut bytes = view.string()?.map_or_else(Vec::new, |value| value.to_vec());
     let length = usize::try_from((offset >> 3) + 1).unwrap_or(usize::MAX);
     bytes.resize(bytes.len().max(length), 0);
     Ok(bytes)
 }
 
-fn setbit(view: &View<'_>, arguments: &mut Arguments<'_>, _: &Context) -> Evaluated {
+fn setbit(view: &View<'_>, arguments: &mut Arguments<'_>, context: &Context) -> Evaluated {
     let offset = bit_offset(arguments.next_bytes()?, None)?;
     let error = "bit is not an integer or out of range";
     let is_set = match arguments.integer_or(error)? {
@@ -61,7 +62,7 @@ fn setbit(view: &View<'_>, arguments: &mut Arguments<'_>, _: &Context) -> Evalua
         _ => return Err(CommandError::new(error)),
     };
     let length = view.string()?.map_or(0, |value| value.len());
-    let mut bytes = grown(view, offset)?;
+    let mut bytes = grown(view, offset, context)?;
     let before = bit(&bytes, offset);
     let reply = Reply::one_if(before);
     if before == is_set && bytes.len() == length {

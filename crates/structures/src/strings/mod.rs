@@ -9,7 +9,7 @@ mod values;
 
 use bytes::Bytes;
 
-use crate::{Command, CommandError, Deadline, Effect, Flag, KeyCommand, Outcome, Reply};
+use crate::{Command, CommandError, Context, Deadline, Effect, Flag, KeyCommand, Outcome, Reply};
 
 /// Bytes of a string at most: Redis's `proto-max-bulk-len`.
 pub const STRING_LENGTH_MAX: u64 = 512 << 20;
@@ -45,12 +45,12 @@ fn changed(reply: Reply, value: impl Into<Bytes>) -> Outcome {
     Outcome::new(reply, Effect::Set(value.into(), Deadline::Keep))
 }
 
-/// An error if a string of this length would be too long.
-fn check_length(length: u64) -> Result<(), CommandError> {
+/// An error if a string of this length would be too long, at all or for where it is made.
+fn check_length(length: u64, context: &Context) -> Result<(), CommandError> {
     if length > STRING_LENGTH_MAX {
         return Err(CommandError::new("string exceeds maximum allowed size (proto-max-bulk-len)"));
     }
-    Ok(())
+    if length > context.string_bytes_max { Err(CommandError::InBlocks) } else { Ok(()) }
 }
 
 /// A range's ends as Redis takes those of bytes and bits: negative ones count from the end, what lies before the front

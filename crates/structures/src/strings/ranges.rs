@@ -17,10 +17,10 @@ pub(super) fn commands() -> Vec<KeyCommand> {
     ]
 }
 
-fn append(view: &View<'_>, arguments: &mut Arguments<'_>, _: &Context) -> Evaluated {
+fn append(view: &View<'_>, arguments: &mut Arguments<'_>, context: &Context) -> Evaluated {
     let more = arguments.next_bytes()?;
     let before = view.string()?.cloned().unwrap_or_default();
-    check_length(before.len() as u64 + more.len() as u64)?;
+    check_length(before.len() as u64 + more.len() as u64, context)?;
     let value = [&before[..], more].concat();
     Ok(changed(Reply::count(value.len()), value))
 }
@@ -30,7 +30,7 @@ fn strlen(view: &View<'_>, _: &mut Arguments<'_>, _: &Context) -> Evaluated {
     Ok(Outcome::reply(Reply::Integer(i64::try_from(length).unwrap_or(i64::MAX))))
 }
 
-fn setrange(view: &View<'_>, arguments: &mut Arguments<'_>, _: &Context) -> Evaluated {
+fn setrange(view: &View<'_>, arguments: &mut Arguments<'_>, context: &Context) -> Evaluated {
     let offset = arguments.integer()?;
     let part = arguments.next_bytes()?;
     let offset = u64::try_from(offset).map_err(|_| CommandError::new("offset is out of range"))?;
@@ -40,7 +40,7 @@ fn setrange(view: &View<'_>, arguments: &mut Arguments<'_>, _: &Context) -> Eval
     }
     let before = view.string()?;
     let end = offset.saturating_add(part.len() as u64);
-    check_length(end)?;
+    check_length(end, context)?;
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let mut value = before.map_or_else(Vec::new, |before| before.to_vec());
     value.resize(value.len().max(start + part.len()), 0);

@@ -41,7 +41,7 @@ impl Keyspace {
     /// What a command would come to.
     pub fn evaluate(&mut self, arguments: &[Bytes]) -> Outcome {
         self.seed = self.seed.wrapping_add(1);
-        let context = Context { now: now(), seed: self.seed };
+        let context = Context::new(now(), self.seed);
         let key = self.key(arguments);
         self.entries.retain(|_, entry| entry.deadline.is_none_or(|deadline| deadline > context.now));
         let entry = self.entries.get(&key);
