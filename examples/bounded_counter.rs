@@ -119,7 +119,7 @@ impl Led {
     fn run(&mut self, registry: &Registry, line: &str) -> Result<Reply, Box<dyn std::error::Error>> {
         let arguments: Vec<Bytes> = line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
         let view = View { held: self.state.as_deref().map(Held::Structure), deadline: None };
-        let outcome = registry.evaluate(&view, &arguments, &Context { now: WallTime(0), seed: 0 })?;
+        let outcome = registry.evaluate(&view, &arguments, &Context::new(WallTime(0), 0))?;
         match outcome.effect {
             Effect::Apply { structure, operation } => {
                 let mut state = self.state.take().map_or_else(|| registry.empty_state(structure), Ok)?;
