@@ -19,9 +19,12 @@ use difuse_protocol::request::{
     RequestError, RingView, Routes, ScrubReport,
 };
 use difuse_ring::HostState;
+use difuse_structures::Registry;
 use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, OperationId, RingId, RingSettings, SlotId, WallTime};
 
 use crate::Datastore;
+
+mod commands;
 
 /// Every transaction whose height is a multiple of this is a checkpoint.
 const CHECKPOINT_EVERY: u64 = 100;
@@ -36,7 +39,6 @@ pub struct FakeDatastore {
     in_flight_max: AtomicUsize,
 }
 
-#[derive(Default)]
 struct State {
     logs: BTreeMap<Key, Vec<Transaction>>,
     blocks: BTreeMap<Hash, StoredBlock>,
@@ -48,6 +50,8 @@ struct State {
     generation: u64,
     calls: usize,
     clock_ms: u64,
+    registry: Registry,
+    replies: BTreeMap<OperationId, Reply>,
 }
 
 struct StoredBlock {
@@ -68,7 +72,25 @@ impl FakeDatastore {
 
     /// An empty one.
     pub fn new() -> Self {
-        Self { state: Mutex::default(), in_flight: AtomicUsize::new(0), in_flight_max: AtomicUsize::new(0) }
+        Self::with_registry(Registry::builtin())
+    }
+
+    /// An empty one that evaluates the commands of `registry`.
+    pub fn with_registry(registry: Registry) -> Self {
+        let state = State {
+            logs: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            failures: VecDeque::new(),
+            queued: VecDeque::new(),
+            outcomes: BTreeMap::new(),
+            scrub_report: ScrubReport::default(),
+            calls: 0,
+            clock_ms: 0,
+            generation: 0,
+            registry,
+            replies: BTreeMap::new(),
+        };
+        Self { state: Mutex::new(state), in_flight: AtomicUsize::new(0), in_flight_max: AtomicUsize::new(0) }
     }
 
     /// What the ring was founded with.
@@ -191,6 +213,7 @@ impl State {
             Request::Write { key, operation, condition, operation_id, .. } => {
                 self.write(key, operation, condition, operation_id)
             }
+            Request::Command { key, arguments, operation_id, .. } => self.command(key, &arguments, operation_id),
             Request::Operation { operation_id } => Ok(Reply::Operation(self.outcomes.get(&operation_id).cloned())),
             Request::Log { key, from_height, limit } => self.log(&key, from_height, limit),
             Request::List { prefix, after, limit, slot } => Ok(self.list(&prefix, after.as_ref(), limit, slot)),

@@ -1,0 +1,136 @@
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use difuse_api::{
+    Datastore,
+    keylog::{Operation, Value, ValueKind},
+    keys::{self, Submitted},
+    request::{Condition, Entry, Reply as Answered, Request, RequestError},
+    structures::{Command, Context, Reply},
+    values,
+};
+use difuse_types::{Key, Level, OperationId, WallTime};
+
+use super::{Shared, failure::Failure, session::Levels};
+
+/// One command on keys, with all that doing it takes.
+pub(super) struct Call {
+    pub(super) shared: Arc<Shared>,
+    pub(super) database: u32,
+    pub(super) namespace: Arc<str>,
+    pub(super) levels: Levels,
+    /// The command's name and what follows, as many as it takes.
+    pub(super) arguments: Vec<Bytes>,
+    pub(super) command: Command,
+}
+
+/// What a value is to a command.
+pub(super) enum Kind<'a> {
+    /// A string that lives in the log.
+    Text(&'a Bytes),
+    /// A string that lives in blocks.
+    Blocks,
+    /// A structure with this number.
+    Structure(u8),
+}
+
+impl Call {
+    /// The datastore.
+    pub(super) fn datastore(&self) -> &dyn Datastore {
+        &*self.shared.datastore
+    }
+
+    /// The key with this name in the connection's database.
+    pub(super) fn key(&self, name: &[u8]) -> Result<Key, Failure> {
+        Ok(Key::in_namespace(&self.namespace, name)?)
+    }
+
+    /// The head of a key at the connection's level; `None` without a value that has not expired.
+    pub(super) async fn read(&self, key: Key) -> Result<Option<(Entry, Value)>, Failure> {
+        let entry = keys::read(self.datastore(), key, self.levels.read).await?;
+        Ok(entry.and_then(with_value))
+    }
+
+    /// Lets the leader of the key's slot evaluate the command.
+    pub(super) async fn evaluate_at_leader(&self, key: Key, operation_id: OperationId) -> Result<Reply, Failure> {
+        let level = if self.command.is_write() { self.levels.write } else { self.levels.read };
+        let request = Request::Command { key, arguments: self.arguments.clone(), operation_id, level };
+        match self.datastore().call(request).await? {
+            Answered::Command { reply, .. } => Ok(reply),
+            // At level lazy: a node has it durably.
+            Answered::Queued { .. } => Ok(Reply::ok()),
+            _ => Err(RequestError::Invalid("a command was answered with something else".into()).into()),
+        }
+    }
+
+    /// Appends `operation` to the key's log if `condition` holds; `None` if it does not.
+    pub(super) async fn write(
+        &self,
+        key: Key,
+        operation: Operation,
+        condition: Condition,
+        operation_id: OperationId,
+    ) -> Result<Option<Submitted>, Failure> {
+        let level = self.levels.write;
+        match keys::submit(self.datastore(), key, operation, condition, operation_id, level).await {
+            Err(RequestError::Conflict { .. }) => Ok(None),
+            submitted => Ok(Some(submitted?)),
+        }
+    }
+
+    /// A value for `bytes`, however many; long ones are stored first.
+    pub(super) async fn value_of(&self, bytes: Bytes, deadline: Option<WallTime>) -> Result<Value, Failure> {
+        let value = match keys::inline_value(bytes.clone()) {
+            Some(value) => value,
+            None => {
+                // Blocks are there or not: what is queued cannot be referred to yet.
+                let level = if self.levels.write == Level::Lazy { Level::Quorum } else { self.levels.write };
+                values::store(self.datastore(), futures::stream::iter([Ok(bytes)]), level).await?.value
+            }
+        };
+        with_deadline(value, deadline)
+    }
+
+    /// The time and the random choices of this command.
+    pub(super) fn context(&self, operation_id: &OperationId) -> Context {
+        let [a, b, c, d, e, f, g, h, ..] = operation_id.0;
+        Context { now: now(), seed: u64::from_le_bytes([a, b, c, d, e, f, g, h]) }
+    }
+}
+
+/// The time by this node's clock.
+pub(super) fn now() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// An entry with its value, unless there is none or it has expired.
+pub(super) fn with_value(entry: Entry) -> Option<(Entry, Value)> {
+    let value = entry.value.clone()?;
+    let is_live = deadline_of(&value).is_none_or(|deadline| deadline > now());
+    is_live.then_some((entry, value))
+}
+
+/// What a value is.
+pub(super) fn kind_of(value: &Value) -> Kind<'_> {
+    match value.kind {
+        ValueKind::Inline => Kind::Text(&value.bytes),
+        ValueKind::Inode => Kind::Blocks,
+    }
+}
+
+/// When a value expires.
+pub(super) fn deadline_of(_: &Value) -> Option<WallTime> {
+    None
+}
+
+/// The same value with this deadline.
+pub(super) fn with_deadline(value: Value, deadline: Option<WallTime>) -> Result<Value, Failure> {
+    match deadline {
+        None => Ok(value),
+        Some(_) => Err(Failure::new("keys do not expire yet")),
+    }
+}

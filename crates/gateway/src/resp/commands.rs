@@ -1,0 +1,83 @@
+//! What each command does: a file per group.
+
+mod channels;
+mod client;
+mod config;
+mod connection;
+mod describe;
+mod difuse;
+mod info;
+mod introspect;
+mod iterate;
+mod keyed;
+mod long;
+mod missing;
+mod rename;
+mod scatter;
+mod server;
+
+pub(super) use keyed::keyed;
+
+use bytes::Bytes;
+
+use super::{catalogue::Entry, failure::Failure};
+
+/// The gateway's own commands.
+pub(super) fn own() -> Vec<Entry> {
+    [
+        channels::commands(),
+        client::commands(),
+        config::commands(),
+        connection::commands(),
+        describe::commands(),
+        difuse::commands(),
+        info::commands(),
+        introspect::commands(),
+        iterate::commands(),
+        missing::commands(),
+        rename::commands(),
+        scatter::commands(),
+        server::commands(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The second word of a command such as `CLIENT LIST`, in upper case.
+fn subcommand(arguments: &[Bytes]) -> String {
+    arguments.get(1).map(|word| String::from_utf8_lossy(word).to_ascii_uppercase()).unwrap_or_default()
+}
+
+/// What there is no such second word of.
+fn unknown_subcommand(arguments: &[Bytes]) -> Failure {
+    let word = |index: usize| arguments.get(index).map(|word| String::from_utf8_lossy(word)).unwrap_or_default();
+    Failure::new(format_args!("unknown subcommand '{:.128}'. Try {} HELP.", word(1), word(0).to_uppercase()))
+}
+
+/// Whether there are so many words, the two of the command with them; else Redis's error.
+fn expect_words(arguments: &[Bytes], is_right: impl Fn(usize) -> bool) -> Result<(), Failure> {
+    if is_right(arguments.len()) {
+        return Ok(());
+    }
+    let names: Vec<_> = arguments.iter().take(2).map(|word| String::from_utf8_lossy(word).to_lowercase()).collect();
+    Err(Failure::arity(&names.join("|")))
+}
+
+/// Whether `word` is this one, in any case.
+fn is_word(word: &[u8], expected: &str) -> bool {
+    word.eq_ignore_ascii_case(expected.as_bytes())
+}
+
+/// An argument as text.
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// The answer to `HELP` of a command with second words: one line for each.
+fn help(command: &str, lines: &[&str]) -> super::failure::Outcome {
+    use difuse_api::structures::Reply;
+    let head = format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    let lines = lines.iter().map(|line| Reply::Status(line.to_string()));
+    Ok(Reply::Array(std::iter::once(Reply::Status(head)).chain(lines).collect()).into())
+}

@@ -1,0 +1,88 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use difuse_types::Level;
+
+use super::{Shared, clients::Client, encode::Protocol, hub::Subscription};
+
+/// Who stands behind what a connection reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Levels {
+    pub(super) read: Level,
+    pub(super) write: Level,
+}
+
+/// Which commands are answered (`CLIENT REPLY`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Replies {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// Not the next one.
+    SkipNext,
+}
+
+/// What is known of one connection.
+pub(super) struct Session {
+    /// As others see it.
+    pub(super) client: Arc<Client>,
+    pub(super) protocol: Protocol,
+    pub(super) database: u32,
+    /// The namespace of the database.
+    pub(super) namespace: Arc<str>,
+    pub(super) levels: Levels,
+    pub(super) is_authenticated: bool,
+    pub(super) replies: Replies,
+    /// Channels and patterns; `None` as long as there are none.
+    pub(super) subscription: Option<Subscription>,
+    /// Whether nothing more is read.
+    pub(super) is_closing: bool,
+}
+
+impl Session {
+    /// That of a new connection.
+    pub(super) fn new(shared: &Shared, peer: SocketAddr, local: SocketAddr) -> Self {
+        let consistency = &shared.settings.consistency;
+        Self {
+            client: shared.clients.add(peer, local),
+            protocol: Protocol::default(),
+            database: 0,
+            namespace: "".into(),
+            levels: Levels { read: consistency.stat, write: consistency.set_inode },
+            is_authenticated: shared.settings.password.is_none(),
+            replies: Replies::default(),
+            subscription: None,
+            is_closing: false,
+        }
+    }
+
+    /// Makes another database the current one.
+    pub(super) fn select(&mut self, database: u32) {
+        self.database = database;
+        self.namespace = namespace_of(database).into();
+        self.client.edit(|details| details.database = database);
+    }
+
+    /// Begins anew, as `RESET` does.
+    pub(super) fn reset(&mut self, shared: &Shared) {
+        let consistency = &shared.settings.consistency;
+        self.select(0);
+        self.protocol = Protocol::default();
+        self.levels = Levels { read: consistency.stat, write: consistency.set_inode };
+        self.is_authenticated = shared.settings.password.is_none();
+        self.replies = Replies::default();
+        self.subscription = None;
+        self.client.edit(|details| details.name.clear());
+    }
+
+    /// Whether it takes commands about channels alone: a client of version 2 cannot tell messages from answers.
+    pub(super) fn is_subscribed_only(&self) -> bool {
+        self.protocol == Protocol::Resp2 && self.subscription.as_ref().is_some_and(|own| own.count() > 0)
+    }
+}
+
+/// The namespace that stands for a database.
+pub(super) fn namespace_of(database: u32) -> String {
+    if database == 0 { String::new() } else { database.to_string() }
+}
