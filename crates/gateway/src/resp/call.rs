@@ -8,13 +8,13 @@ use difuse_api::{
     Datastore,
     keylog::{Operation, Value, ValueKind},
     keys::{self, Submitted},
-    request::{Condition, Entry, Reply as Answered, Request, RequestError},
+    request::{Condition, Entry, RequestError},
     structures::{Command, Context, Reply},
     values,
 };
 use difuse_types::{Key, Level, OperationId, WallTime};
 
-use super::{Shared, failure::Failure, session::Levels};
+use super::{Shared, failure::Failure, request::BULK_BYTES_MAX, session::Levels};
 
 /// One command on keys, with all that doing it takes.
 pub(super) struct Call {
@@ -54,15 +54,16 @@ impl Call {
         Ok(entry.and_then(with_value))
     }
 
-    /// Lets the leader of the key's slot evaluate the command.
-    pub(super) async fn evaluate_at_leader(&self, key: Key, operation_id: OperationId) -> Result<Reply, Failure> {
+    /// Lets the leader of the key's slot evaluate the command; `None` if the value lives in blocks, or would have to.
+    pub(super) async fn evaluate_at_leader(
+        &self,
+        key: Key,
+        operation_id: OperationId,
+    ) -> Result<Option<Reply>, Failure> {
         let level = if self.command.is_write() { self.levels.write } else { self.levels.read };
-        let request = Request::Command { key, arguments: self.arguments.clone(), operation_id, level };
-        match self.datastore().call(request).await? {
-            Answered::Command { reply, .. } => Ok(reply),
-            // At level lazy: a node has it durably.
-            Answered::Queued { .. } => Ok(Reply::ok()),
-            _ => Err(RequestError::Invalid("a command was answered with something else".into()).into()),
+        match keys::command(self.datastore(), key, self.arguments.clone(), operation_id, level).await {
+            Err(RequestError::InBlocks) => Ok(None),
+            evaluated => Ok(Some(evaluated?.reply)),
         }
     }
 
@@ -81,23 +82,26 @@ impl Call {
         }
     }
 
-    /// A value for `bytes`, however many; long ones are stored first.
-    pub(super) async fn value_of(&self, bytes: Bytes, deadline: Option<WallTime>) -> Result<Value, Failure> {
+    /// A value for `bytes`, however many, to be given to `key`; long ones are stored first.
+    pub(super) async fn value_of(&self, key: &Key, bytes: Bytes, deadline: Option<WallTime>) -> Result<Value, Failure> {
         let value = match keys::inline_value(bytes.clone()) {
             Some(value) => value,
             None => {
                 // Blocks are there or not: what is queued cannot be referred to yet.
                 let level = if self.levels.write == Level::Lazy { Level::Quorum } else { self.levels.write };
-                values::store(self.datastore(), futures::stream::iter([Ok(bytes)]), level).await?.value
+                values::store(self.datastore(), key, futures::stream::iter([Ok(bytes)]), level).await?.value
             }
         };
-        with_deadline(value, deadline)
+        Ok(value.until(deadline))
     }
 
     /// The time and the random choices of this command.
     pub(super) fn context(&self, operation_id: &OperationId) -> Context {
         let [a, b, c, d, e, f, g, h, ..] = operation_id.0;
-        Context { now: now(), seed: u64::from_le_bytes([a, b, c, d, e, f, g, h]) }
+        Context {
+            string_bytes_max: BULK_BYTES_MAX as u64,
+            ..Context::new(now(), u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+        }
     }
 }
 
@@ -109,28 +113,15 @@ pub(super) fn now() -> WallTime {
 
 /// An entry with its value, unless there is none or it has expired.
 pub(super) fn with_value(entry: Entry) -> Option<(Entry, Value)> {
-    let value = entry.value.clone()?;
-    let is_live = deadline_of(&value).is_none_or(|deadline| deadline > now());
-    is_live.then_some((entry, value))
+    let value = entry.value.clone().filter(|value| !value.has_expired(now()))?;
+    Some((entry, value))
 }
 
 /// What a value is.
 pub(super) fn kind_of(value: &Value) -> Kind<'_> {
-    match value.kind {
-        ValueKind::Inline => Kind::Text(&value.bytes),
-        ValueKind::Inode => Kind::Blocks,
-    }
-}
-
-/// When a value expires.
-pub(super) fn deadline_of(_: &Value) -> Option<WallTime> {
-    None
-}
-
-/// The same value with this deadline.
-pub(super) fn with_deadline(value: Value, deadline: Option<WallTime>) -> Result<Value, Failure> {
-    match deadline {
-        None => Ok(value),
-        Some(_) => Err(Failure::new("keys do not expire yet")),
+    match (value.kind, value.structure()) {
+        (ValueKind::Inline, _) => Kind::Text(&value.bytes),
+        (ValueKind::Inode, _) => Kind::Blocks,
+        (_, structure) => Kind::Structure(structure.unwrap_or_default()),
     }
 }

@@ -91,6 +91,12 @@ impl Catalogue {
         Some((index, &self.entries[index]))
     }
 
+    /// The command of a request: by its name, or by that of a container (`OBJECT`) and the word after it.
+    pub(super) fn find_command(&self, arguments: &[Bytes]) -> Option<(usize, &Entry)> {
+        let name = arguments.first()?;
+        self.find(name).or_else(|| self.find(&[&name[..], b"|", arguments.get(1)?].concat()))
+    }
+
     /// All commands, by name.
     pub(super) fn commands(&self) -> impl ExactSizeIterator<Item = &Command> {
         self.entries.iter().map(|entry| &entry.command)

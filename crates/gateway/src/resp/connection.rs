@@ -206,14 +206,15 @@ impl Connection {
     /// Begins one request; gives it back if it must wait for those before it.
     fn begin(&mut self, arguments: Vec<Bytes>, reserved: Option<OwnedSemaphorePermit>) -> Option<Waiting> {
         let shared = self.shared.clone();
-        let found = arguments.first().and_then(|name| shared.catalogue.find(name));
+        let found = shared.catalogue.find_command(&arguments);
         let Some((index, entry)) = found else {
             if is_of_a_browser(&arguments) {
                 self.session.is_closing = true;
                 return None;
             }
             let ticket = self.ticket(None);
-            self.answer_at_once(ticket, unknown_command(&arguments).into());
+            let error = shared.registry.unknown(&arguments);
+            self.answer_at_once(ticket, Failure::from(error).into());
             return None;
         };
         let keys: Vec<UsedKey> =
@@ -439,19 +440,4 @@ async fn next_message(subscription: Option<&mut Subscription>) -> Option<Message
 /// Whether a web page makes a browser talk to this port: then nothing of what it sends is done, as in Redis.
 fn is_of_a_browser(arguments: &[Bytes]) -> bool {
     arguments.first().is_some_and(|name| name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:"))
-}
-
-/// As Redis 7.0 says it, with the beginning of the arguments.
-fn unknown_command(arguments: &[Bytes]) -> Failure {
-    const SHOWN_BYTES: usize = 128;
-    let start = |bytes: &[u8], length: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(length)]).into_owned();
-    let mut shown = String::new();
-    for argument in arguments.iter().skip(1) {
-        if shown.len() >= SHOWN_BYTES {
-            break;
-        }
-        shown += &format!("'{}' ", start(argument, SHOWN_BYTES - shown.len()));
-    }
-    let name = arguments.first().map(|name| start(name, SHOWN_BYTES)).unwrap_or_default();
-    Failure::new(format_args!("unknown command '{name}', with args beginning with: {shown}"))
 }

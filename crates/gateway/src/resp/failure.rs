@@ -68,11 +68,14 @@ impl From<RequestError> for Failure {
             RequestError::NotServing(_) => "LOADING",
             RequestError::NotAll { .. } => "NOREPLICAS",
             RequestError::Unknown { .. } => "UNKNOWN",
-            RequestError::Busy => "TRYAGAIN",
+            RequestError::Busy | RequestError::UploadTooOld { .. } => "TRYAGAIN",
             RequestError::Full { .. } => "MISCONF",
             RequestError::Storage(_) => "IOERR",
             RequestError::Pruned(_) => "PRUNED",
-            RequestError::WrongHash { .. } | RequestError::Invalid(_) | RequestError::BlockReferenced { .. } => "ERR",
+            RequestError::InBlocks
+            | RequestError::WrongHash { .. }
+            | RequestError::Invalid(_)
+            | RequestError::BlockReferenced { .. } => "ERR",
         };
         Self(format!("{code} {error}"))
     }
@@ -83,7 +86,7 @@ impl From<ValueError> for Failure {
         match error {
             ValueError::Request(error) => error.into(),
             ValueError::Missing { .. } | ValueError::Damaged { .. } => Self(format!("IOERR {error}")),
-            ValueError::Source(_) | ValueError::Range { .. } => Self::new(error),
+            ValueError::Structure | ValueError::Source(_) | ValueError::Range { .. } => Self::new(error),
         }
     }
 }

@@ -16,9 +16,9 @@ const READ_BYTES: usize = 16 << 10;
 /// The same within a long argument.
 const READ_BYTES_MAX: usize = 1 << 20;
 /// What every connection may keep for a request that is not complete, in bytes; more must be reserved.
-const FREE_BYTES: usize = 64 << 10;
+const FREE_BYTES: usize = 32 << 10;
 /// How much is reserved at a time, in KiB.
-const STEP_KIB: u32 = 1024;
+const STEP_KIB: u32 = 256;
 /// How long a connection waits for memory, and one that keeps some for the rest of its request.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -41,9 +41,7 @@ impl Input {
     }
 
     /// The next request if all of it has arrived, with what was reserved for it.
-    pub(super) fn next_request(
-        &mut self,
-    ) -> Result<Option<(Vec<Bytes>, Option<OwnedSemaphorePermit>)>, ProtocolError> {
+    pub(super) fn next_request(&mut self) -> Result<Option<(Vec<Bytes>, Option<OwnedSemaphorePermit>)>, ProtocolError> {
         Ok(self.reader.next_request()?.map(|request| (request, self.reserved.take())))
     }
 

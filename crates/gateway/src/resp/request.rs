@@ -66,7 +66,7 @@ struct Begun {
     arguments: Vec<Bytes>,
     /// The length of the next one, if it was read.
     length: Option<usize>,
-    /// What all of them cost.
+    /// What those that have arrived cost.
     bytes: usize,
 }
 
@@ -138,8 +138,7 @@ impl RequestReader {
             Some(length) => length,
             None => {
                 let Some(length) = self.next_length()? else { return Ok(None) };
-                begun.bytes += length + ARGUMENT_BYTES;
-                if begun.bytes > REQUEST_BYTES_MAX {
+                if begun.bytes + length + ARGUMENT_BYTES > REQUEST_BYTES_MAX {
                     return Err(ProtocolError::LongRequest);
                 }
                 length
@@ -150,6 +149,7 @@ impl RequestReader {
             return Ok(None);
         }
         begun.length = None;
+        begun.bytes += length + ARGUMENT_BYTES;
         let argument = if length >= LONG_ARGUMENT_BYTES {
             self.input.split_to(length).freeze()
         } else {
@@ -347,7 +347,8 @@ mod tests {
 
     #[test]
     fn a_stranger_may_send_little() {
-        for (input, expected) in [(&b"*11\r\n"[..], ProtocolError::StrangerCount), (b"*2\r\n$16385\r\n", ProtocolError::StrangerLength)]
+        for (input, expected) in
+            [(&b"*11\r\n"[..], ProtocolError::StrangerCount), (b"*2\r\n$16385\r\n", ProtocolError::StrangerLength)]
         {
             let mut reader = RequestReader::default();
             reader.input.extend_from_slice(input);
@@ -360,13 +361,28 @@ mod tests {
         let mut reader = RequestReader { is_known: true, ..RequestReader::default() };
         reader.input.extend_from_slice(b"*1048576\r\n$67108864\r\nabc");
         assert_eq!(reader.next_request(), Ok(None));
-        assert!(reader.input.capacity() < 1000);
+        assert!(reader.input.capacity() < 1000 && reader.held() == 3);
         assert_eq!(reader.wanted(), (64 << 20) + 2 - 3);
     }
 
     #[test]
+    fn many_long_arguments_are_too_many() {
+        let mut reader = RequestReader { is_known: true, ..RequestReader::default() };
+        reader.input.extend_from_slice(b"*3\r\n");
+        for _ in 0..2 {
+            reader.input.extend_from_slice(b"$50000000\r\n");
+            reader.input.resize(reader.input.len() + 50_000_000, b'x');
+            reader.input.extend_from_slice(b"\r\n");
+        }
+        assert_eq!(reader.next_request(), Ok(None));
+        reader.input.extend_from_slice(b"$50000000\r\n");
+        assert_eq!(reader.next_request(), Err(ProtocolError::LongRequest));
+    }
+
+    #[test]
     fn integers_are_canonical() {
-        for (text, number) in [("0", Some(0)), ("-1", Some(-1)), ("9223372036854775807", Some(i64::MAX)), ("-0", None)] {
+        for (text, number) in [("0", Some(0)), ("-1", Some(-1)), ("9223372036854775807", Some(i64::MAX)), ("-0", None)]
+        {
             assert_eq!(parse_integer(text.as_bytes()), number, "{text}");
         }
         for text in ["", "-", "+1", "01", "1 ", "9223372036854775808", "0x1"] {

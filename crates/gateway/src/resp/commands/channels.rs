@@ -49,7 +49,9 @@ fn add(session: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes], is_patt
     let id = session.client.id;
     let subscription = session.subscription.get_or_insert_with(|| Subscription::new(shared.clone(), id));
     if subscription.count() + arguments.len() > SUBSCRIPTIONS_MAX {
-        return Err(Failure::new(format_args!("a connection can have {SUBSCRIPTIONS_MAX} channels and patterns at most")));
+        return Err(Failure::new(format_args!(
+            "a connection can have {SUBSCRIPTIONS_MAX} channels and patterns at most"
+        )));
     }
     let kind = if is_pattern { "psubscribe" } else { "subscribe" };
     let mut pushes = Vec::new();

@@ -64,7 +64,16 @@ fn client(session: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> O
         }
         "HELP" => help(
             "CLIENT",
-            &["GETNAME", "ID", "INFO", "KILL <option>", "LIST", "NO-EVICT (ON|OFF)", "REPLY (ON|OFF|SKIP)", "SETNAME <name>"],
+            &[
+                "GETNAME",
+                "ID",
+                "INFO",
+                "KILL <option>",
+                "LIST",
+                "NO-EVICT (ON|OFF)",
+                "REPLY (ON|OFF|SKIP)",
+                "SETNAME <name>",
+            ],
         ),
         _ => Err(unknown_subcommand(arguments)),
     }

@@ -26,7 +26,8 @@ pub(super) const REDIS_VERSION: &str = "7.0.15";
 
 /// The commands of this group.
 pub(super) fn commands() -> Vec<Entry> {
-    let entry = |name, arity, flags, since, summary, run| Entry::new(name, arity, flags, "connection", since, summary, run);
+    let entry =
+        |name, arity, flags, since, summary, run| Entry::new(name, arity, flags, "connection", since, summary, run);
     vec![
         entry("ping", -1, &[Fast, Loading], "1.0.0", "Returns PONG, or the argument", Run::AtOnce(ping)),
         entry("echo", 2, &[Fast, Loading], "1.0.0", "Returns the argument", Run::AtOnce(echo)),
@@ -88,12 +89,7 @@ fn auth(session: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> Out
 }
 
 /// There is one user, `default`. Without a password, any one is right for it, as in Redis.
-fn authenticate(
-    session: &mut Session,
-    shared: &Shared,
-    user: Option<&Bytes>,
-    password: &Bytes,
-) -> Result<(), Failure> {
+fn authenticate(session: &mut Session, shared: &Shared, user: Option<&Bytes>, password: &Bytes) -> Result<(), Failure> {
     let is_user = user.is_none_or(|user| &**user == b"default");
     // Hashes are compared: how long that takes says nothing of the password.
     let is_right = shared.settings.password.is_none_or(|expected| Hash::of(password) == expected);

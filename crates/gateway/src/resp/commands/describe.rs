@@ -1,8 +1,10 @@
 //! What a key holds.
 
 use difuse_api::{
-    keylog::Value,
-    structures::{Flag::{Fast, ReadOnly}, KeyPositions, Reply},
+    structures::{
+        Flag::{Fast, ReadOnly},
+        KeyPositions, Reply,
+    },
     values,
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -12,11 +14,8 @@ use crate::resp::{
     call::{Call, Kind, kind_of},
     catalogue::{Entry, Run},
     failure::{Failure, Outcome},
-    request::parse_integer,
 };
 
-/// The longest string that Redis keeps in one piece with its object, in bytes.
-const EMBEDDED_BYTES_MAX: usize = 44;
 /// What a key costs besides its name and its value, about.
 const KEY_BYTES: usize = 256;
 
@@ -28,7 +27,6 @@ pub(super) fn commands() -> Vec<Entry> {
     };
     vec![
         entry("type", 2, &[ReadOnly, Fast], "1.0.0", "Tells what a key holds", kind).with_keys(KeyPositions::ONE),
-        entry("object", -2, &[ReadOnly], "2.2.3", "Tells how a key is kept", object).with_keys(second),
         entry("memory", -2, &[ReadOnly], "4.0.0", "Tells about how much a key takes", memory).with_keys(second),
     ]
 }
@@ -40,39 +38,6 @@ fn kind(call: Call) -> BoxFuture<'static, Outcome> {
         Ok(Reply::Status(name.into()).into())
     };
     task.boxed()
-}
-
-fn object(call: Call) -> BoxFuture<'static, Outcome> {
-    describe_object(call).boxed()
-}
-
-async fn describe_object(call: Call) -> Outcome {
-    let word = subcommand(&call.arguments);
-    match &*word {
-        "ENCODING" | "REFCOUNT" | "IDLETIME" | "FREQ" => expect_words(&call.arguments, |count| count == 3)?,
-        "HELP" => return help("OBJECT", &["ENCODING <key>", "FREQ <key>", "IDLETIME <key>", "REFCOUNT <key>"]),
-        _ => return Err(unknown_subcommand(&call.arguments)),
-    }
-    let key = call.key(&call.arguments[2])?;
-    let Some((_, value)) = call.read(key).await? else { return Ok(Reply::Null.into()) };
-    match &*word {
-        "ENCODING" => Ok(Reply::bulk(encoding(&value)?).into()),
-        "REFCOUNT" => Ok(Reply::Integer(1).into()),
-        "IDLETIME" => Ok(Reply::Integer(0).into()),
-        _ => Err(Failure::new(
-            "An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching \
-             between policies at runtime LRU and LFU data will take some time to adjust.",
-        )),
-    }
-}
-
-fn encoding(value: &Value) -> Result<&'static str, Failure> {
-    Ok(match kind_of(value) {
-        Kind::Text(bytes) if parse_integer(bytes).is_some() => "int",
-        Kind::Text(bytes) if bytes.len() <= EMBEDDED_BYTES_MAX => "embstr",
-        Kind::Text(_) | Kind::Blocks => "raw",
-        Kind::Structure(_) => return Err(Failure::new("OBJECT ENCODING of a structure is not supported yet")),
-    })
 }
 
 fn memory(call: Call) -> BoxFuture<'static, Outcome> {

@@ -135,12 +135,13 @@ fn compare_and_set(call: Call) -> BoxFuture<'static, Outcome> {
             false => Condition::Head(text(expected).parse().map_err(Failure::new)?),
         };
         if call.levels.write == Level::Lazy {
-            return Err(Failure::new("at level lazy nobody knows yet whether the condition holds: choose another level"));
+            return Err(Failure::new(
+                "at level lazy nobody knows yet whether the condition holds: choose another level",
+            ));
         }
-        let value = call.value_of(call.arguments[3].clone(), None).await?;
+        let value = call.value_of(&key, call.arguments[3].clone(), None).await?;
         let (operation, operation_id) = (Operation::Set(value), keys::new_operation_id());
-        let written =
-            keys::write(call.datastore(), key, operation, condition, operation_id, call.levels.write).await?;
+        let written = keys::write(call.datastore(), key, operation, condition, operation_id, call.levels.write).await?;
         Ok(Reply::Map(vec![pair("height", number(written.height)), pair("hash", hash(&written.hash))]).into())
     };
     task.boxed()
@@ -151,7 +152,8 @@ fn locate(call: Call) -> BoxFuture<'static, Outcome> {
         let located = keys::locate(call.datastore(), call.key(&call.arguments[1])?).await?;
         let nodes = |nodes: &[NodeId]| Reply::Array(nodes.iter().map(|node| Reply::bulk(node.to_string())).collect());
         let holdings = located.holdings.iter().map(|holding| {
-            let (height, head) = holding.head.map_or((Reply::Null, Reply::Null), |(at, head)| (number(at), hash(&head)));
+            let (height, head) =
+                holding.head.map_or((Reply::Null, Reply::Null), |(at, head)| (number(at), hash(&head)));
             Reply::Map(vec![
                 pair("node", Reply::bulk(holding.node.to_string())),
                 pair("answered", Reply::Boolean(holding.answered)),
@@ -173,4 +175,3 @@ fn locate(call: Call) -> BoxFuture<'static, Outcome> {
     };
     task.boxed()
 }
-

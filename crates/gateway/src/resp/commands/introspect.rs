@@ -1,12 +1,12 @@
 //! `COMMAND`: what there is, made from the catalogue.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use difuse_api::structures::{
     Command,
     Flag::{self, Loading},
-    Reply,
+    KeyPositions, Reply,
 };
 
 use super::{expect_words, help, is_word, subcommand, text, unknown_subcommand};
@@ -27,18 +27,21 @@ pub(super) fn commands() -> Vec<Entry> {
 
 fn command(_: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> Outcome {
     if arguments.len() == 1 {
-        return Ok(Reply::Array(shared.catalogue.commands().map(describe).collect()).into());
+        return Ok(Reply::Array(all(shared).values().map(|command| describe(shared, command)).collect()).into());
     }
     let named = &arguments[2..];
     match &*subcommand(arguments) {
         "COUNT" => {
             expect_words(arguments, |count| count == 2)?;
-            Ok(Reply::count(shared.catalogue.commands().len()).into())
+            Ok(Reply::count(all(shared).len()).into())
         }
-        "INFO" if named.is_empty() => Ok(Reply::Array(shared.catalogue.commands().map(describe).collect()).into()),
+        "INFO" if named.is_empty() => {
+            Ok(Reply::Array(all(shared).values().map(|command| describe(shared, command)).collect()).into())
+        }
         "INFO" => {
-            let find = |name: &Bytes| shared.catalogue.find(name).map_or(Reply::NullArray, |(_, found)| describe(&found.command));
-            Ok(Reply::Array(named.iter().map(find).collect()).into())
+            let all = all(shared);
+            let info = |name| find(shared, &all, name).map_or(Reply::NullArray, |found| describe(shared, &found));
+            Ok(Reply::Array(named.iter().map(info).collect()).into())
         }
         "DOCS" => Ok(docs(shared, named).into()),
         "LIST" => list(shared, named),
@@ -46,13 +49,53 @@ fn command(_: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> Outcom
             expect_words(arguments, |count| count >= 3)?;
             get_keys(shared, named)
         }
-        "HELP" => help("COMMAND", &["(no subcommand)", "COUNT", "LIST", "INFO [<command-name> ...]", "DOCS [<command-name> ...]", "GETKEYS <full-command>"]),
+        "HELP" => help(
+            "COMMAND",
+            &[
+                "(no subcommand)",
+                "COUNT",
+                "LIST",
+                "INFO [<command-name> ...]",
+                "DOCS [<command-name> ...]",
+                "GETKEYS <full-command>",
+            ],
+        ),
         _ => Err(unknown_subcommand(arguments)),
     }
 }
 
+/// All commands by name; instead of subcommands those that contain them, such as `OBJECT`.
+fn all(shared: &Shared) -> BTreeMap<&'static str, Command> {
+    let mut all = BTreeMap::new();
+    for command in shared.catalogue.commands() {
+        match command.name.split_once('|') {
+            None => drop(all.insert(command.name, *command)),
+            Some((name, _)) => {
+                let summary = "Has subcommands";
+                all.entry(name).or_insert(Command {
+                    name,
+                    arity: -2,
+                    flags: &[],
+                    keys: KeyPositions::NONE,
+                    summary,
+                    ..*command
+                });
+            }
+        }
+    }
+    all
+}
+
+/// A command, or a subcommand after the name of its container and a stroke.
+fn find(shared: &Shared, all: &BTreeMap<&'static str, Command>, name: &Bytes) -> Option<Command> {
+    let lower = text(name).to_ascii_lowercase();
+    all.get(&*lower).copied().or_else(|| shared.catalogue.find(name).map(|(_, entry)| entry.command))
+}
+
 /// The ten things that Redis 7 tells of a command.
-fn describe(command: &Command) -> Reply {
+fn describe(shared: &Shared, command: &Command) -> Reply {
+    let is_within = |other: &&Command| other.name.strip_prefix(command.name).is_some_and(|rest| rest.starts_with('|'));
+    let within = shared.catalogue.commands().filter(is_within).map(|within| describe(shared, within));
     let status = |text: &str| Reply::Status(text.into());
     let flags = command.flags.iter().map(|flag| status(flag.as_str()));
     let categories = categories(command).into_iter().map(|name| Reply::Status(format!("@{name}")));
@@ -67,7 +110,7 @@ fn describe(command: &Command) -> Reply {
         Reply::Set(categories.collect()),
         Reply::Array(Vec::new()),
         Reply::Array(key_specification(command).into_iter().collect()),
-        Reply::Array(Vec::new()),
+        Reply::Array(within.collect()),
     ])
 }
 
@@ -128,13 +171,10 @@ fn docs(shared: &Shared, named: &[Bytes]) -> Reply {
         ]);
         (Reply::bulk(command.name), document)
     };
+    let all = all(shared);
     Reply::Map(match named {
-        [] => shared.catalogue.commands().map(document).collect(),
-        named => named
-            .iter()
-            .filter_map(|name| shared.catalogue.find(name))
-            .map(|(_, entry)| document(&entry.command))
-            .collect(),
+        [] => all.values().map(document).collect(),
+        named => named.iter().filter_map(|name| find(shared, &all, name)).map(|found| document(&found)).collect(),
     })
 }
 
@@ -152,13 +192,14 @@ fn list(shared: &Shared, filter: &[Bytes]) -> Outcome {
         [by, kind, _] if is_word(by, "filterby") && is_word(kind, "module") => Box::new(|_| false),
         _ => return Err(Failure::syntax()),
     };
-    let wanted = shared.catalogue.commands().filter(|command| is_wanted(command));
+    let all = all(shared);
+    let wanted = all.values().filter(|command| is_wanted(command));
     Ok(Reply::Array(wanted.map(|command| Reply::bulk(command.name)).collect()).into())
 }
 
 fn get_keys(shared: &Shared, arguments: &[Bytes]) -> Outcome {
     let (_, entry) =
-        shared.catalogue.find(&arguments[0]).ok_or_else(|| Failure::new("Invalid command specified"))?;
+        shared.catalogue.find_command(arguments).ok_or_else(|| Failure::new("Invalid command specified"))?;
     if entry.command.keys.first == 0 {
         return Err(Failure::new("The command has no key arguments"));
     }

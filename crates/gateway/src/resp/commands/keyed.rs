@@ -5,7 +5,7 @@ use difuse_api::{
     keylog::{MAX_INLINE_BYTES, Operation},
     keys,
     request::Condition,
-    structures::{CommandError, Held, Reply, View},
+    structures::{Held, View},
 };
 use difuse_types::WallTime;
 use futures::{FutureExt, future::BoxFuture};
@@ -13,9 +13,9 @@ use futures::{FutureExt, future::BoxFuture};
 use super::{is_word, long};
 use crate::resp::{
     answer::Answer,
-    call::{Call, Kind, deadline_of, kind_of, now},
+    call::{Call, Kind, kind_of, now},
     failure::{Failure, Outcome},
-    request::parse_integer,
+    request::{BULK_BYTES_MAX, parse_integer},
 };
 
 /// Does a command of the registry on the key that its first argument names.
@@ -27,40 +27,77 @@ async fn write(call: Call) -> Outcome {
     if let Some(deadline) = plain_set(&call.arguments) {
         return set(&call, &call.arguments[1], call.arguments[2].clone(), deadline).await;
     }
-    let length: usize = call.arguments[1..].iter().skip(1).map(Bytes::len).sum();
     let is_string = matches!(call.command.group, "string" | "bitmap");
-    // What comes out may be too long for the log: the leader could not append it.
-    if is_string && length > MAX_INLINE_BYTES {
+    let length: u64 = call.arguments.iter().skip(2).map(|argument| argument.len() as u64).sum();
+    let position = if is_string { position_of(&call.arguments) } else { 0 };
+    if position >= BULK_BYTES_MAX as u64 && is_word(&call.arguments[0], "setrange") {
+        return Err(long::too_long());
+    }
+    if position >= BULK_BYTES_MAX as u64 && is_word(&call.arguments[0], "setbit") {
+        return Err(Failure::new("bit offset is not an integer or out of range"));
+    }
+    // What comes out is too long for the log: the leader need not try.
+    if is_string && length.saturating_add(position) > MAX_INLINE_BYTES as u64 {
         return long::change(call).await;
     }
-    let reply = call.evaluate_at_leader(call.key(&call.arguments[1])?, keys::new_operation_id()).await?;
-    if is_in_blocks(&reply) { long::change(call).await } else { Ok(reply.into()) }
+    match call.evaluate_at_leader(call.key(&call.arguments[1])?, keys::new_operation_id()).await? {
+        Some(reply) => Ok(reply.into()),
+        None => long::change(call).await,
+    }
 }
 
 /// A command that reads is done where the client is, unless the key holds a structure, whose state the leader has.
 async fn read(call: Call) -> Outcome {
-    let key = call.key(&call.arguments[1])?;
+    // That of `OBJECT` stands after the second word.
+    let name = usize::try_from(call.command.keys.first).ok().and_then(|index| call.arguments.get(index));
+    let key = call.key(name.ok_or_else(Failure::syntax)?)?;
     let operation_id = keys::new_operation_id();
-    let context = call.context(&operation_id);
     let found = call.read(key.clone()).await?;
-    let view = match found.as_ref().map(|(_, value)| (kind_of(value), deadline_of(value))) {
+    let view = match found.as_ref().map(|(_, value)| (kind_of(value), value.deadline)) {
         None => View::default(),
         Some((Kind::Text(bytes), deadline)) => View { held: Some(Held::String(bytes)), deadline },
         Some((Kind::Blocks, _)) => {
             let value = found.map(|(_, value)| value).ok_or_else(Failure::syntax)?;
             return long::read(&call, value).await;
         }
-        Some((Kind::Structure(_), _)) => return Ok(call.evaluate_at_leader(key, operation_id).await?.into()),
+        Some((Kind::Structure(_), _)) => {
+            let reply = call.evaluate_at_leader(key, operation_id).await?;
+            // It was made a string meanwhile.
+            return Ok(reply.map_or_else(|| Failure::contended().into(), Answer::from));
+        }
     };
+    let context = call.context(&operation_id);
     Ok(call.shared.registry.evaluate(&view, &call.arguments, &context)?.reply.into())
 }
 
 /// Gives a key a value of any length, whatever it holds.
 pub(super) async fn set(call: &Call, name: &[u8], bytes: Bytes, deadline: Option<WallTime>) -> Outcome {
     let key = call.key(name)?;
-    let value = call.value_of(bytes, deadline).await?;
+    let value = call.value_of(&key, bytes, deadline).await?;
     call.write(key, Operation::Set(value), Condition::None, keys::new_operation_id()).await?;
     Ok(Answer::ok())
+}
+
+/// The position, in bytes, up to which a command may make a string grow, however short its arguments are; 0 for others
+/// than those that name positions. More than it will be, if the command is refused.
+fn position_of(arguments: &[Bytes]) -> u64 {
+    const FIELD_BITS_MAX: u64 = 64;
+    let number = |digits: &[u8]| parse_integer(digits).and_then(|number| u64::try_from(number).ok());
+    let Some((name, rest)) = arguments.first().zip(arguments.get(2..)) else { return 0 };
+    let first = || rest.first().and_then(|argument| number(argument));
+    let position = match &*name.to_ascii_lowercase() {
+        b"setrange" => first(),
+        b"setbit" => first().map(|bits| bits / 8),
+        b"bitfield" => {
+            let bits = |argument: &Bytes| match argument.strip_prefix(b"#") {
+                Some(fields) => number(fields).map(|fields| fields.saturating_mul(FIELD_BITS_MAX)),
+                None => number(argument),
+            };
+            rest.iter().filter_map(bits).max().map(|bits| bits / 8 + FIELD_BITS_MAX / 8)
+        }
+        _ => None,
+    };
+    position.unwrap_or_default()
 }
 
 /// The deadline of a `SET` that needs to know nothing of the key, the inner `None` for none: it is written without being
@@ -86,20 +123,31 @@ fn plain_set(arguments: &[Bytes]) -> Option<Option<WallTime>> {
     }
 }
 
-/// Whether the leader says that the value lives in blocks, or would have to.
-fn is_in_blocks(reply: &Reply) -> bool {
-    matches!(reply, Reply::Error(text) if *text == CommandError::InBlocks.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
-    use super::plain_set;
+    use super::{plain_set, position_of};
+
+    #[test]
+    fn it_is_known_how_far_a_command_may_reach() {
+        for (line, expected) in [
+            ("append k abc", 0),
+            ("setrange k 1000000 abc", 1_000_000),
+            ("SETBIT k 800 1", 100),
+            ("bitfield k set u8 #100 1", 808),
+            ("setrange k -1 abc", 0),
+            ("setrange k", 0),
+        ] {
+            let arguments: Vec<_> = line.split(' ').map(|word| Bytes::from(word.to_string())).collect();
+            assert_eq!(position_of(&arguments), expected, "{line}");
+        }
+    }
 
     #[test]
     fn only_what_is_plain_is_written_at_once() {
-        let check = |line: &str| plain_set(&line.split(' ').map(|word| Bytes::from(word.to_string())).collect::<Vec<_>>());
+        let check =
+            |line: &str| plain_set(&line.split(' ').map(|word| Bytes::from(word.to_string())).collect::<Vec<_>>());
         assert_eq!(check("SET k v"), Some(None));
         assert_eq!(check("set k v PXAT 9000000000000").flatten().unwrap().0, 9_000_000_000_000);
         assert!(check("set k v EX 10").flatten().is_some());

@@ -7,16 +7,16 @@ use difuse_api::{
     keylog::{Operation, Value},
     keys,
     request::{Condition, Entry},
-    structures::{CommandError, Deadline, Effect, Held, Outcome as Evaluated, View},
+    structures::{CommandError, Deadline, Effect, Held, Outcome as Evaluated, Reply, View},
     values,
 };
-use difuse_types::{Level, WallTime};
+use difuse_types::{Key, Level, WallTime};
 use futures::TryStreamExt;
 
 use super::is_word;
 use crate::resp::{
     answer::{Answer, Content},
-    call::{Call, Kind, deadline_of, kind_of, with_deadline, with_value},
+    call::{Call, Kind, kind_of, with_value},
     failure::{Failure, Outcome},
     request::{BULK_BYTES_MAX, parse_integer},
 };
@@ -36,12 +36,16 @@ pub(super) async fn read(call: &Call, value: Value) -> Outcome {
         let range = range_of(&call.arguments, size)?;
         return Ok(Answer::Content(Content { value, range, level }));
     }
+    if is_word(name, "strlen") {
+        return Ok(Reply::Integer(i64::try_from(size).unwrap_or(i64::MAX)).into());
+    }
     Ok(evaluate(call, Some(&value)).await?.reply.into())
 }
 
 /// The bytes between two positions, which count from the end if they are negative.
 fn range_of(arguments: &[Bytes], size: u64) -> Result<Range<u64>, Failure> {
-    let position = |index: usize| arguments.get(index).and_then(|text| parse_integer(text)).ok_or(CommandError::NotInteger);
+    let position =
+        |index: usize| arguments.get(index).and_then(|text| parse_integer(text)).ok_or(CommandError::NotInteger);
     let (start, end, size) = (position(2)?, position(3)?, i64::try_from(size).unwrap_or(i64::MAX));
     let from_start = |position: i64| if position < 0 { size.saturating_add(position).max(0) } else { position };
     let is_empty = start < 0 && end < 0 && start > end;
@@ -65,10 +69,11 @@ pub(super) async fn change(call: Call) -> Outcome {
         if let Some((_, value)) = &value
             && matches!(kind_of(value), Kind::Structure(_))
         {
-            return Ok(call.evaluate_at_leader(key, operation_id).await?.into());
+            let reply = call.evaluate_at_leader(key, operation_id).await?;
+            return Ok(reply.map_or_else(|| Failure::contended().into(), Answer::from));
         }
         let outcome = evaluate(&call, value.as_ref().map(|(_, value)| value)).await?;
-        let Some(operation) = operation_of(&call, value, outcome.effect).await? else {
+        let Some(operation) = operation_of(&call, &key, value, outcome.effect).await? else {
             return Ok(outcome.reply.into());
         };
         if call.write(key.clone(), operation, condition, operation_id).await?.is_some() {
@@ -86,10 +91,11 @@ fn read_level(call: &Call) -> Level {
 /// What is appended to the key's log, if anything.
 async fn operation_of(
     call: &Call,
+    key: &Key,
     before: Option<(Entry, Value)>,
     effect: Effect,
 ) -> Result<Option<Operation>, Failure> {
-    let kept = before.as_ref().and_then(|(_, value)| deadline_of(value));
+    let kept = before.as_ref().and_then(|(_, value)| value.deadline);
     Ok(match effect {
         Effect::Nothing => None,
         Effect::Delete => before.map(|_| Operation::Delete),
@@ -99,11 +105,15 @@ async fn operation_of(
                 Deadline::None => None,
                 Deadline::At(time) => Some(time),
             };
-            Some(Operation::Set(call.value_of(bytes, deadline).await?))
+            Some(Operation::Set(call.value_of(key, bytes, deadline).await?))
         }
         Effect::Expire(deadline) => match before {
-            Some((_, value)) => Some(Operation::Set(with_deadline(value, deadline)?)),
             None => None,
+            // An upload of long ago may not be given to a key again: its blocks are stored once more.
+            Some((_, value)) if matches!(kind_of(&value), Kind::Blocks) => {
+                Some(Operation::Set(call.value_of(key, load(call, Some(&value)).await?, deadline).await?))
+            }
+            Some((_, value)) => Some(Operation::Set(value.until(deadline))),
         },
         Effect::Apply { .. } => return Err(Failure::new("a string cannot be changed as a structure is")),
     })
@@ -111,22 +121,19 @@ async fn operation_of(
 
 /// What the command comes to on `value`. A long string is fetched only if the command needs to see it.
 async fn evaluate(call: &Call, value: Option<&Value>) -> Result<Evaluated, Failure> {
-    let deadline = value.and_then(deadline_of);
+    let deadline = value.and_then(|value| value.deadline);
     let on = |held| evaluate_on(call, held, deadline);
     let outcome = match value.map(kind_of) {
         None => on(None),
         Some(Kind::Text(bytes)) => on(Some(Held::String(bytes))),
-        Some(Kind::Blocks | Kind::Structure(_)) => {
-            let size = value.map(values::size_of).transpose()?.unwrap_or_default();
-            match on(Some(Held::Blocks(size))) {
-                Err(CommandError::InBlocks) => {
-                    let _turn = call.shared.transfers.acquire().await;
-                    let bytes = load(call, value, size).await?;
-                    on(Some(Held::String(&bytes)))
-                }
-                outcome => outcome,
+        Some(Kind::Blocks | Kind::Structure(_)) => match on(Some(Held::Blocks)) {
+            Err(CommandError::InBlocks) => {
+                let _turn = call.shared.transfers.acquire().await;
+                let bytes = load(call, value).await?;
+                on(Some(Held::String(&bytes)))
             }
-        }
+            outcome => outcome,
+        },
     }?;
     match &outcome.effect {
         Effect::Set(bytes, _) if bytes.len() > BULK_BYTES_MAX => Err(too_long()),
@@ -141,8 +148,9 @@ fn evaluate_on(call: &Call, held: Option<Held<'_>>, deadline: Option<WallTime>) 
 }
 
 /// All of a string that lives in blocks.
-pub(super) async fn load(call: &Call, value: Option<&Value>, size: u64) -> Result<Bytes, Failure> {
+pub(super) async fn load(call: &Call, value: Option<&Value>) -> Result<Bytes, Failure> {
     let Some(value) = value else { return Ok(Bytes::new()) };
+    let size = values::size_of(value)?;
     if size > BULK_BYTES_MAX as u64 {
         return Err(too_long());
     }
@@ -154,7 +162,8 @@ pub(super) async fn load(call: &Call, value: Option<&Value>, size: u64) -> Resul
     Ok(bytes.freeze())
 }
 
-fn too_long() -> Failure {
+/// A string would be longer than an argument may be.
+pub(super) fn too_long() -> Failure {
     Failure::new("string exceeds maximum allowed size (proto-max-bulk-len)")
 }
 
@@ -165,7 +174,7 @@ pub(super) async fn text_of(call: Arc<Call>, name: Bytes) -> Result<Option<Bytes
         Kind::Text(bytes) => Some(bytes.clone()),
         Kind::Blocks => {
             let _turn = call.shared.transfers.acquire().await;
-            Some(load(&call, Some(&value), values::size_of(&value)?).await?)
+            Some(load(&call, Some(&value)).await?)
         }
         Kind::Structure(_) => None,
     })
@@ -179,9 +188,15 @@ mod tests {
 
     #[test]
     fn positions_count_from_either_end() {
-        for (start, end, expected) in
-            [(0, -1, 0..10), (-3, -1, 7..10), (-100, 100, 0..10), (5, 2, 0..0), (-1, -3, 0..0), (10, 20, 0..0), (3, 3, 3..4)]
-        {
+        for (start, end, expected) in [
+            (0, -1, 0..10),
+            (-3, -1, 7..10),
+            (-100, 100, 0..10),
+            (5, 2, 0..0),
+            (-1, -3, 0..0),
+            (10, 20, 0..0),
+            (3, 3, 3..4),
+        ] {
             let arguments = ["getrange".into(), "k".into(), start.to_string(), end.to_string()].map(Bytes::from);
             assert_eq!(range_of(&arguments, 10).unwrap(), expected, "{start} {end}");
         }

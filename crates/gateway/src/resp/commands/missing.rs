@@ -25,8 +25,20 @@ pub(super) fn commands() -> Vec<Entry> {
         Entry::new(name, -1, &[], "scripting", "2.6.0", "Lua scripts are not supported", Run::AtOnce(no_scripts))
     });
     let refused = [
-        "bgrewriteaof", "bgsave", "debug", "failover", "latency", "migrate", "monitor", "psync", "replicaof", "save",
-        "shutdown", "slaveof", "swapdb", "sync",
+        "bgrewriteaof",
+        "bgsave",
+        "debug",
+        "failover",
+        "latency",
+        "migrate",
+        "monitor",
+        "psync",
+        "replicaof",
+        "save",
+        "shutdown",
+        "slaveof",
+        "swapdb",
+        "sync",
     ]
     .map(|name| Entry::new(name, -1, &[Admin], "server", "1.0.0", "Is refused", Run::AtOnce(refuse)));
     [&mut transactions.into_iter() as &mut dyn Iterator<Item = Entry>, &mut ends.into_iter(), &mut scripts.into_iter()]

@@ -13,13 +13,13 @@ use difuse_api::{
     },
     values::{self, SourceError},
 };
-use difuse_types::Key;
+use difuse_types::{Key, Level};
 use futures::{FutureExt, TryStreamExt, future::BoxFuture};
 
 use super::is_word;
 use crate::resp::{
     answer::Answer,
-    call::{Call, Kind, deadline_of, kind_of, with_deadline, with_value},
+    call::{Call, Kind, kind_of, with_value},
     catalogue::{Entry, Run},
     failure::{Failure, Outcome},
     request::parse_integer,
@@ -56,7 +56,7 @@ fn rename_if_free(call: Call) -> BoxFuture<'static, Outcome> {
 async fn move_value(call: &Call, condition: Condition) -> Result<bool, Failure> {
     let (from, to) = (call.key(&call.arguments[1])?, call.key(&call.arguments[2])?);
     check_slot(call, &from, &to).await?;
-    let (head, value) = source(call, &from).await?.ok_or_else(|| Failure::new("no such key"))?;
+    let (head, value) = source(call, &from, &to).await?.ok_or_else(|| Failure::new("no such key"))?;
     if from == to {
         return Ok(condition == Condition::None);
     }
@@ -99,7 +99,7 @@ async fn copy_value(call: Call) -> Outcome {
         return Err(Failure::new("source and destination objects are the same"));
     }
     check_slot(&call, &from, &to).await?;
-    let Some((_, value)) = source(&call, &from).await? else { return Ok(Reply::Integer(0).into()) };
+    let Some((_, value)) = source(&call, &from, &to).await? else { return Ok(Reply::Integer(0).into()) };
     let written = call.write(to, Operation::Set(value), condition, keys::new_operation_id()).await?;
     Ok(Reply::Integer(written.is_some().into()).into())
 }
@@ -110,18 +110,17 @@ async fn check_slot(call: &Call, from: &Key, to: &Key) -> Result<(), Failure> {
 }
 
 /// The head of a key, and its value as another key may hold it: blocks are stored once more, which costs a look at each,
-/// so that nobody deletes them while they are on their way to the other key.
-async fn source(call: &Call, key: &Key) -> Result<Option<(Head, Value)>, Failure> {
-    let head = keys::read(call.datastore(), key.clone(), difuse_types::Level::Quorum).await?;
+/// so that they are kept for the other key, too.
+async fn source(call: &Call, from: &Key, to: &Key) -> Result<Option<(Head, Value)>, Failure> {
+    let head = keys::read(call.datastore(), from.clone(), Level::Quorum).await?;
     let Some((head, value)) = head.and_then(with_value) else { return Ok(None) };
     let copied = match kind_of(&value) {
         Kind::Text(_) => value,
         Kind::Structure(_) => return Err(Failure::new("a structure cannot be renamed or copied yet")),
         Kind::Blocks => {
-            let deadline = deadline_of(&value);
             let parts = values::stream(call.shared.datastore.clone(), &value, None, call.levels.read)?;
             let parts = parts.map_err(|error| Box::new(error) as SourceError);
-            with_deadline(values::store(call.datastore(), parts, call.levels.write).await?.value, deadline)?
+            values::store(call.datastore(), to, parts, call.levels.write).await?.value.until(value.deadline)
         }
     };
     Ok(Some((head, copied)))

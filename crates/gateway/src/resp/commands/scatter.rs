@@ -96,7 +96,9 @@ async fn read_all(call: Arc<Call>) -> Outcome {
     while let Some(text) = texts.try_next().await? {
         length += text.as_ref().map_or(0, Bytes::len);
         if length > REPLY_BYTES_MAX {
-            return Err(Failure::new(format_args!("the reply is longer than {REPLY_BYTES_MAX} bytes: ask for fewer keys")));
+            return Err(Failure::new(format_args!(
+                "the reply is longer than {REPLY_BYTES_MAX} bytes: ask for fewer keys"
+            )));
         }
         replies.push(Reply::bulk_or_null(text));
     }
@@ -139,7 +141,7 @@ fn write_if_absent(call: Call) -> BoxFuture<'static, Outcome> {
         let (Some((_, value)), [key]) = (pairs.iter().next(), &keys[..]) else {
             return Err(Failure::new("MSETNX of several keys is not supported yet"));
         };
-        let value = call.value_of((*value).clone(), None).await?;
+        let value = call.value_of(key, (*value).clone(), None).await?;
         let operation = Operation::Set(value);
         let written = call.write(key.clone(), operation, Condition::Absent, keys::new_operation_id()).await?;
         Ok(Reply::Integer(written.is_some().into()).into())
