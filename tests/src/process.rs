@@ -23,6 +23,8 @@ pub struct NodeSettings {
     pub http: SocketAddr,
     /// Its address for other nodes.
     pub bind: SocketAddr,
+    /// Where it serves clients of Redis; `None`: nowhere.
+    pub resp: Option<SocketAddr>,
     /// Its data directory.
     pub data_dir: PathBuf,
     /// What it joins through.
@@ -41,7 +43,7 @@ impl NodeSettings {
         let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let more = ["--slots", "32"].map(String::from).to_vec();
         let (data_dir, program) = (folder.join(name), binaries::difused().to_path_buf());
-        Self { http: address(), bind: address(), data_dir, join, more, program, through: Vec::new() }
+        Self { http: address(), bind: address(), resp: None, data_dir, join, more, program, through: Vec::new() }
     }
 }
 
@@ -78,6 +80,7 @@ impl NodeProcess {
         command
             .arg(format!("--http={}", self.settings.http))
             .arg(format!("--bind={}", self.settings.bind))
+            .arg(format!("--resp={}", self.settings.resp.map_or("off".into(), |address| address.to_string())))
             .arg(format!("--data-dir={}", self.settings.data_dir.display()))
             .arg(format!("--join={}", self.settings.join.as_deref().unwrap_or_default()))
             .args(&self.settings.more)

@@ -6,6 +6,7 @@ mod config_command;
 mod dev;
 mod exit;
 mod logging;
+mod open_files;
 mod run;
 mod settings;
 mod signals;

@@ -158,6 +158,7 @@ impl Ring {
             more.push("--open".into());
         }
         let settings = NodeSettings {
+            resp: None,
             http: self.network.http(place),
             bind: self.network.bind(place),
             data_dir: self.folder.join("data").join(&name),

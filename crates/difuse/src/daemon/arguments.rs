@@ -15,7 +15,8 @@ Examples:
   Found a ring, or go on with the one in the data directory:
     difused
   A second node on the same machine:
-    difused -a 127.0.0.1:9091 -b 127.0.0.1:4625 -j 127.0.0.1:4624
+    difused -a 127.0.0.1:9091 -b 127.0.0.1:4625 --resp 127.0.0.1:6380 \\
+      -j 127.0.0.1:4624
   A node that other machines reach:
     difused -b 0.0.0.0:4624 --advertise ring1.example.net:4624 \\
       --secret-file /etc/difuse/secret
@@ -71,6 +72,16 @@ pub struct Flags {
     /// Where the HTTP gateway listens [default: 127.0.0.1:9090].
     #[arg(short = 'a', long, global = true, value_name = "IP:PORT")]
     pub http: Option<String>,
+    /// Where clients of Redis are served, in its protocol, or off [default: 127.0.0.1:6379].
+    #[arg(long, global = true, value_name = "IP:PORT")]
+    pub resp: Option<String>,
+    /// A file with the password that clients of Redis must give (AUTH); needed when they are served on other than loopback
+    /// [default: none].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub resp_password_file: Option<String>,
+    /// How many databases clients of Redis can SELECT (1–65536); database n is the namespace named n [default: 16].
+    #[arg(long, global = true, value_name = "N")]
+    pub resp_databases: Option<String>,
     /// Where other nodes and SDK clients reach this node [default: 127.0.0.1:4624].
     #[arg(short, long, global = true, value_name = "IP:PORT")]
     pub bind: Option<String>,
@@ -130,7 +141,7 @@ pub struct Flags {
     /// Virtual nodes per node; fixed when founding (1–256) [default: 8].
     #[arg(long, global = true, value_name = "N")]
     pub vnodes: Option<String>,
-    /// Who stands behind what is read over HTTP when a request names no level: lazy, leader, quorum or all
+    /// Who stands behind what is read over HTTP and by clients of Redis when they name no level: lazy, leader, quorum or all
     /// [default: quorum].
     #[arg(long, global = true, value_name = "LEVEL")]
     pub consistency_read: Option<String>,
@@ -173,6 +184,9 @@ impl Flags {
         let open = self.open.then(|| "true".to_string());
         let data = [
             ("http", &self.http),
+            ("resp", &self.resp),
+            ("resp_password_file", &self.resp_password_file),
+            ("resp_databases", &self.resp_databases),
             ("bind", &self.bind),
             ("join", &self.join),
             ("join_timeout", &self.join_timeout),

@@ -1,7 +1,7 @@
-//! One node: the ring's side and the HTTP gateway.
+//! One node: the ring's side, and the gateways for HTTP and for clients of Redis.
 
 use std::{
-    io::ErrorKind,
+    io::{self, ErrorKind},
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -11,19 +11,21 @@ use async_trait::async_trait;
 use difuse_api::{
     Datastore,
     request::{Reply, Request, RequestError},
+    structures::Registry,
 };
-use difuse_gateway::http::{self, Gateway, Health};
+use difuse_gateway::{
+    http::{self, Gateway, Health},
+    resp,
+};
 use difuse_net::NetError;
 use difuse_node::{Node, OpenNode, StartError, StopReason};
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
-    time::timeout,
-};
+use difuse_types::NodeId;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
 use super::{
     collection,
     exit::Failure,
+    open_files,
     settings::DaemonConfig,
     signals::{asked_to_stop, standard_input_ended},
 };
@@ -31,19 +33,19 @@ use super::{
 /// Runs a node until it is asked to stop, or has to. HTTP answers as soon as the directory is open: while the node looks
 /// for its ring, with what it waits for.
 pub async fn run(config: DaemonConfig, stop_with_stdin: bool) -> Result<(), Failure> {
-    let listener = listen(config.http).await?;
+    let listener = listen("the HTTP gateway", config.http, "--http").await?;
+    let resp_listener = match config.resp {
+        Some(address) => Some(listen("the Redis gateway", address, "--resp (or off)").await?),
+        None => None,
+    };
     let mut stop = std::pin::pin!(stop_requested(stop_with_stdin));
     let open = tokio::select! {
         biased;
         reason = &mut stop => return stopped_early(reason),
         open = Node::open(config.node.clone()) => open.map_err(|error| failure_of(error, &config))?,
     };
-    let front = Arc::new(Front { node: OnceLock::new(), progress: open.progress() });
-    let (stop_http, http_stopped) = oneshot::channel::<()>();
-    let gateway = Gateway::with_consistency(front.clone(), open.id(), front.clone(), config.consistency);
-    let serving = tokio::spawn(http::serve(listener, gateway, async {
-        let _ = http_stopped.await;
-    }));
+    let front = Arc::new(Front { node: OnceLock::new(), progress: open.progress(), resp: OnceLock::new() });
+    let gateways = Gateways::start(&front, open.id(), &config, listener, resp_listener);
     let outcome = tokio::select! {
         biased;
         reason = &mut stop => stopped_early(reason),
@@ -52,17 +54,60 @@ pub async fn run(config: DaemonConfig, stop_with_stdin: bool) -> Result<(), Fail
             Err(failure) => Err(failure),
         },
     };
-    let _ = stop_http.send(());
-    match serving.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the HTTP gateway ended with an error"),
-        Err(error) => tracing::warn!(%error, "the HTTP gateway ended unexpectedly"),
-    }
+    gateways.stop().await;
     if let Some(node) = front.node.get() {
         node.shutdown().await;
     }
     tracing::info!("stopped");
     outcome
+}
+
+/// What clients talk to.
+struct Gateways {
+    stop: watch::Sender<bool>,
+    serving: Vec<(&'static str, JoinHandle<io::Result<()>>)>,
+}
+
+impl Gateways {
+    fn start(
+        front: &Arc<Front>,
+        node: NodeId,
+        config: &DaemonConfig,
+        listener: TcpListener,
+        resp_listener: Option<TcpListener>,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let is_stopped = || {
+            let mut stopped = stopped.clone();
+            // An error says that nobody can stop them any more: then they end, too.
+            async move { drop(stopped.wait_for(|is_stopped| *is_stopped).await) }
+        };
+        let gateway = Gateway::with_consistency(front.clone(), node, front.clone(), config.consistency);
+        let mut serving = vec![("HTTP", tokio::spawn(http::serve(listener, gateway, is_stopped())))];
+        if let Some(listener) = resp_listener {
+            let registry = Arc::new(Registry::builtin());
+            let mut settings = config.resp_settings.clone();
+            if let Some(most) = open_files::raise_limit().filter(|most| *most < settings.clients_max) {
+                tracing::warn!(most, "the limit of open files allows fewer clients of Redis than usual: see ulimit -n");
+                settings.clients_max = most;
+            }
+            let gateway = resp::Gateway::new(front.clone(), node, registry, settings);
+            let gateway = front.resp.get_or_init(|| gateway).clone();
+            serving.push(("Redis", tokio::spawn(resp::serve(listener, gateway, is_stopped()))));
+        }
+        Self { stop, serving }
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        for (name, serving) in self.serving {
+            match serving.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the {name} gateway ended with an error"),
+                Err(error) => tracing::warn!(%error, "the {name} gateway ended unexpectedly"),
+            }
+        }
+    }
 }
 
 fn stopped_early(reason: &str) -> Result<(), Failure> {
@@ -78,7 +123,7 @@ async fn serve(
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), Failure> {
     let address = node.local_address();
-    tracing::info!(node = %node.id(), ring = %address, http = %config.http, data = %config.node.data_dir.display(), "the node runs");
+    tracing::info!(node = %node.id(), ring = %address, http = %config.http, redis = config.resp.map(|address| address.to_string()).as_deref().unwrap_or("off"), data = %config.node.data_dir.display(), "the node runs");
     tokio::select! {
         reason = stop => {
             tracing::info!(reason, "stopping");
@@ -97,6 +142,8 @@ struct Front {
     node: OnceLock<Node>,
     /// What it waits for until then.
     progress: watch::Receiver<String>,
+    /// The gateway for clients of Redis, if there is one.
+    resp: OnceLock<resp::Gateway>,
 }
 
 #[async_trait]
@@ -117,7 +164,8 @@ impl Health for Front {
     fn metrics(&self) -> String {
         let figures = self.node.get().map(Node::figures).unwrap_or_default();
         let scrub = figures.scrub;
-        [
+        let resp = self.resp.get().map(resp::Gateway::metrics).unwrap_or_default();
+        let node = [
             ("batches", "Batches that the state machine has dealt with.", figures.batches),
             ("inputs", "Inputs in those batches.", figures.inputs),
             ("frames_received", "Frames received from other nodes and from clients.", figures.frames_received),
@@ -132,15 +180,15 @@ impl Health for Front {
         .map(|(name, help, count)| {
             let name = format!("difuse_node_{name}");
             format!("# HELP {name} {help}\n# TYPE {name} counter\n{name}_total {count}\n")
-        })
-        .concat()
+        });
+        resp + &node.concat()
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+async fn listen(what: &'static str, address: SocketAddr, flag: &'static str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => Failure::PortTaken { what: "the HTTP gateway", address, flag: "--http" },
-        _ => Failure::Other(format!("the HTTP gateway cannot listen on {address}: {error}")),
+        ErrorKind::AddrInUse => Failure::PortTaken { what, address, flag },
+        _ => Failure::Other(format!("{what} cannot listen on {address}: {error}")),
     })
 }
 

@@ -13,7 +13,7 @@ use crate::daemon::{
 };
 
 /// Settings that differ from node to node; the others are handed to every node as they are.
-const OF_ONE_NODE: [&str; 6] = ["http", "bind", "join", "advertise", "data_dir", "host_label"];
+const OF_ONE_NODE: [&str; 7] = ["http", "resp", "bind", "join", "advertise", "data_dir", "host_label"];
 
 /// A local ring.
 pub struct Plan {
@@ -33,6 +33,8 @@ pub struct PlannedNode {
     pub number: usize,
     /// Where its HTTP gateway listens.
     pub http: SocketAddr,
+    /// Where it serves clients of Redis, if it does.
+    pub resp: Option<SocketAddr>,
     /// Where it listens for other nodes.
     pub bind: SocketAddr,
     /// Its data directory.
@@ -48,12 +50,20 @@ impl PlannedNode {
     pub fn arguments(&self) -> Vec<String> {
         vec![
             format!("--http={}", self.http),
+            format!("--resp={}", self.resp_text()),
             format!("--bind={}", self.bind),
             format!("--data-dir={}", self.data_dir.display()),
             format!("--join={}", self.join.map(|address| address.to_string()).unwrap_or_default()),
             "--advertise=".into(),
             "--host-label=".into(),
         ]
+    }
+}
+
+impl PlannedNode {
+    /// Where it serves clients of Redis, as in the setting.
+    pub fn resp_text(&self) -> String {
+        self.resp.map_or("off".into(), |address| address.to_string())
     }
 }
 
@@ -70,6 +80,7 @@ pub fn make_plan(count: usize, config: &DaemonConfig, settings: &[Effective]) ->
         nodes.push(PlannedNode {
             number,
             http: ports.next_free(config.http, number)?,
+            resp: config.resp.map(|address| ports.next_free(address, number)).transpose()?,
             bind: ports.next_free(config.node.bind, number)?,
             data_dir: folder.join(format!("node-{number}")),
             log: folder.join(format!("node-{number}.log")),
@@ -136,6 +147,7 @@ mod tests {
         let flags = vec![
             ("data_dir", folder.display().to_string()),
             ("http", format!("127.0.0.1:{first_port}")),
+            ("resp", format!("127.0.0.1:{}", first_port + 50)),
             ("bind", format!("127.0.0.1:{}", first_port + 100)),
             ("replicas", "2".to_string()),
         ];

@@ -18,12 +18,13 @@ pub fn started(plan: &Plan, children: &[Child]) -> String {
             node.number.to_string(),
             child.pid.map(|pid| pid.to_string()).unwrap_or_default(),
             format!("http://{}", node.http),
+            node.resp_text(),
             node.bind.to_string(),
             node.data_dir.display().to_string(),
         ]
     });
     let remarks: String = plan.remarks.iter().map(|remark| format!("Note: {remark}\n")).collect();
-    let table = table(&["node", "pid", "HTTP", "ring", "data"], rows);
+    let table = table(&["node", "pid", "HTTP", "Redis", "ring", "data"], rows);
     format!("{remarks}{table}\nLogs: {}/node-*.log\nWaiting until the ring serves …\n", plan.folder.display())
 }
 
@@ -31,6 +32,8 @@ pub fn started(plan: &Plan, children: &[Child]) -> String {
 pub fn ready(plan: &Plan, after: Duration) -> String {
     let (first, last) = (&plan.nodes[0], &plan.nodes[plan.nodes.len() - 1]);
     let seconds = after.as_secs_f64();
+    let redis =
+        last.resp.map(|address| format!("  redis-cli -p {} GET greeting\n", address.port())).unwrap_or_default();
     format!(
         "The ring of {count} serves, {seconds:.1} s after the start. Try:
 
@@ -38,7 +41,7 @@ pub fn ready(plan: &Plan, after: Duration) -> String {
   curl http://{other}/v1/keys/greeting
   curl -T README.md http://{http}/v1/files/docs/README.md
   curl http://{other}/v1/ring
-  difuse --node {bind} kv log greeting
+{redis}  difuse --node {bind} kv log greeting
   kill -9 <pid of a node>, and read again
 
 Ctrl-C stops all nodes; their data stays for the next start.

@@ -9,8 +9,11 @@ use figment::{
 };
 
 /// Every setting with its default; empty means "none".
-pub(super) const DEFAULTS: [(&str, &str); 29] = [
+pub(super) const DEFAULTS: [(&str, &str); 32] = [
     ("http", "127.0.0.1:9090"),
+    ("resp", "127.0.0.1:6379"),
+    ("resp_password_file", ""),
+    ("resp_databases", "16"),
     ("bind", "127.0.0.1:4624"),
     ("join", ""),
     ("join_timeout", ""),

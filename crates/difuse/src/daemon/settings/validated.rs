@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use difuse_api::Consistency;
 use difuse_client::secret_from_text;
+use difuse_gateway::resp;
 use difuse_node::{Founding, NodeConfig};
 use difuse_types::{Hash, Level, RingId, RingSettings};
 use tracing_subscriber::EnvFilter;
@@ -36,6 +37,10 @@ impl FromStr for LogFormat {
 pub struct DaemonConfig {
     /// Where the HTTP gateway listens.
     pub http: SocketAddr,
+    /// Where clients of Redis are served; `None`: nowhere.
+    pub resp: Option<SocketAddr>,
+    /// What they are served with.
+    pub resp_settings: resp::Settings,
     /// After how long joining is given up; `None`: never.
     pub join_timeout: Option<Duration>,
     /// Which levels stand behind requests over HTTP that name none.
@@ -55,10 +60,13 @@ impl DaemonConfig {
     pub fn from_settings(settings: &[Effective]) -> Result<Self, SettingsError> {
         let view = View(settings);
         let http = view.parsed("http", "expected IP:PORT, such as 127.0.0.1:9090")?;
+        let consistency = view.consistency()?;
         let config = Self {
             http,
+            resp: view.resp()?,
+            resp_settings: view.resp_settings(consistency)?,
             join_timeout: view.optional_duration("join_timeout")?,
-            consistency: view.consistency()?,
+            consistency,
             gc_every: if view.text("gc_every") == "off" { None } else { Some(view.duration("gc_every")?) },
             log: view.checked("log", |text| EnvFilter::try_new(text).map_err(|error| error.to_string()))?.into(),
             log_format: view.checked_value("log_format", str::parse)?,
@@ -91,6 +99,23 @@ impl View<'_> {
             scrub_rate: self.scrub_rate()?,
             founding: self.founding()?,
         })
+    }
+
+    fn resp(&self) -> Result<Option<SocketAddr>, SettingsError> {
+        match self.text("resp") {
+            "off" => Ok(None),
+            _ => self.parsed("resp", "expected IP:PORT, such as 127.0.0.1:6379, or off").map(Some),
+        }
+    }
+
+    fn resp_settings(&self, consistency: Consistency) -> Result<resp::Settings, SettingsError> {
+        const EXPECTED: &str = "expected a number from 1 to 65536";
+        let databases = self.parsed("resp_databases", EXPECTED)?;
+        if !(1..=65_536).contains(&databases) {
+            return Err(self.refuse("resp_databases", EXPECTED));
+        }
+        let password = self.secret_text("resp_password_file")?.map(|text| Hash::of(text.as_bytes()));
+        Ok(resp::Settings { password, databases, consistency, ..resp::Settings::default() })
     }
 
     fn consistency(&self) -> Result<Consistency, SettingsError> {
@@ -203,12 +228,15 @@ impl View<'_> {
     }
 
     fn secret(&self) -> Result<Option<[u8; 32]>, SettingsError> {
-        let Some(path) = self.optional("secret_file") else { return Ok(None) };
-        let text = std::fs::read_to_string(&path).map_err(|error| self.refuse("secret_file", error.to_string()))?;
-        if text.trim().is_empty() {
-            return Err(self.refuse("secret_file", "the file is empty"));
-        }
-        Ok(Some(secret_from_text(&text)))
+        Ok(self.secret_text("secret_file")?.map(|text| secret_from_text(&text)))
+    }
+
+    /// What is in a file that a setting names, without blanks around it; `None` if it names none.
+    fn secret_text(&self, name: &'static str) -> Result<Option<String>, SettingsError> {
+        let Some(path) = self.optional(name) else { return Ok(None) };
+        let text = std::fs::read_to_string(&path).map_err(|error| self.refuse(name, error.to_string()))?;
+        let text = text.trim().to_string();
+        if text.is_empty() { Err(self.refuse(name, "the file is empty")) } else { Ok(Some(text)) }
     }
 
     fn founding(&self) -> Result<Founding, SettingsError> {
@@ -231,6 +259,13 @@ impl View<'_> {
         {
             return Err(self.refuse("advertise", "expected host:port or a multiaddr"));
         }
+        let is_open = self.text("open") == "true";
+        let is_reached = self.resp()?.is_some_and(|address| !address.ip().is_loopback());
+        if is_reached && self.optional("resp_password_file").is_none() && !is_open {
+            let reason = "other machines reach this address, and clients can read and write everything: give them a \
+                          password with --resp-password-file FILE, listen on 127.0.0.1, or say --open";
+            return Err(self.refuse("resp", reason));
+        }
         if node.bind.ip().is_loopback() {
             return Ok(());
         }
@@ -239,7 +274,7 @@ impl View<'_> {
                 "nobody can connect to this address: name the one that others reach with --advertise HOST:PORT";
             return Err(self.refuse("bind", reason));
         }
-        if node.secret.is_none() && self.text("open") != "true" {
+        if node.secret.is_none() && !is_open {
             let reason = "other machines reach this address, and whoever joins can read and write everything: give the \
                           ring a secret with --secret-file FILE (the same text at every node), bind to 127.0.0.1, or \
                           say --open if anybody may join";
@@ -308,6 +343,13 @@ mod tests {
     }
 
     #[test]
+    fn clients_of_redis_are_served_on_loopback_unless_told_otherwise() {
+        assert_eq!(check(&[]).unwrap().resp, Some("127.0.0.1:6379".parse().unwrap()));
+        assert_eq!(check(&[("resp", "off")]).unwrap().resp, None);
+        assert!(check(&[("resp", "0.0.0.0:6379"), ("open", "true")]).is_ok());
+    }
+
+    #[test]
     fn scrubbing_has_a_rate_or_is_off() {
         let rate = |text| check(&[("scrub_rate", text)]).unwrap().node.scrub_rate;
         assert_eq!((rate("4MiB/s"), rate("1MB"), rate("off")), (Some(4 << 20), Some(1_000_000), None));
@@ -327,6 +369,10 @@ mod tests {
     fn bad_values_are_refused_by_name() {
         for (name, value, expected) in [
             ("http", "9090", "http = \"9090\" (command line --http): expected IP:PORT"),
+            ("resp", "6379", "or off"),
+            ("resp", "0.0.0.0:6379", "--resp-password-file"),
+            ("resp_databases", "0", "from 1 to 65536"),
+            ("resp_password_file", "/does/not/exist", "resp_password_file"),
             ("bind", "nonsense", "bind"),
             ("join", "127.0.0.1", "neither host:port"),
             ("replicas", "0", "between 1 and 15"),
