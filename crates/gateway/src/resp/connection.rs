@@ -8,7 +8,7 @@ use futures::{FutureExt, TryStreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{Notify, OwnedSemaphorePermit, watch},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -53,7 +53,8 @@ pub(super) struct Connection {
 /// Why a connection goes on.
 enum Event {
     Answer(Option<(Ticket, Answer)>),
-    Message(Option<Message>),
+    Message(Message),
+    Overflown,
     Ready(io::Result<tokio::io::Ready>),
     Room(Option<OwnedSemaphorePermit>),
     OutOfPatience,
@@ -95,6 +96,7 @@ impl Connection {
     /// Ends the connection so that the other side gets the last answer, even if it is still sending: what arrives is
     /// thrown away for a moment.
     async fn part(mut self) -> io::Result<()> {
+        self.session.subscription = None;
         self.stream.shutdown().await?;
         let mut rest = [0; 1024];
         let drain = async { while self.stream.read(&mut rest).await.is_ok_and(|count| count > 0) {} };
@@ -114,12 +116,15 @@ impl Connection {
             (false, false) => Some(Interest::WRITABLE),
             (false, true) => None,
         };
+        // That messages are lost is seen while the client does not read: that is when it happens.
+        let overflown = self.session.subscription.as_ref().map(Subscription::overflown);
         let subscription = self.session.subscription.as_mut().filter(|_| !is_slow);
         tokio::select! {
             biased;
             () = self.session.client.killed.notified() => Event::Killed,
             answer = self.pipeline.next(), if !self.pipeline.is_empty() && !is_slow => Event::Answer(answer),
-            message = next_message(subscription) => Event::Message(message),
+            () = told(overflown) => Event::Overflown,
+            Some(message) = next_message(subscription) => Event::Message(message),
             ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
                 Event::Ready(ready)
             }
@@ -133,8 +138,8 @@ impl Connection {
         match event {
             Event::Answer(Some((ticket, answer))) => self.finish(ticket, answer).await?,
             Event::Answer(None) => {}
-            Event::Message(Some(message)) => self.push_message(&message),
-            Event::Message(None) => {
+            Event::Message(message) => self.push_message(&message),
+            Event::Overflown => {
                 self.shared.metrics.slow_subscribers.inc();
                 return Err(io::Error::other("the subscriber did not read what was published"));
             }
@@ -433,6 +438,13 @@ impl Drop for Connection {
 async fn next_message(subscription: Option<&mut Subscription>) -> Option<Message> {
     match subscription {
         Some(subscription) => subscription.next_message().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn told(of: Option<Arc<Notify>>) {
+    match of {
+        Some(notify) => notify.notified().await,
         None => std::future::pending().await,
     }
 }

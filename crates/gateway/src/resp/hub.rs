@@ -189,18 +189,16 @@ impl Subscription {
         (self.channels.len(), self.patterns.len())
     }
 
-    /// The next message; `None` if some were lost, because too many waited.
+    /// The next message.
     pub(super) async fn next_message(&mut self) -> Option<Message> {
-        tokio::select! {
-            biased;
-            () = self.own.overflown.notified() => None,
-            message = self.messages.recv() => {
-                if let Some(message) = &message {
-                    self.own.waiting_bytes.fetch_sub(size_of(message), Ordering::Relaxed);
-                }
-                message
-            }
-        }
+        let message = self.messages.recv().await?;
+        self.own.waiting_bytes.fetch_sub(size_of(&message), Ordering::Relaxed);
+        Some(message)
+    }
+
+    /// Told when messages were lost, because too many waited.
+    pub(super) fn overflown(&self) -> Arc<Notify> {
+        self.own.overflown.clone()
     }
 }
 
