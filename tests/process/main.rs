@@ -12,6 +12,7 @@ mod kill;
 mod membership;
 mod pins;
 mod recovery;
+mod redis;
 mod restart;
 mod scrub;
 mod tombstones;

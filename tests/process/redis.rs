@@ -1,0 +1,153 @@
+//! Clients of Redis, unmodified, at any node of a ring.
+
+use std::{collections::HashMap, process::Command, time::Duration};
+
+use difuse_tests::{Cluster, free_port, until};
+use redis::{AsyncCommands, Client, RedisResult, aio::MultiplexedConnection, cmd, pipe};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A ring whose nodes serve clients of Redis.
+async fn ring(count: usize) -> Cluster {
+    let mut cluster = Cluster::start(0).await;
+    for _ in 0..count {
+        cluster.add_with(|settings| settings.resp = Some(([127, 0, 0, 1], free_port()).into())).await;
+    }
+    cluster.settled(count).await;
+    cluster
+}
+
+fn port(cluster: &Cluster, node: usize) -> u16 {
+    cluster.node(node).settings.resp.expect("every node has one").port()
+}
+
+async fn connect(cluster: &Cluster, node: usize, parameters: &str) -> MultiplexedConnection {
+    let client = Client::open(format!("redis://127.0.0.1:{}/0{parameters}", port(cluster, node))).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_node_serves_clients_of_redis() {
+    let mut cluster = ring(3).await;
+    let mut connections = Vec::new();
+    for (node, parameters) in ["", "?protocol=resp3", ""].into_iter().enumerate() {
+        connections.push(connect(&cluster, node, parameters).await);
+    }
+    strings_and_structures(&mut connections).await.unwrap();
+    pipelines(&mut connections).await.unwrap();
+    http_and_redis_see_the_same(&cluster, &mut connections[2]).await;
+    the_tools_of_redis_work(&cluster);
+    a_killed_node_is_survived(&mut cluster).await;
+}
+
+async fn strings_and_structures(nodes: &mut [MultiplexedConnection]) -> RedisResult<()> {
+    for number in 0..12 {
+        let (here, there) = (number % 3, (number + 1) % 3);
+        let key = format!("key-{number}");
+        let _: () = nodes[here].set_ex(&key, number, 1000).await?;
+        assert_eq!(nodes[there].incr::<_, _, i64>(&key, 1).await?, number as i64 + 1);
+        assert!((900..=1000).contains(&nodes[here].ttl::<_, i64>(&key).await?));
+        let hash = format!("hash-{number}");
+        let _: () = nodes[here].hset(&hash, "field", number).await?;
+        assert_eq!(nodes[there].hset::<_, _, _, i64>(&hash, "field", 7).await?, 0);
+        assert_eq!(nodes[here].hgetall::<_, HashMap<String, i64>>(&hash).await?, HashMap::from([("field".into(), 7)]));
+        let list = format!("list-{number}");
+        assert_eq!(nodes[here].rpush::<_, _, i64>(&list, &["a", "b"]).await?, 2);
+        assert_eq!(nodes[there].lpop::<_, String>(&list, None).await?, "a");
+        let ranked = format!("ranked-{number}");
+        let _: () = nodes[here].zadd_multiple(&ranked, &[(2.5, "b"), (1.0, "a")]).await?;
+        let expected = vec![("a".to_string(), 1.0), ("b".into(), 2.5)];
+        assert_eq!(nodes[there].zrange_withscores::<_, Vec<(String, f64)>>(&ranked, 0, -1).await?, expected);
+    }
+    let long: String = ('a'..='z').cycle().take(500_000).collect();
+    let _: () = nodes[0].set("long", &long).await?;
+    assert_eq!(nodes[1].get::<_, String>("long").await?, long);
+    assert_eq!(nodes[2].append::<_, _, usize>("long", "!").await?, long.len() + 1);
+    assert_eq!(nodes[0].getrange::<_, String>("long", -2, -1).await?, format!("{}!", &long[long.len() - 1..]));
+    Ok(())
+}
+
+async fn pipelines(nodes: &mut [MultiplexedConnection]) -> RedisResult<()> {
+    let mut asked = pipe();
+    for number in 0..100 {
+        asked.cmd("SET").arg(format!("p{number}")).arg(number).ignore();
+        asked.cmd("INCR").arg(format!("p{number}"));
+        asked.cmd("INCR").arg("sum");
+    }
+    let answers: Vec<i64> = asked.query_async(&mut nodes[0]).await?;
+    let expected: Vec<i64> = (1..=100).flat_map(|number| [number, number]).collect();
+    assert_eq!(answers, expected);
+    let names: Vec<_> = (0..100).map(|number| format!("p{number}")).collect();
+    let values: Vec<i64> = nodes[1].mget(&names).await?;
+    assert_eq!(values, (1..=100).collect::<Vec<_>>());
+    assert_eq!(nodes[2].del::<_, i64>(&names).await?, 100);
+    Ok(())
+}
+
+async fn http_and_redis_see_the_same(cluster: &Cluster, node: &mut MultiplexedConnection) {
+    cluster.http(0).put("/v1/keys/shared", "over HTTP").await.expect(201);
+    assert_eq!(node.get::<_, String>("shared").await.unwrap(), "over HTTP");
+    let _: () = node.set("shared", "by Redis").await.unwrap();
+    assert_eq!(cluster.http(1).get("/v1/keys/shared").await.expect(200).text(), "by Redis");
+    let verified: HashMap<String, redis::Value> = cmd("DIFUSE.VERIFY").arg("shared").query_async(node).await.unwrap();
+    assert_eq!(verified["height"], redis::Value::Int(2));
+}
+
+/// Debian's redis-tools, where they are installed.
+fn the_tools_of_redis_work(cluster: &Cluster) {
+    for node in 0..3 {
+        let port = port(cluster, node).to_string();
+        let asked = [vec!["SET", "cli", "from the shell"], vec!["GET", "cli"], vec!["COMMAND", "DOCS", "get"]];
+        for (words, expected) in asked.into_iter().zip(["OK", "from the shell", "summary"]) {
+            let Some(output) = run("redis-cli", &[&["-p", &port], &words[..]].concat()) else { return };
+            assert!(output.contains(expected), "{words:?}: {output}");
+        }
+        let few =
+            ["-p", &port, "-n", "50", "-c", "4", "-P", "4", "-r", "20", "-q", "-t", "set,get,incr,lpush,hset,zadd"];
+        let Some(output) = run("redis-benchmark", &few) else { return };
+        let figures = output.matches("requests per second").count();
+        assert!(figures == 6 && !output.contains("rror"), "{output}");
+    }
+}
+
+/// What a program says if there is such a program.
+fn run(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = match Command::new(program).args(arguments).output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => panic!("{program}: {error}"),
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    Some(said)
+}
+
+/// Of three nodes one may go; without a majority the answer is `CLUSTERDOWN`, and nothing is changed.
+async fn a_killed_node_is_survived(cluster: &mut Cluster) {
+    let mut last = connect(cluster, 2, "").await;
+    cluster.kill9(0);
+    until("a ring of two that takes writes", PATIENCE, async || {
+        let written: RedisResult<()> = last.set("survives", "yes").await;
+        written.map_err(|error| error.to_string())
+    })
+    .await;
+    cluster.kill9(1);
+    let code = until("a node that sees that it is alone", PATIENCE, async || {
+        match last.set::<_, _, ()>("survives", "no").await {
+            Err(error) => error.code().map(str::to_string).ok_or_else(|| error.to_string()),
+            Ok(()) => Err("a write without a majority".into()),
+        }
+    })
+    .await;
+    assert!(code == "CLUSTERDOWN" || code == "UNKNOWN", "{code}");
+    let mut alone = connect(cluster, 2, "").await;
+    let refused: RedisResult<()> = alone.set("survives", "never").await;
+    assert_eq!(refused.unwrap_err().code(), Some("CLUSTERDOWN"));
+    cluster.restart(&[0, 1]).await;
+    let mut first = connect(cluster, 0, "").await;
+    let found: String = until("the ring's answer", PATIENCE, async || {
+        first.get("survives").await.map_err(|error: redis::RedisError| error.to_string())
+    })
+    .await;
+    assert!(found == "yes" || (code == "UNKNOWN" && found == "no"), "{found}");
+}
