@@ -28,6 +28,7 @@ fn main() -> io::Result<()> {
     write("transport_frames", vec![b"\x03\0\0\0abc\0\0\0\0\x01\0\0\0x".to_vec()])?;
     write("block_records", records())?;
     write("http_request", REQUESTS.map(|text| text.as_bytes().to_vec()).to_vec())?;
+    write("resp_connection", CONVERSATIONS.map(|text| text.as_bytes().to_vec()).to_vec())?;
     write("text", TEXTS.map(|text| text.as_bytes().to_vec()).to_vec())?;
     write("disk_log", vec![vec![3, 10, 0, 60, 0, 0], vec![5, 1, 2, 3, 4, 5, 0, 150], vec![2, 9, 9, 0, 0, 0, 60, 1]])?;
     write("disk_records", disk_records())
@@ -99,6 +100,14 @@ fn disk_records() -> Vec<Vec<u8>> {
     let record = [&[1, 1, 9, 0, 0, 0][..], hash.as_bytes(), &[1; 13], &[7, 7, 7, 7], b"content"].concat();
     vec![meta, [&[1, 3][..], &[9, 0, 0, 0]].concat(), record, vec![1, 4, 9, 0, 0, 0]]
 }
+
+/// Of the target `resp_connection`.
+const CONVERSATIONS: [&str; 4] = [
+    "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n",
+    "SET k \"a\\x41\\n\" EX 10\r\nAPPEND k 'b\\'c'\r\nSETRANGE k 9000 x\r\nGETRANGE k -3 -1\r\nGETEX k PERSIST\r\n",
+    "HSET h a 1\nZADD z 1.5 m 2 n\nZRANGE z 0 -1 WITHSCORES\nLPUSH l a b\nSADD s 1 2\nSORT l ALPHA\nSCAN 0 COUNT 2 TYPE set\nKEYS [a-z]*\n",
+    "SUBSCRIBE a\nPSUBSCRIBE a*\nUNSUBSCRIBE\nPUBLISH a hi\nCLIENT REPLY SKIP\nMGET a b\nCOMMAND INFO get\nCLIENT LIST\nINFO all\nRENAME {a} {a}b\n",
+];
 
 const REQUESTS: [&str; 6] = [
     "PUT /v1/keys/a%2Fb?namespace=n&consistency=quorum\ndifuse-operation-id: 00112233445566778899aabbccddeeff\n\

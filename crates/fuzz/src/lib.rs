@@ -10,6 +10,7 @@ mod disk;
 mod http;
 mod peer;
 mod records;
+mod resp;
 mod text;
 mod transport;
 mod wire;
@@ -18,6 +19,7 @@ pub use disk::{disk_log, disk_records};
 pub use http::http_request;
 pub use peer::peer_messages;
 pub use records::block_records;
+pub use resp::resp_connection;
 pub use text::text;
 pub use transport::{transport_frames, transport_handshake};
 pub use wire::wire_frame;
@@ -26,13 +28,14 @@ pub use wire::wire_frame;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("wire_frame", wire_frame),
     ("peer_messages", peer_messages),
     ("transport_handshake", transport_handshake),
     ("transport_frames", transport_frames),
     ("block_records", block_records),
     ("http_request", http_request),
+    ("resp_connection", resp_connection),
     ("text", text),
     ("disk_log", disk_log),
     ("disk_records", disk_records),
