@@ -244,7 +244,15 @@ impl Connection {
         match entry.run {
             Run::AtOnce(run) | Run::InOrder(run) => {
                 let before = self.session.replies;
+                if matches!(entry.run, Run::InOrder(_)) {
+                    // What was published before comes before, and nothing of a channel after its end.
+                    self.push_ready_messages();
+                }
                 let answer = run(&mut self.session, &shared, &arguments).unwrap_or_else(Answer::from);
+                if entry.command.name == "publish" {
+                    // What a client publishes to itself comes before the answer, as in Redis.
+                    self.push_ready_messages();
+                }
                 // `HELLO` is answered in the protocol that it chooses.
                 ticket.protocol = self.session.protocol;
                 if self.session.replies != before {
@@ -387,6 +395,12 @@ impl Connection {
         timeout(WRITE_TIMEOUT, self.stream.write_all(&self.output)).await??;
         self.output.clear();
         Ok(())
+    }
+
+    fn push_ready_messages(&mut self) {
+        while let Some(message) = self.session.subscription.as_mut().and_then(Subscription::ready_message) {
+            self.push_message(&message);
+        }
     }
 
     fn push_message(&mut self, message: &Message) {

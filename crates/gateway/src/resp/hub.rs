@@ -192,8 +192,18 @@ impl Subscription {
     /// The next message.
     pub(super) async fn next_message(&mut self) -> Option<Message> {
         let message = self.messages.recv().await?;
+        Some(self.taken(message))
+    }
+
+    /// The next message if there is one already.
+    pub(super) fn ready_message(&mut self) -> Option<Message> {
+        let message = self.messages.try_recv().ok()?;
+        Some(self.taken(message))
+    }
+
+    fn taken(&self, message: Message) -> Message {
         self.own.waiting_bytes.fetch_sub(size_of(&message), Ordering::Relaxed);
-        Some(message)
+        message
     }
 
     /// Told when messages were lost, because too many waited.

@@ -48,6 +48,22 @@ async fn version_3_takes_commands_beside_messages() {
 }
 
 #[tokio::test]
+async fn messages_keep_their_place_among_the_answers() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.send("HELLO 3\r\nSUBSCRIBE a\r\nPUBLISH a x\r\nUNSUBSCRIBE a\r\nPUBLISH a y\r\nPING\r\n").await;
+    let mut line = String::new();
+    while line != ":1" {
+        line = client.line().await;
+    }
+    while line != ">3" {
+        line = client.line().await;
+    }
+    client.expect("$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n>3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n:1\r\n").await;
+    client.expect(">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n:0\r\n+PONG\r\n").await;
+}
+
+#[tokio::test]
 async fn a_subscriber_that_ends_is_forgotten() {
     let server = Server::start().await;
     let (mut listener, mut speaker) = (server.client().await, server.client().await);
