@@ -43,8 +43,13 @@ async fn commands_are_answered_as_redis_answers_them() {
         ("CLIENT SETNAME me", "+OK\r\n"),
         ("CLIENT GETNAME", "$2\r\nme\r\n"),
         ("COMMAND GETKEYS MSET a 1 b 2", "*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
-        ("COMMAND INFO nope", "*1\r\n*-1\r\n"),
+        ("COMMAND INFO nope", "*1\r\n$-1\r\n"),
+        ("COMMAND GETKEYS PING x", "-ERR The command has no key arguments\r\n"),
+        ("COMMAND GETKEYS GET", "-ERR wrong number of arguments for 'command|getkeys' command\r\n"),
+        ("CLIENT KILL", "-ERR wrong number of arguments for 'client|kill' command\r\n"),
         ("WAIT 1 0", ":0\r\n"),
+        ("WAIT -1 0", ":0\r\n"),
+        ("WAIT 0 -1", "-ERR timeout is negative\r\n"),
         ("LOLWUT", "-ERR unknown command 'LOLWUT', with args beginning with: \r\n"),
     ] {
         client.check(line, expected).await;

@@ -46,7 +46,10 @@ fn client(session: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> O
             Ok(Reply::Verbatim("txt".into(), line).into())
         }
         "LIST" => list(shared, &arguments[2..]),
-        "KILL" => kill(session, shared, &arguments[2..]),
+        "KILL" => {
+            expect_words(arguments, |count| count >= 3)?;
+            kill(session, shared, &arguments[2..])
+        }
         "REPLY" => reply(session, arguments),
         "SETINFO" => {
             expect_words(arguments, |count| count == 4)?;
@@ -132,7 +135,7 @@ fn kill(session: &mut Session, shared: &Shared, options: &[Bytes]) -> Outcome {
         end(session, &found);
         return Ok(Answer::ok());
     }
-    if options.is_empty() || options.len() % 2 != 0 {
+    if options.len() % 2 != 0 {
         return Err(Failure::syntax());
     }
     for pair in options.chunks_exact(2) {

@@ -40,13 +40,13 @@ fn command(_: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> Outcom
         }
         "INFO" => {
             let all = all(shared);
-            let info = |name| find(shared, &all, name).map_or(Reply::NullArray, |found| describe(shared, &found));
+            let info = |name| find(shared, &all, name).map_or(Reply::Null, |found| describe(shared, &found));
             Ok(Reply::Array(named.iter().map(info).collect()).into())
         }
         "DOCS" => Ok(docs(shared, named).into()),
         "LIST" => list(shared, named),
         "GETKEYS" => {
-            expect_words(arguments, |count| count >= 3)?;
+            expect_words(arguments, |count| count >= 4)?;
             get_keys(shared, named)
         }
         "HELP" => help(

@@ -58,12 +58,11 @@ fn wait(call: Call) -> BoxFuture<'static, Outcome> {
 /// How many members besides the leader have every write of this connection that was answered. Nothing is gained by
 /// waiting for more.
 async fn copies(call: Call) -> Outcome {
-    let is_number = |argument: &Bytes| parse_integer(argument).is_some_and(|number| number >= 0);
-    if !is_number(&call.arguments[1]) {
-        return Err(CommandError::NotInteger.into());
-    }
-    if !is_number(&call.arguments[2]) {
-        return Err(Failure::new("timeout is not an integer or out of range"));
+    parse_integer(&call.arguments[1]).ok_or(CommandError::NotInteger)?;
+    match parse_integer(&call.arguments[2]) {
+        None => return Err(Failure::new("timeout is not an integer or out of range")),
+        Some(..0) => return Err(Failure::new("timeout is negative")),
+        Some(_) => {}
     }
     let replicas = i64::from(call.shared.ring_settings().await?.replicas);
     let others = match call.levels.write {
