@@ -3,7 +3,7 @@
 use std::{collections::HashMap, process::Command, time::Duration};
 
 use difuse_tests::{Cluster, free_port, until};
-use redis::{AsyncCommands, Client, RedisResult, aio::MultiplexedConnection, cmd, pipe};
+use redis::{AsyncCommands, AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection, cmd, pipe};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,7 +23,9 @@ fn port(cluster: &Cluster, node: usize) -> u16 {
 
 async fn connect(cluster: &Cluster, node: usize, parameters: &str) -> MultiplexedConnection {
     let client = Client::open(format!("redis://127.0.0.1:{}/0{parameters}", port(cluster, node))).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+    // The client's own limit is shorter than a node looks for a majority.
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
