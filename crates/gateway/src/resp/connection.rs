@@ -20,7 +20,7 @@ use super::{
     encode::{self, Protocol, encode as encode_reply, encode_push},
     failure::Failure,
     hub::{Message, Subscription},
-    input::Input,
+    input::{Arrived, Input},
     pipeline::{Pipeline, Ticket, UsedKey},
     session::{Replies, Session},
 };
@@ -34,9 +34,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long what a client still sends is thrown away after the last answer.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// A request that waits for those before it.
-type Waiting = (Vec<Bytes>, Option<OwnedSemaphorePermit>);
-
 /// One connection.
 pub(super) struct Connection {
     stream: TcpStream,
@@ -45,7 +42,8 @@ pub(super) struct Connection {
     input: Input,
     output: BytesMut,
     pipeline: Pipeline,
-    waiting: Option<Waiting>,
+    /// A request that waits for those before it.
+    waiting: Option<Arrived>,
     /// Whether requests may have arrived that were not begun because too much was under way.
     is_held: bool,
 }
@@ -209,7 +207,7 @@ impl Connection {
     }
 
     /// Begins one request; gives it back if it must wait for those before it.
-    fn begin(&mut self, arguments: Vec<Bytes>, reserved: Option<OwnedSemaphorePermit>) -> Option<Waiting> {
+    fn begin(&mut self, arguments: Vec<Bytes>, reserved: Option<OwnedSemaphorePermit>) -> Option<Arrived> {
         let shared = self.shared.clone();
         let found = shared.catalogue.find_command(&arguments);
         let Some((index, entry)) = found else {

@@ -22,6 +22,9 @@ const STEP_KIB: u32 = 256;
 /// How long a connection waits for memory, and one that keeps some for the rest of its request.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A request, and what was reserved for it of the node's memory.
+pub(super) type Arrived = (Vec<Bytes>, Option<OwnedSemaphorePermit>);
+
 /// The receiving side of a connection.
 pub(super) struct Input {
     pub(super) reader: RequestReader,
@@ -41,7 +44,7 @@ impl Input {
     }
 
     /// The next request if all of it has arrived, with what was reserved for it.
-    pub(super) fn next_request(&mut self) -> Result<Option<(Vec<Bytes>, Option<OwnedSemaphorePermit>)>, ProtocolError> {
+    pub(super) fn next_request(&mut self) -> Result<Option<Arrived>, ProtocolError> {
         Ok(self.reader.next_request()?.map(|request| (request, self.reserved.take())))
     }
 

@@ -124,10 +124,13 @@ fn list(shared: &Shared, options: &[Bytes]) -> Outcome {
     Ok(Reply::Verbatim("txt".into(), lines).into())
 }
 
+/// Which connections are meant.
+type Test = Box<dyn Fn(&Client) -> bool>;
+
 /// The old form with an address, and the one with options.
 fn kill(session: &mut Session, shared: &Shared, options: &[Bytes]) -> Outcome {
     let mut is_me_spared = true;
-    let mut tests: Vec<Box<dyn Fn(&Client) -> bool>> = Vec::new();
+    let mut tests: Vec<Test> = Vec::new();
     if let [address] = options {
         let address = text(address).into_owned();
         let found = shared.clients.all().into_iter().find(|client| client.peer.to_string() == address);
@@ -135,7 +138,7 @@ fn kill(session: &mut Session, shared: &Shared, options: &[Bytes]) -> Outcome {
         end(session, &found);
         return Ok(Answer::ok());
     }
-    if options.len() % 2 != 0 {
+    if !options.len().is_multiple_of(2) {
         return Err(Failure::syntax());
     }
     for pair in options.chunks_exact(2) {

@@ -124,7 +124,7 @@ async fn write_all(call: Arc<Call>) -> Outcome {
 /// Keys and values; of a key that is there several times, the last.
 fn pairs_of(call: &Call) -> Result<BTreeMap<&Bytes, &Bytes>, Failure> {
     let rest = &call.arguments[1..];
-    if rest.len() % 2 != 0 {
+    if !rest.len().is_multiple_of(2) {
         return Err(Failure::arity(call.command.name));
     }
     Ok(rest.chunks_exact(2).map(|pair| (&pair[0], &pair[1])).collect())
