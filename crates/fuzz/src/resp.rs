@@ -18,8 +18,7 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// connection ends, and another one is served.
 pub fn resp_connection(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let run = timeout(PATIENCE, converse(bytes));
-    runtime.block_on(async { run.await.expect("a connection that does not end") });
+    runtime.block_on(async { timeout(PATIENCE, converse(bytes)).await.expect("a connection that ends") });
 }
 
 async fn converse(bytes: &[u8]) {
