@@ -87,7 +87,7 @@ async fn nothing_grows_beyond_what_can_be_sent() {
     let mut client = server.client().await;
     const TOO_LONG: &str = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n";
     client.check("SETRANGE k 67108864 x", TOO_LONG).await;
-    client.check("SETBIT k 4294967295 1", "-ERR bit offset is not an integer or out of range\r\n").await;
+    client.check("SETBIT k 4294967295 1", TOO_LONG).await;
     client.check("SETRANGE k 67108863 x", ":67108864\r\n").await;
     client.check("APPEND k x", TOO_LONG).await;
     client.check("STRLEN k", ":67108864\r\n").await;

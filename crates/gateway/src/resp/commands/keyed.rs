@@ -15,7 +15,7 @@ use crate::resp::{
     answer::Answer,
     call::{Call, Kind, kind_of, now},
     failure::{Failure, Outcome},
-    request::{BULK_BYTES_MAX, parse_integer},
+    request::parse_integer,
 };
 
 /// Does a command of the registry on the key that its first argument names.
@@ -29,15 +29,8 @@ async fn write(call: Call) -> Outcome {
     }
     let is_string = matches!(call.command.group, "string" | "bitmap");
     let length: u64 = call.arguments.iter().skip(2).map(|argument| argument.len() as u64).sum();
-    let position = if is_string { position_of(&call.arguments) } else { 0 };
-    if position >= BULK_BYTES_MAX as u64 && is_word(&call.arguments[0], "setrange") {
-        return Err(long::too_long());
-    }
-    if position >= BULK_BYTES_MAX as u64 && is_word(&call.arguments[0], "setbit") {
-        return Err(Failure::new("bit offset is not an integer or out of range"));
-    }
     // What comes out is too long for the log: the leader need not try.
-    if is_string && length.saturating_add(position) > MAX_INLINE_BYTES as u64 {
+    if is_string && length > MAX_INLINE_BYTES as u64 {
         return long::change(call).await;
     }
     match call.evaluate_at_leader(call.key(&call.arguments[1])?, keys::new_operation_id()).await? {
@@ -78,28 +71,6 @@ pub(super) async fn set(call: &Call, name: &[u8], bytes: Bytes, deadline: Option
     Ok(Answer::ok())
 }
 
-/// The position, in bytes, up to which a command may make a string grow, however short its arguments are; 0 for others
-/// than those that name positions. More than it will be, if the command is refused.
-fn position_of(arguments: &[Bytes]) -> u64 {
-    const FIELD_BITS_MAX: u64 = 64;
-    let number = |digits: &[u8]| parse_integer(digits).and_then(|number| u64::try_from(number).ok());
-    let Some((name, rest)) = arguments.first().zip(arguments.get(2..)) else { return 0 };
-    let first = || rest.first().and_then(|argument| number(argument));
-    let position = match &*name.to_ascii_lowercase() {
-        b"setrange" => first(),
-        b"setbit" => first().map(|bits| bits / 8),
-        b"bitfield" => {
-            let bits = |argument: &Bytes| match argument.strip_prefix(b"#") {
-                Some(fields) => number(fields).map(|fields| fields.saturating_mul(FIELD_BITS_MAX)),
-                None => number(argument),
-            };
-            rest.iter().filter_map(bits).max().map(|bits| bits / 8 + FIELD_BITS_MAX / 8)
-        }
-        _ => None,
-    };
-    position.unwrap_or_default()
-}
-
 /// The deadline of a `SET` that needs to know nothing of the key, the inner `None` for none: it is written without being
 /// evaluated. Whatever is not quite plain is left to the definition of the command.
 fn plain_set(arguments: &[Bytes]) -> Option<Option<WallTime>> {
@@ -127,22 +98,7 @@ fn plain_set(arguments: &[Bytes]) -> Option<Option<WallTime>> {
 mod tests {
     use bytes::Bytes;
 
-    use super::{plain_set, position_of};
-
-    #[test]
-    fn it_is_known_how_far_a_command_may_reach() {
-        for (line, expected) in [
-            ("append k abc", 0),
-            ("setrange k 1000000 abc", 1_000_000),
-            ("SETBIT k 800 1", 100),
-            ("bitfield k set u8 #100 1", 808),
-            ("setrange k -1 abc", 0),
-            ("setrange k", 0),
-        ] {
-            let arguments: Vec<_> = line.split(' ').map(|word| Bytes::from(word.to_string())).collect();
-            assert_eq!(position_of(&arguments), expected, "{line}");
-        }
-    }
+    use super::plain_set;
 
     #[test]
     fn only_what_is_plain_is_written_at_once() {

@@ -123,7 +123,7 @@ async fn operation_of(
 async fn evaluate(call: &Call, value: Option<&Value>) -> Result<Evaluated, Failure> {
     let deadline = value.and_then(|value| value.deadline);
     let on = |held| evaluate_on(call, held, deadline);
-    let outcome = match value.map(kind_of) {
+    let evaluated = match value.map(kind_of) {
         None => on(None),
         Some(Kind::Text(bytes)) => on(Some(Held::String(bytes))),
         Some(Kind::Blocks | Kind::Structure(_)) => match on(Some(Held::Blocks)) {
@@ -132,12 +132,13 @@ async fn evaluate(call: &Call, value: Option<&Value>) -> Result<Evaluated, Failu
                 let bytes = load(call, value).await?;
                 on(Some(Held::String(&bytes)))
             }
-            outcome => outcome,
+            evaluated => evaluated,
         },
-    }?;
-    match &outcome.effect {
-        Effect::Set(bytes, _) if bytes.len() > BULK_BYTES_MAX => Err(too_long()),
-        _ => Ok(outcome),
+    };
+    match evaluated {
+        // All of the string was there: what comes out is too long for anybody.
+        Err(CommandError::InBlocks) => Err(too_long()),
+        evaluated => Ok(evaluated?),
     }
 }
 
@@ -163,7 +164,7 @@ pub(super) async fn load(call: &Call, value: Option<&Value>) -> Result<Bytes, Fa
 }
 
 /// A string would be longer than an argument may be.
-pub(super) fn too_long() -> Failure {
+fn too_long() -> Failure {
     Failure::new("string exceeds maximum allowed size (proto-max-bulk-len)")
 }
 
