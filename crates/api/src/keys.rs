@@ -228,10 +228,11 @@ pub async fn command<D: Datastore + ?Sized>(
     datastore: &D,
     key: Key,
     arguments: Vec<Bytes>,
-    operation_id: OperationId,
+    attempt: impl Into<Attempt>,
     level: Level,
 ) -> Result<Evaluated, RequestError> {
-    match datastore.call(Request::Command { key, arguments, operation_id, level }).await? {
+    let Attempt { operation_id, since } = attempt.into();
+    match datastore.call(Request::Command { key, arguments, operation_id, level, since }).await? {
         Reply::Command { reply, appended, .. } => {
             let reply = structures::Reply::decode(&reply).map_err(|error| RequestError::Invalid(error.to_string()))?;
             Ok(Evaluated { reply, appended })

@@ -47,7 +47,7 @@ impl Attempts {
     pub(crate) fn new(request: &Request, slot: Option<SlotId>, anchor: Option<Anchor>) -> Self {
         let (write, given) = match request {
             Request::Write { operation_id, condition, since, .. } => (Some((*operation_id, *condition)), *since),
-            Request::Command { operation_id, .. } => (Some((*operation_id, Condition::None)), Since::Unknown),
+            Request::Command { operation_id, since, .. } => (Some((*operation_id, Condition::None)), *since),
             _ => (None, Since::Unknown),
         };
         let is_first = given == Since::Now;
@@ -87,7 +87,9 @@ impl Attempts {
         self.tried.push(node);
         match outcome {
             Ok(Outcome::Reply(reply)) => Verdict::Done(Box::new(match self.write {
-                Some((operation_id, _)) if self.is_outcome_unknown => reply.beside_open_attempt(operation_id),
+                Some((operation_id, _)) if self.is_outcome_unknown => {
+                    reply.beside_open_attempt(operation_id, self.since)
+                }
                 _ => Ok(reply),
             })),
             Ok(Outcome::Error(error)) => self.handle_error(error),

@@ -304,7 +304,7 @@ impl Shared {
 
 /// The request as its next attempt says it.
 fn since(mut request: Request, attempts: &Attempts) -> Request {
-    if let Request::Write { since, .. } = &mut request {
+    if let Request::Write { since, .. } | Request::Command { since, .. } = &mut request {
         *since = attempts.since();
     }
     request

@@ -132,6 +132,8 @@ pub struct Invocation {
     pub time: WallTime,
     /// Who must have what it appends before it is answered. Level lazy is served like leader by whoever leads.
     pub level: Level,
+    /// It was first sent after this: see [`Submission::since`].
+    pub since: Option<Anchor>,
 }
 
 /// An append as it is asked for.

@@ -21,8 +21,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use difuse_types::{BoundedMap, Instant, Key, KeyPrefix, Level, NodeId, OperationId, SlotId};
 
 use crate::{
-    Answer, Ballot, Condition, Configuration, Invocation, Operation, Proposal, Proposed, RegisterSummary, SlotDigest,
-    Submission, Term, Ticket, Transaction,
+    Anchor, Answer, Ballot, Condition, Configuration, Invocation, Operation, Proposal, Proposed, RegisterSummary,
+    SlotDigest, Submission, Term, Ticket, Transaction,
 };
 
 pub(crate) mod append;
@@ -148,6 +148,14 @@ impl Appending {
         match self {
             Self::Write(submission) => submission.level,
             Self::Command(invocation) => invocation.level,
+        }
+    }
+
+    /// What it is called, on which condition it is asked for, and since when it may have been sent.
+    fn name(&self) -> (OperationId, Condition, Option<Anchor>) {
+        match self {
+            Self::Write(submission) => (submission.operation_id, submission.condition, submission.since),
+            Self::Command(invocation) => (invocation.operation_id, Condition::None, invocation.since),
         }
     }
 

@@ -64,6 +64,8 @@ pub enum Request {
         /// Who stands behind the answer. Level lazy is served like leader: there is no answer before there is a place in
         /// the log.
         level: Level,
+        /// Since when it may have been sent.
+        since: Since,
     },
     /// What became of a write at level lazy. Answer: [`Reply::Operation`].
     Operation {
@@ -767,10 +769,10 @@ pub enum RequestError {
 impl Reply {
     /// What this reply says when an earlier attempt at a command may still be on its way: that nothing was changed says
     /// nothing of that one.
-    pub fn beside_open_attempt(self, operation_id: OperationId) -> Result<Self, RequestError> {
+    pub fn beside_open_attempt(self, operation_id: OperationId, since: Since) -> Result<Self, RequestError> {
         match &self {
             Self::Command { is_write: true, appended: None, .. } => {
-                Err(RequestError::Unknown { operation_id, since: None })
+                Err(RequestError::Unknown { operation_id, since: since.anchor() })
             }
             _ => Ok(self),
         }

@@ -94,6 +94,11 @@ impl Registry {
         self.commands.get(format!("{name}|{}", lower(arguments.get(1)?)?).as_str())
     }
 
+    /// Whether these are the arguments of a command that may change its key.
+    pub fn is_write(&self, arguments: &[Bytes]) -> bool {
+        self.command(arguments).is_some_and(Command::is_write)
+    }
+
     /// The name of a structure, as `TYPE` answers it.
     pub fn name_of(&self, id: u8) -> Result<&'static str, UnknownStructure> {
         self.kinds.get(&id).map(|kind| kind.name).ok_or(UnknownStructure(id))

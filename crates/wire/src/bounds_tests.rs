@@ -213,7 +213,13 @@ fn requests_and_replies() {
     taken(list(KEY_PREFIX_BYTES_MAX, PAGE_MAX));
     taken(write(MAX_INLINE_BYTES));
     let command = |arguments| {
-        request(Request::Command { key: key("k"), arguments, operation_id: OPERATION_ID, level: Level::Quorum })
+        request(Request::Command {
+            key: key("k"),
+            arguments,
+            operation_id: OPERATION_ID,
+            level: Level::Quorum,
+            since: Since::Unknown,
+        })
     };
     taken(command(vec![Bytes::from(vec![1; ARGUMENT_BYTES_MAX])]));
     taken(command(vec![Bytes::new(); ARGUMENTS_MAX]));

@@ -67,7 +67,7 @@ impl From<RequestError> for Failure {
             RequestError::Unavailable { .. } => "CLUSTERDOWN",
             RequestError::NotServing(_) => "LOADING",
             RequestError::NotAll { .. } => "NOREPLICAS",
-            RequestError::Unknown { .. } => "UNKNOWN",
+            RequestError::Unknown { .. } | RequestError::Forgotten { .. } => "UNKNOWN",
             RequestError::Busy | RequestError::UploadTooOld { .. } => "TRYAGAIN",
             RequestError::Full { .. } => "MISCONF",
             RequestError::Storage(_) => "IOERR",

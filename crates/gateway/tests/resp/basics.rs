@@ -148,7 +148,11 @@ async fn errors_of_the_ring_say_what_became_of_the_command() {
         (unavailable(), "SET k v", "-CLUSTERDOWN slot 1 is unavailable"),
         (unavailable(), "GET k", "-CLUSTERDOWN slot 1 is unavailable"),
         (unavailable(), "INCR k", "-CLUSTERDOWN slot 1 is unavailable"),
-        (RequestError::Unknown { operation_id: OperationId([1; 16]) }, "INCR k", "-UNKNOWN no answer in time"),
+        (
+            RequestError::Unknown { operation_id: OperationId([1; 16]), since: None },
+            "INCR k",
+            "-UNKNOWN no answer in time",
+        ),
         (RequestError::Busy, "INCR k", "-TRYAGAIN the node is busy"),
         (RequestError::NotServing("joining".into()), "INCR k", "-LOADING the node is not serving: joining"),
         (RequestError::Full { reason: "the disk is full".into() }, "SET k v", "-MISCONF the disk is full"),

@@ -288,21 +288,23 @@ impl<S: Store> Keylog<S> {
         arguments: &[bytes::Bytes],
     ) -> Result<Option<Result<Answer, Failure>>, ReadError> {
         let Some(base) = &draft.base else { return Ok(None) };
-        let Some(depth) = base.head.recent.iter().position(|recent| *recent == operation_id) else { return Ok(None) };
-        let (height, mark) = (base.head.height - depth as u64, base.ballot);
-        let Some(transaction) = self.stored(slot, &draft.key, height)? else { return Ok(None) };
-        let (context, hash) = (context_of(operation_id, transaction.time), transaction.hash());
-        let first = base.head.checkpoint.max(base.base);
-        let reply = match height.saturating_sub(first) {
-            ..REPLIES_FOUND_WITHIN => self.reply_again(slot, &draft.key, height, arguments, &context)?,
+        let Some(height) = self.height_of(slot, draft, operation_id) else { return Ok(None) };
+        let (key, mark) = (&draft.key, Some(base.ballot));
+        // What was applied while others waited may be below what is kept.
+        let is_kept = height >= base.base;
+        let Some(transaction) = (if is_kept { self.stored(slot, key, height)? } else { None }) else {
+            let reply = lost_reply(height);
+            return Ok(Some(Ok(Answer::Evaluated { reply, is_write: false, appended: None, mark })));
+        };
+        let (context, appended) = (context_of(operation_id, transaction.time), Some((height, transaction.hash())));
+        let checkpoint = if base.head.checkpoint < height { base.head.checkpoint } else { 0 };
+        let first = checkpoint.max(base.base);
+        let can_be_found = base.base < height || height == 1;
+        let reply = match height - first {
+            ..REPLIES_FOUND_WITHIN if can_be_found => self.reply_again(slot, key, height, arguments, &context)?,
             _ => Ok(lost_reply(height)),
         };
-        Ok(Some(reply.map(|reply| Answer::Evaluated {
-            reply,
-            is_write: true,
-            appended: Some((height, hash)),
-            mark: Some(mark),
-        })))
+        Ok(Some(reply.map(|reply| Answer::Evaluated { reply, is_write: true, appended, mark })))
     }
 
     /// Adds a transaction to a draft, as a checkpoint if one is due and it holds the whole state.

@@ -283,7 +283,7 @@ impl<S: Store> Keylog<S> {
 
     /// Whether a command may change its key.
     pub(super) fn is_write_command(&self, arguments: &[Bytes]) -> bool {
-        self.options.structures.command(arguments).is_some_and(|command| command.is_write())
+        self.options.structures.is_write(arguments)
     }
 }
 

@@ -62,6 +62,7 @@ impl<S: Store> Keylog<S> {
             return;
         }
         let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped);
+        let structures = self.options.structures.clone();
         let Some(leadership) = self.leadership(slot) else { return };
         let ballot = Ballot { term: leadership.term, sequence: leadership.sequence };
         let Leadership { keys, refused: refusals, .. } = leadership;
@@ -72,12 +73,17 @@ impl<S: Store> Keylog<S> {
             Some(since) => since.height >= forgotten_height && Some(since.ballot) >= dropped,
             None => forgotten_height == 0 && dropped.is_none(),
         };
+        let is_read = |appending: &Appending| match appending {
+            Appending::Command(invocation) => !structures.is_write(&invocation.arguments),
+            Appending::Write(_) => false,
+        };
         let (mut known, mut others, mut forgotten) = (VecDeque::new(), VecDeque::new(), Vec::new());
         for mut append in std::mem::take(&mut state.appends) {
-            let Appending::Write(Submission { operation_id, condition, since, .. }) = append.appending else {
+            if is_read(&append.appending) {
                 others.push_back(append);
                 continue;
-            };
+            }
+            let (operation_id, condition, since) = append.appending.name();
             let is_known = !append.is_judged
                 && (draft.recent().contains(&operation_id)
                     || state.applied.iter().any(|applied| applied.operation_id == operation_id)
@@ -97,6 +103,17 @@ impl<S: Store> Keylog<S> {
         for ticket in forgotten {
             self.done(ticket, Err(Failure::Forgotten { now: Anchor { ballot, height: draft.height } }));
         }
+    }
+
+    /// The height at which an append was applied before, if it was and that is remembered.
+    pub(super) fn height_of(&mut self, slot: SlotId, draft: &Draft, id: OperationId) -> Option<u64> {
+        let state = self.leadership(slot).and_then(|leadership| leadership.keys.get(&draft.key));
+        let applied = state.and_then(|state| state.applied.iter().find(|applied| applied.operation_id == id));
+        let recent = || {
+            let depth = draft.recent().iter().position(|recent| *recent == id)?;
+            Some(draft.base.as_ref()?.head.height - depth as u64)
+        };
+        applied.map(|applied| applied.height).or_else(recent)
     }
 
     /// The outcome of an append that was applied before: found by its operation id.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use difuse_keylog::{
-    Answer, Condition, Failure, Invocation, Job, MAX_INLINE_BYTES, Operation, Store, Value, ValueKind,
+    Anchor, Answer, Condition, Failure, Invocation, Job, MAX_INLINE_BYTES, Operation, Store, Value, ValueKind,
 };
 use difuse_structures::Reply;
 use difuse_types::{Key, Level, OperationId, WallTime};
@@ -18,6 +18,7 @@ fn invocation(id: u8, command: &str) -> Invocation {
         author: node(9),
         time: WallTime(0),
         level: Level::Quorum,
+        since: Some(Anchor::LATEST),
     }
 }
 
@@ -63,6 +64,24 @@ fn a_command_that_is_asked_twice_is_applied_once_and_answered_alike() {
     assert_eq!(group.command(2, &key, 2, "hset h a 2 b 2"), Reply::Integer(1));
     assert_eq!(group.command(2, &key, 3, "hget h a"), Reply::bulk("2"));
     assert_eq!(group.height(2, &key), 2);
+}
+
+/// So many others followed that its id is not remembered any more.
+#[test]
+fn a_command_that_comes_again_too_late_is_refused_and_not_applied_twice() {
+    let group = &mut Group::joined(&[1, 2, 3], 9);
+    let key = key("h");
+    let first = Invocation { since: None, ..invocation(1, "hset h first 1") };
+    group.ask(1, &key, Job::Evaluate(first.clone())).unwrap();
+    for id in 2..=200 {
+        group.command(1, &key, id, &format!("hset h f{id} 1"));
+    }
+    group.kill(1);
+    let again = group.ask(2, &key, Job::Evaluate(first.clone()));
+    assert!(matches!(again, Err(Failure::Forgotten { .. })), "{again:?}");
+    let read = Invocation { since: None, ..invocation(201, "hget h first") };
+    assert!(matches!(group.ask(2, &key, Job::Evaluate(read)), Ok(Answer::Evaluated { appended: None, .. })));
+    assert_eq!(group.height(2, &key), 200);
 }
 
 #[test]

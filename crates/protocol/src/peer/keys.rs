@@ -42,8 +42,8 @@ impl Pending {
             Request::Write { operation_id, condition, since, .. } if self.is_open => {
                 error.beside_open_attempt(*operation_id, *condition, *since)
             }
-            Request::Command { operation_id, .. } if self.is_open => {
-                error.beside_open_attempt(*operation_id, Condition::None, Since::Unknown)
+            Request::Command { operation_id, since, .. } if self.is_open => {
+                error.beside_open_attempt(*operation_id, Condition::None, *since)
             }
             _ => error,
         }
@@ -52,7 +52,9 @@ impl Pending {
     /// What a reply means, given that an earlier attempt may still be on its way.
     fn settle_reply(&self, reply: Reply) -> Result<Reply, RequestError> {
         match &self.request {
-            Request::Command { operation_id, .. } if self.is_open => reply.beside_open_attempt(*operation_id),
+            Request::Command { operation_id, since, .. } if self.is_open => {
+                reply.beside_open_attempt(*operation_id, *since)
+            }
             _ => Ok(reply),
         }
     }
@@ -129,7 +131,7 @@ impl<S: Store> Peer<S> {
             _ => return self.finish(id, Err(RequestError::Invalid("there is no such slot".into()))),
         };
         let mut is_first = false;
-        if let Request::Write { key, since, .. } = &mut request
+        if let Request::Write { key, since, .. } | Request::Command { key, since, .. } = &mut request
             && *since == Since::Now
         {
             *since = self.anchor_of(slot, key).into();
@@ -305,7 +307,7 @@ impl<S: Store> Peer<S> {
     fn handle_forgotten(&mut self, id: Asker, operation_id: OperationId, now: Anchor) -> Result<(), StoreError> {
         let Some(pending) = self.keys.get_mut(&id) else { return Ok(()) };
         let is_sure = pending.is_first && !pending.is_open;
-        if let Request::Write { key, since, .. } = &mut pending.request {
+        if let Request::Write { key, since, .. } | Request::Command { key, since, .. } = &mut pending.request {
             self.anchors.note(pending.slot, key, now);
             if is_sure {
                 *since = Since::After(now);
@@ -391,10 +393,9 @@ impl<S: Store> Peer<S> {
         let Some(pending) = self.keys.get(&id) else { return Ok(()) };
         let was_asked = matches!(pending.state, Progress::Asked { .. });
         let error = match &pending.request {
-            Request::Command { operation_id, .. } if pending.is_open || was_asked => {
-                RequestError::Unknown { operation_id: *operation_id, since: None }
-            }
-            Request::Write { operation_id, since, .. } if pending.is_open || was_asked => {
+            Request::Write { operation_id, since, .. } | Request::Command { operation_id, since, .. }
+                if pending.is_open || was_asked =>
+            {
                 RequestError::Unknown { operation_id: *operation_id, since: since.anchor() }
             }
             _ => RequestError::Unavailable { slot: pending.slot, reason: pending.last_failure.clone() },
@@ -461,13 +462,11 @@ fn describe(error: &RequestError) -> String {
 /// What a leader's failure means to whoever coordinates the request.
 pub(super) fn outcome_of_failure(slot: SlotId, request: &Request, failure: Failure) -> Outcome {
     match (failure, request) {
-        (Failure::Redirect { was_proposed: true, .. }, Request::Command { operation_id, .. }) => {
-            Outcome::Error(RequestError::Unknown { operation_id: *operation_id, since: None })
-        }
-        (Failure::Redirect { was_proposed: true, .. }, Request::Write { operation_id, since, .. }) => {
-            Outcome::Error(RequestError::Unknown { operation_id: *operation_id, since: since.anchor() })
-        }
-        (Failure::Forgotten { now }, Request::Write { operation_id, .. }) => {
+        (
+            Failure::Redirect { was_proposed: true, .. },
+            Request::Write { operation_id, since, .. } | Request::Command { operation_id, since, .. },
+        ) => Outcome::Error(RequestError::Unknown { operation_id: *operation_id, since: since.anchor() }),
+        (Failure::Forgotten { now }, Request::Write { operation_id, .. } | Request::Command { operation_id, .. }) => {
             Outcome::Error(RequestError::Forgotten { operation_id: *operation_id, now })
         }
         // Only a write fails so.

@@ -111,9 +111,9 @@ impl<S: Store> Peer<S> {
                     Submission { operation, condition, operation_id, author, time, level, generation, since };
                 self.keylog.submit(ticket, slot, key, Job::Append(submission))
             }
-            Request::Command { key, arguments, operation_id, level } => {
+            Request::Command { key, arguments, operation_id, level, since } => {
                 let (author, time) = (self.me, self.wall);
-                let invocation = Invocation { arguments, operation_id, author, time, level };
+                let invocation = Invocation { arguments, operation_id, author, time, level, since: since.anchor() };
                 self.keylog.submit(ticket, slot, key, Job::Evaluate(invocation))
             }
             Request::List { prefix, after, limit, .. } => {

@@ -15704,6 +15704,8 @@ impl<'a> Command<'a> {
   pub const VT_ARGUMENTS: ::flatbuffers::VOffsetT = 6;
   pub const VT_OPERATION_ID: ::flatbuffers::VOffsetT = 8;
   pub const VT_LEVEL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_SINCE: ::flatbuffers::VOffsetT = 12;
+  pub const VT_UNSENT: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -15715,9 +15717,11 @@ impl<'a> Command<'a> {
     args: &'args CommandArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Command<'bldr>> {
     let mut builder = CommandBuilder::new(_fbb);
+    if let Some(x) = args.since { builder.add_since(x); }
     if let Some(x) = args.operation_id { builder.add_operation_id(x); }
     if let Some(x) = args.arguments { builder.add_arguments(x); }
     if let Some(x) = args.key { builder.add_key(x); }
+    builder.add_unsent(args.unsent);
     builder.add_level(args.level);
     builder.finish()
   }
@@ -15754,6 +15758,22 @@ impl<'a> Command<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<super::types::Level>(Command::VT_LEVEL, Some(super::types::Level::Lazy)).unwrap()}
   }
+  /// It was first sent after this.
+  #[inline]
+  pub fn since(&self) -> Option<&'a Anchor> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Anchor>(Command::VT_SINCE, None)}
+  }
+  /// Without `since`: whether the sender knows that no earlier attempt at it was applied.
+  #[inline]
+  pub fn unsent(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Command::VT_UNSENT, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Command<'_> {
@@ -15766,6 +15786,8 @@ impl ::flatbuffers::Verifiable for Command<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Argument>>>>("arguments", Self::VT_ARGUMENTS, true)?
      .visit_field::<super::types::OperationId>("operation_id", Self::VT_OPERATION_ID, true)?
      .visit_field::<super::types::Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<Anchor>("since", Self::VT_SINCE, false)?
+     .visit_field::<bool>("unsent", Self::VT_UNSENT, false)?
      .finish();
     Ok(())
   }
@@ -15775,6 +15797,8 @@ pub struct CommandArgs<'a> {
     pub arguments: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Argument<'a>>>>>,
     pub operation_id: Option<&'a super::types::OperationId>,
     pub level: super::types::Level,
+    pub since: Option<&'a Anchor>,
+    pub unsent: bool,
 }
 impl<'a> Default for CommandArgs<'a> {
   #[inline]
@@ -15784,6 +15808,8 @@ impl<'a> Default for CommandArgs<'a> {
       arguments: None, // required field
       operation_id: None, // required field
       level: super::types::Level::Lazy,
+      since: None,
+      unsent: false,
     }
   }
 }
@@ -15810,6 +15836,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CommandBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<super::types::Level>(Command::VT_LEVEL, level, super::types::Level::Lazy);
   }
   #[inline]
+  pub fn add_since(&mut self, since: &Anchor) {
+    self.fbb_.push_slot_always::<&Anchor>(Command::VT_SINCE, since);
+  }
+  #[inline]
+  pub fn add_unsent(&mut self, unsent: bool) {
+    self.fbb_.push_slot::<bool>(Command::VT_UNSENT, unsent, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CommandBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     CommandBuilder {
@@ -15834,6 +15868,8 @@ impl ::core::fmt::Debug for Command<'_> {
       ds.field("arguments", &self.arguments());
       ds.field("operation_id", &self.operation_id());
       ds.field("level", &self.level());
+      ds.field("since", &self.since());
+      ds.field("unsent", &self.unsent());
       ds.finish()
   }
 }

@@ -1,8 +1,9 @@
 use bytes::Bytes;
 use difuse_keylog::{Ballot, REPLY_BYTES_MAX};
-use difuse_protocol::request::{ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, Reply, Request};
+use difuse_protocol::request::{ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, Reply, Request, Since};
 use difuse_types::{Hash, Key, Level, OperationId};
 
+use super::{read::since_in, write::anchor_out};
 use crate::{
     builder::{Builder, UnionOffset, write_bytes},
     error::{WireError, check},
@@ -19,6 +20,7 @@ pub(super) fn write_command(
     arguments: &[Bytes],
     operation_id: &OperationId,
     level: Level,
+    since: Since,
 ) -> UnionOffset {
     let key = Some(write_key(builder, key));
     let mut tables = Vec::with_capacity(arguments.len());
@@ -28,7 +30,15 @@ pub(super) fn write_command(
     }
     let arguments = Some(builder.create_vector(&tables));
     let operation_id = operation_id_out(operation_id);
-    let args = fb::CommandArgs { key, arguments, operation_id: Some(&operation_id), level: level_out(level) };
+    let anchor = since.anchor().as_ref().map(anchor_out);
+    let args = fb::CommandArgs {
+        key,
+        arguments,
+        operation_id: Some(&operation_id),
+        level: level_out(level),
+        since: anchor.as_ref(),
+        unsent: matches!(since, Since::Now | Since::Unsent),
+    };
     fb::Command::create(builder, &args).as_union_value()
 }
 
@@ -46,6 +56,7 @@ pub(super) fn read_command(frame: &Frame<'_>, table: fb::Command<'_>) -> Result<
         arguments,
         operation_id: operation_id_in(table.operation_id()),
         level: level_in(table.level())?,
+        since: since_in(table.since(), table.unsent())?,
     })
 }
 

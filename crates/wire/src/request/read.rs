@@ -74,6 +74,16 @@ fn read(frame: &Frame<'_>, table: fb::Read<'_>) -> Result<Request, WireError> {
     Ok(Request::Read { key: frame.key(table.key())?, level: level_in(table.level())?, seen })
 }
 
+/// Since when a write or a command may have been sent.
+pub(super) fn since_in(anchor: Option<&fb::Anchor>, is_unsent: bool) -> Result<Since, WireError> {
+    match (anchor, is_unsent) {
+        (Some(anchor), false) => Ok(Since::After(anchor_in(anchor))),
+        (None, true) => Ok(Since::Unsent),
+        (None, false) => Ok(Since::Unknown),
+        (Some(_), true) => Err(WireError::OutOfBounds { field: "unsent" }),
+    }
+}
+
 fn write(frame: &Frame<'_>, table: fb::Write<'_>) -> Result<Request, WireError> {
     let condition = match (table.condition(), table.head()) {
         (fb::ConditionKind::None, None) => Condition::None,
@@ -82,12 +92,7 @@ fn write(frame: &Frame<'_>, table: fb::Write<'_>) -> Result<Request, WireError> 
         (fb::ConditionKind::Head, Some(hash)) => Condition::Head(hash_in(hash)),
         _ => return Err(WireError::OutOfBounds { field: "condition" }),
     };
-    let since = match (table.since(), table.unsent()) {
-        (Some(anchor), false) => Since::After(anchor_in(anchor)),
-        (None, true) => Since::Unsent,
-        (None, false) => Since::Unknown,
-        (Some(_), true) => return Err(WireError::OutOfBounds { field: "unsent" }),
-    };
+    let since = since_in(table.since(), table.unsent())?;
     Ok(Request::Write {
         key: frame.key(table.key())?,
         operation: read_value(frame, table.value())?,

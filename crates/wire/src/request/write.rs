@@ -30,8 +30,8 @@ fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, Uni
         Request::Write { key, operation, condition, operation_id, level, since } => {
             (Body::Write, write(builder, key, operation, condition, operation_id, *level, *since))
         }
-        Request::Command { key, arguments, operation_id, level } => {
-            (Body::Command, write_command(builder, key, arguments, operation_id, *level))
+        Request::Command { key, arguments, operation_id, level, since } => {
+            (Body::Command, write_command(builder, key, arguments, operation_id, *level, *since))
         }
         Request::Log { key, from_height, limit } => (Body::Log, log(builder, key, *from_height, *limit)),
         Request::List { prefix, after, limit, slot } => {

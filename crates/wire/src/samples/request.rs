@@ -71,6 +71,7 @@ fn writes() -> Vec<Request> {
             arguments: vec![Bytes::from_static(b"hset"), Bytes::from_static(b"k"), Bytes::new()],
             operation_id: OPERATION_ID,
             level: Level::Leader,
+            since: Since::Unsent,
         },
         write(Operation::Delete, Condition::Head(hash(8))),
         write_since(Operation::Delete, Condition::None, Since::Unsent),
