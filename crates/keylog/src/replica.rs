@@ -72,7 +72,7 @@ impl<S: Store> Keylog<S> {
             return Ok(Standing::Dealt);
         }
         let Some(record) = self.check_epoch(from, slot, term.epoch) else { return Ok(Standing::Dealt) };
-        if !record.configuration.contains(&from) {
+        if term.epoch == record.configuration.epoch && !record.configuration.contains(&from) {
             // It leads in another recovery that shares the epoch.
             self.send(from, KeylogMessage::Outdated { configuration: record.configuration });
             return Ok(Standing::Dealt);
