@@ -55,6 +55,11 @@ impl Simulation {
             let Ok(Some(register)) = store.register(slot, &key) else { continue };
             let (height, hash) = (register.head.height, register.head.hash);
             self.ballots.observe(slot, &key, register.ballot, (height, hash))?;
+            let lowest_named = (height + 1).saturating_sub(register.head.recent.len() as u64);
+            if register.base > 1 && register.base > lowest_named {
+                let base = register.base;
+                return Err(Violation::ForgottenOperations { key, height, base });
+            }
             let base = if register.base > 1 { store.transaction(slot, &key, register.base) } else { Ok(None) };
             if let Ok(Some(base)) = base {
                 self.chains.rely(&key, base.height, base.hash());

@@ -61,6 +61,18 @@ pub enum Violation {
         /// Its hash.
         hash: Hash,
     },
+    /// A member forgot transactions whose operations its head names: it could not tell a repeated one any more.
+    #[error(
+        "chains: key {key}: a member at height {height} forgot what is below {base}, and its head names operations there"
+    )]
+    ForgottenOperations {
+        /// The key.
+        key: Key,
+        /// The height of the member's head.
+        height: u64,
+        /// What it keeps begins here.
+        base: u64,
+    },
     /// A write is in the chain that must not be there (again).
     #[error("chains: key {key}: height {height} holds operation {operation}, which {reason}")]
     Unwanted {

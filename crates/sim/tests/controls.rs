@@ -54,8 +54,10 @@ fn a_leader_that_reads_without_a_lease_is_caught() {
 
 #[test]
 fn a_replica_that_forgets_below_what_is_not_committed_is_caught() {
-    let is_expected =
-        |violation: &Violation| matches!(violation, Violation::Forgotten { .. }) || is_about_keys(violation);
+    let is_expected = |violation: &Violation| {
+        let is_forgotten = matches!(violation, Violation::Forgotten { .. } | Violation::ForgottenOperations { .. });
+        is_forgotten || is_about_keys(violation)
+    };
     check(Control::CommittedCheckpoint, 0..1000, |_| {}, is_expected);
 }
 

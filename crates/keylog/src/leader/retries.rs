@@ -19,11 +19,7 @@ use super::{
     jobs::KEY_QUEUE_MAX,
 };
 use crate::{
-    Anchor, Answer, Ballot, Failure, Submission,
-    keylog::Keylog,
-    replica::damage::ReadError,
-    rule::Rule,
-    store::{Store, StoreError},
+    Anchor, Answer, Ballot, Failure, Submission, keylog::Keylog, replica::damage::ReadError, rule::Rule, store::Store,
 };
 
 /// How many of the appends of a key that has some waiting are remembered: all that were applied while one waited.
@@ -137,9 +133,10 @@ impl<S: Store> Keylog<S> {
         }
         let Some(depth) = draft.recent().iter().position(|recent| *recent == id) else { return Ok(None) };
         let height = base.head.height - depth as u64;
-        let lacking =
-            || StoreError::Corrupt(format!("transaction {height} of {}, which its head names, is gone", draft.key));
-        let transaction = self.stored(slot, &draft.key, height)?.ok_or_else(lacking)?;
+        let Some(transaction) = self.stored(slot, &draft.key, height)? else {
+            self.note_damage(slot, &draft.key, height);
+            return Err(ReadError::Damaged);
+        };
         let before = if height > 1 { self.stored(slot, &draft.key, height - 1)? } else { None };
         let had_value = before.is_some_and(|before| before.value().is_some());
         let created = !had_value && transaction.value().is_some();
