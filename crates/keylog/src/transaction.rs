@@ -201,14 +201,19 @@ impl Transaction {
 
     /// The value that the key has after this transaction.
     pub fn value(&self) -> Option<&Value> {
-        match &self.operation {
-            Operation::Set(value) => Some(value),
-            Operation::Delete => None,
-        }
+        self.operation.value()
     }
 }
 
 impl Operation {
+    /// The value that it sets.
+    pub fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Delete => None,
+        }
+    }
+
     /// Whether the value is within bounds.
     pub fn is_well_formed(&self) -> bool {
         match self {

@@ -228,7 +228,7 @@ impl<S: Store> Keylog<S> {
         let created = !has_value && matches!(submission.operation, Operation::Set(_));
         draft.content = Content::of(&submission.operation);
         let Submission { operation, operation_id, author, time, .. } = submission;
-        let transaction = Transaction { operation, ..transaction_after(draft, operation_id, author, time) };
+        let transaction = transaction_after(draft, operation, operation_id, author, time);
         self.append_to(slot, draft, transaction, created);
         Ok(Answer::Appended { height: draft.height, hash: draft.hash, created, mark: None })
     }
@@ -260,21 +260,16 @@ impl<S: Store> Keylog<S> {
             Ok(evaluated) => evaluated,
             Err(failure) => return Ok(Err(failure)),
         };
-        let mut answer = Answer::Evaluated { reply: evaluated.reply, is_write, appended: None, mark: None };
-        match evaluated.operation {
-            Some(operation) => {
-                let transaction = Transaction { operation, ..transaction_after(draft, operation_id, author, time) };
-                self.append_to(slot, draft, transaction, false);
-                if let Answer::Evaluated { appended, .. } = &mut answer {
-                    *appended = Some((draft.height, draft.hash));
-                }
-            }
-            None if is_write => {
-                if let Some(leadership) = self.leadership(slot) {
-                    leadership.refused.insert((operation_id, Condition::None), answer.clone());
-                }
-            }
-            None => {}
+        let appended = evaluated.operation.map(|operation| {
+            let transaction = transaction_after(draft, operation, operation_id, author, time);
+            self.append_to(slot, draft, transaction, false);
+            (draft.height, draft.hash)
+        });
+        let answer = Answer::Evaluated { reply: evaluated.reply, is_write, appended, mark: None };
+        if answer.is_refusal()
+            && let Some(leadership) = self.leadership(slot)
+        {
+            leadership.refused.insert((operation_id, Condition::None), answer.clone());
         }
         Ok(Ok(answer))
     }
@@ -408,13 +403,19 @@ fn lost_reply(height: u64) -> bytes::Bytes {
     Reply::Error(text).encode().into()
 }
 
-/// A transaction on top of a draft that deletes its key, to be given an operation.
-fn transaction_after(draft: &Draft, operation_id: OperationId, author: NodeId, time: WallTime) -> Transaction {
+/// A transaction on top of a draft.
+fn transaction_after(
+    draft: &Draft,
+    operation: Operation,
+    operation_id: OperationId,
+    author: NodeId,
+    time: WallTime,
+) -> Transaction {
     Transaction {
         key: draft.key.clone(),
         height: draft.height + 1,
         previous: draft.hash,
-        operation: Operation::Delete,
+        operation,
         author,
         time,
         operation_id,

@@ -35,11 +35,7 @@ pub(super) struct Evaluated {
 impl Content {
     /// What the key holds after a value was set or deleted outside of any structure.
     pub(crate) fn of(operation: &Operation) -> Self {
-        let value = match operation {
-            Operation::Set(value) => Some(value.clone()),
-            Operation::Delete => None,
-        };
-        Self { value, state: None }
+        Self { value: operation.value().cloned(), state: None }
     }
 
     /// Whether the key exists at this time.
@@ -73,12 +69,10 @@ impl<S: Store> Keylog<S> {
             return Ok(Err(failure));
         }
         let content = &mut draft.content;
-        let outcome = match self.options.structures.evaluate(&content.view(context.now), arguments, context) {
+        let Outcome { reply, effect } = match self.evaluate_on(content, arguments, context) {
             Ok(outcome) => outcome,
-            Err(CommandError::InBlocks) => return Ok(Err(Failure::InBlocks)),
-            Err(error) => Outcome::reply(Reply::Error(error.to_string())),
+            Err(failure) => return Ok(Err(failure)),
         };
-        let Outcome { reply, effect } = outcome;
         let reply = reply.encode();
         if reply.len() > REPLY_BYTES_MAX {
             let length = reply.len();
@@ -119,7 +113,7 @@ impl<S: Store> Keylog<S> {
                 }
             }
         };
-        draft.content.value = Content::of(&operation).value;
+        draft.content.value = operation.value().cloned();
         if !draft.content.value.as_ref().is_some_and(|value| value.kind.is_structure()) {
             draft.content.state = None;
         }
@@ -269,11 +263,16 @@ impl<S: Store> Keylog<S> {
             Ok(content) => content,
             Err(failure) => return Ok(Err(failure)),
         };
-        Ok(match self.options.structures.evaluate(&content.view(context.now), arguments, context) {
-            Ok(outcome) => Ok(outcome.reply.encode().into()),
+        Ok(self.evaluate_on(&content, arguments, context).map(|outcome| outcome.reply.encode().into()))
+    }
+
+    /// What a command comes to on what a key holds.
+    fn evaluate_on(&self, content: &Content, arguments: &[Bytes], context: &Context) -> Result<Outcome, Failure> {
+        match self.options.structures.evaluate(&content.view(context.now), arguments, context) {
             Err(CommandError::InBlocks) => Err(Failure::InBlocks),
-            Err(error) => Ok(Reply::Error(error.to_string()).encode().into()),
-        })
+            Err(error) => Ok(Outcome::reply(Reply::Error(error.to_string()))),
+            Ok(outcome) => Ok(outcome),
+        }
     }
 
     /// Whether something that stands in line with what may add to a log adds nothing to it.
