@@ -140,14 +140,18 @@ pub(crate) struct KeyState {
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Appending {
     Write(Submission),
-    Command(Invocation),
+    Command {
+        invocation: Invocation,
+        /// Whether it may change its key: else it is a read that waits for its turn.
+        is_write: bool,
+    },
 }
 
 impl Appending {
     pub(crate) fn level(&self) -> Level {
         match self {
             Self::Write(submission) => submission.level,
-            Self::Command(invocation) => invocation.level,
+            Self::Command { invocation, .. } => invocation.level,
         }
     }
 
@@ -155,7 +159,7 @@ impl Appending {
     fn name(&self) -> (OperationId, Condition, Option<Anchor>) {
         match self {
             Self::Write(submission) => (submission.operation_id, submission.condition, submission.since),
-            Self::Command(invocation) => (invocation.operation_id, Condition::None, invocation.since),
+            Self::Command { invocation, .. } => (invocation.operation_id, Condition::None, invocation.since),
         }
     }
 
@@ -163,7 +167,7 @@ impl Appending {
     pub(crate) fn generation(&self) -> Option<u64> {
         match self {
             Self::Write(submission) => submission.generation,
-            Self::Command(_) => None,
+            Self::Command { .. } => None,
         }
     }
 
@@ -172,7 +176,7 @@ impl Appending {
         match self {
             Self::Write(Submission { operation: Operation::Set(value), .. }) => value.bytes.len(),
             Self::Write(_) => 0,
-            Self::Command(invocation) => invocation.arguments.iter().map(bytes::Bytes::len).sum(),
+            Self::Command { invocation, .. } => invocation.arguments.iter().map(bytes::Bytes::len).sum(),
         }
     }
 }

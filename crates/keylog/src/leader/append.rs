@@ -90,8 +90,8 @@ impl<S: Store> Keylog<S> {
                     }
                     outcome(self.decide(slot, &mut draft, submission))?
                 }
-                Appending::Command(invocation) => {
-                    outcome(self.decide_command(slot, &mut draft, invocation))?.and_then(|decided| decided)
+                Appending::Command { invocation, is_write } => {
+                    outcome(self.decide_command(slot, &mut draft, invocation, is_write))?.and_then(|decided| decided)
                 }
             };
             match decided {
@@ -154,8 +154,8 @@ impl<S: Store> Keylog<S> {
     pub(super) fn why_no_room(&self, key: &Key, appending: &Appending) -> Result<Option<String>, StoreError> {
         match appending {
             Appending::Write(submission) => self.why_full_for(key, std::iter::once(&submission.operation)),
-            Appending::Command(_) if self.is_read(appending) => Ok(None),
-            Appending::Command(_) => self.why_full(),
+            Appending::Command { is_write: false, .. } => Ok(None),
+            Appending::Command { is_write: true, .. } => self.why_full(),
         }
     }
 
@@ -239,9 +239,9 @@ impl<S: Store> Keylog<S> {
         slot: SlotId,
         draft: &mut Draft,
         invocation: Invocation,
+        is_write: bool,
     ) -> Result<Result<Answer, Failure>, ReadError> {
         let Invocation { arguments, operation_id, author, time, .. } = invocation;
-        let is_write = self.is_write_command(&arguments);
         if is_write {
             if draft.transactions.iter().any(|transaction| transaction.operation_id == operation_id) {
                 // The same command twice in one batch: the second is asked again, and finds the first.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use difuse_structures::{CommandError, Context, Deadline, Effect, Held, Outcome, Reply, State, View};
 use difuse_types::{Key, OperationId, SlotId, WallTime};
 
-use super::{Appending, append::Draft};
+use super::append::Draft;
 use crate::{
     Failure, MAX_INLINE_BYTES, MAX_OPERATION_BYTES, Operation, REPLY_BYTES_MAX, Value, ValueKind, keylog::Keylog,
     replica::damage::ReadError, store::Store,
@@ -273,16 +273,6 @@ impl<S: Store> Keylog<S> {
             Err(error) => Ok(Outcome::reply(Reply::Error(error.to_string()))),
             Ok(outcome) => Ok(outcome),
         }
-    }
-
-    /// Whether something that stands in line with what may add to a log adds nothing to it.
-    pub(super) fn is_read(&self, appending: &Appending) -> bool {
-        matches!(appending, Appending::Command(invocation) if !self.is_write_command(&invocation.arguments))
-    }
-
-    /// Whether a command may change its key.
-    pub(super) fn is_write_command(&self, arguments: &[Bytes]) -> bool {
-        self.options.structures.is_write(arguments)
     }
 }
 

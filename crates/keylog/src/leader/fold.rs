@@ -46,8 +46,9 @@ impl<S: Store> Keylog<S> {
     /// Whether what waits for a settled key must wait until its log is folded: begins that.
     pub(super) fn must_fold_first(&mut self, slot: SlotId, key: &Key) -> Result<bool, ReadError> {
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get(key));
-        let has_command = state
-            .is_some_and(|state| state.appends.iter().any(|append| matches!(append.appending, Appending::Command(_))));
+        let has_command = state.is_some_and(|state| {
+            state.appends.iter().any(|append| matches!(append.appending, Appending::Command { .. }))
+        });
         if !has_command {
             return Ok(false);
         }

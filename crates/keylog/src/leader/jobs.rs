@@ -79,7 +79,10 @@ impl<S: Store> Keylog<S> {
             }
             Work::Key(key, job @ (Job::Append(_) | Job::Evaluate(_))) => {
                 let appending = match job {
-                    Job::Evaluate(invocation) => Appending::Command(invocation),
+                    Job::Evaluate(invocation) => {
+                        let is_write = self.options.structures.is_write(&invocation.arguments);
+                        Appending::Command { invocation, is_write }
+                    }
                     Job::Append(submission) => Appending::Write(submission),
                     Job::Read { .. } | Job::Log { .. } => return Ok(()),
                 };

@@ -58,7 +58,6 @@ impl<S: Store> Keylog<S> {
             return;
         }
         let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped);
-        let structures = self.options.structures.clone();
         let Some(leadership) = self.leadership(slot) else { return };
         let ballot = Ballot { term: leadership.term, sequence: leadership.sequence };
         let Leadership { keys, refused: refusals, .. } = leadership;
@@ -69,13 +68,9 @@ impl<S: Store> Keylog<S> {
             Some(since) => since.height >= forgotten_height && Some(since.ballot) >= dropped,
             None => forgotten_height == 0 && dropped.is_none(),
         };
-        let is_read = |appending: &Appending| match appending {
-            Appending::Command(invocation) => !structures.is_write(&invocation.arguments),
-            Appending::Write(_) => false,
-        };
         let (mut known, mut others, mut forgotten) = (VecDeque::new(), VecDeque::new(), Vec::new());
         for mut append in std::mem::take(&mut state.appends) {
-            if is_read(&append.appending) {
+            if let Appending::Command { is_write: false, .. } = append.appending {
                 others.push_back(append);
                 continue;
             }
