@@ -1,4 +1,4 @@
-use crate::{Arguments, CommandError, Context, Effect, Key, Outcome, Plan, Structure, View, structure::encode};
+use crate::{Arguments, CommandError, Context, Effect, Key, Outcome, Plan, Structure, View};
 
 /// What a command does, as `COMMAND` tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +67,17 @@ impl KeyPositions {
     pub const ONE: Self = Self { first: 1, last: 1, step: 1 };
     /// All arguments are keys.
     pub const ALL: Self = Self { first: 1, last: -1, step: 1 };
+
+    /// The positions of the keys among so many arguments, the name with them.
+    pub fn positions(self, count: usize) -> Vec<usize> {
+        let position = |position: i16| match usize::try_from(position) {
+            Ok(position) => position,
+            Err(_) => count.saturating_sub(usize::from(position.unsigned_abs())),
+        };
+        let (first, end) = (position(self.first), position(self.last).saturating_add(1).min(count));
+        let step = usize::try_from(self.step).unwrap_or_default().max(1);
+        if first == 0 { Vec::new() } else { (first..end).step_by(step).collect() }
+    }
 }
 
 /// What a command is called and takes.
@@ -115,6 +126,11 @@ impl Command {
         if self.arity < 0 { count >= arity } else { count == arity }
     }
 
+    /// Where the first key stands, of a command whose keys do not follow from other arguments.
+    pub(crate) fn first_key(&self) -> usize {
+        usize::try_from(self.keys.first).unwrap_or(1)
+    }
+
     /// Whether it may change a key.
     pub fn is_write(&self) -> bool {
         self.flags.contains(&Flag::Write)
@@ -151,9 +167,7 @@ impl KeyCommand {
     ) -> Self {
         Self::new(command, move |view, arguments, context| {
             let plan = run(&Key::new(view), arguments, context)?;
-            let effect = plan
-                .operation
-                .map_or(Effect::Nothing, |operation| Effect::Apply { structure: S::ID, operation: encode(&operation) });
+            let effect = plan.operation.map_or(Effect::Nothing, |operation| Effect::apply::<S>(&operation));
             Ok(Outcome { reply: plan.reply, effect })
         })
     }

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use difuse_types::WallTime;
 
-use crate::Reply;
+use crate::{Reply, Structure, structure::encode};
 
 /// What a command may use besides the key and its arguments.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,22 @@ pub enum Effect {
     },
     /// The key stays as it is and expires then, or never.
     Expire(Option<WallTime>),
+    /// The key holds this structure, whatever it held before.
+    Hold {
+        /// The structure.
+        structure: u8,
+        /// The state, in its checkpoint form; it is never an empty one.
+        state: Vec<u8>,
+        /// When the key expires; `None`: never.
+        deadline: Option<WallTime>,
+    },
+}
+
+impl Effect {
+    /// An operation on a structure.
+    pub fn apply<S: Structure>(operation: &S::Operation) -> Self {
+        Self::Apply { structure: S::ID, operation: encode(operation) }
+    }
 }
 
 /// What a command comes to.
@@ -71,6 +87,28 @@ impl Outcome {
     /// An answer with an effect.
     pub fn new(reply: Reply, effect: Effect) -> Self {
         Self { reply, effect }
+    }
+}
+
+/// What a command on several keys comes to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KeysOutcome {
+    /// The answer.
+    pub reply: Reply,
+    /// What is done, in this order, each to the key with this index among the command's keys. Two indexes may be those
+    /// of one key: what is done first is then seen by what is done next.
+    pub effects: Vec<(usize, Effect)>,
+}
+
+impl KeysOutcome {
+    /// An answer without effects.
+    pub fn reply(reply: Reply) -> Self {
+        Self { reply, effects: Vec::new() }
+    }
+
+    /// An answer with effects.
+    pub fn new(reply: Reply, effects: Vec<(usize, Effect)>) -> Self {
+        Self { reply, effects }
     }
 }
 

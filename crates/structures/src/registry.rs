@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::{
-    Arguments, Command, CommandError, Context, Hash, KeyCommand, List, Malformed, Outcome, Reply, Set, SortedSet,
-    State, Structure, View, hyperloglog, keys, strings,
+    Arguments, Command, CommandError, Context, Effect, FindKeys, Hash, KeyCommand, Keys, KeysCommand, KeysOutcome,
+    List, Malformed, Outcome, Reply, Run, RunKeys, Set, SortedSet, State, Structure, View, hyperloglog, keys, strings,
 };
 
 /// A log names a structure that this program does not have.
@@ -20,10 +20,21 @@ struct Kind {
     decode: Decode,
 }
 
+/// A command, and how it is evaluated.
+struct Registered {
+    command: Command,
+    evaluator: Evaluator,
+}
+
+enum Evaluator {
+    Key(Run),
+    Keys(FindKeys, RunKeys),
+}
+
 /// The structures that a node knows, and the commands on them.
 pub struct Registry {
     kinds: BTreeMap<u8, Kind>,
-    commands: BTreeMap<&'static str, KeyCommand>,
+    commands: BTreeMap<&'static str, Registered>,
 }
 
 impl Registry {
@@ -60,7 +71,7 @@ impl Registry {
         let is_name_taken = self.kinds.values().any(|other| other.name == kind.name);
         let previous = self.kinds.insert(S::ID, kind);
         assert!(previous.is_none() && !is_name_taken, "structure {} ({}) is there already", S::NAME, S::ID);
-        self.with_commands(S::commands())
+        self.with_commands(S::commands()).with_commands_on_keys(S::commands_on_keys())
     }
 
     /// These and more commands.
@@ -68,11 +79,25 @@ impl Registry {
     /// # Panics
     /// If the name of one of them is taken.
     pub fn with_commands(mut self, commands: Vec<KeyCommand>) -> Self {
-        for command in commands {
-            let name = command.command.name;
-            assert!(self.commands.insert(name, command).is_none(), "command {name} is there already");
-        }
+        commands.into_iter().for_each(|KeyCommand { command, run }| self.add(command, Evaluator::Key(run)));
         self
+    }
+
+    /// These and more commands on several keys.
+    ///
+    /// # Panics
+    /// If the name of one of them is taken.
+    pub fn with_commands_on_keys(mut self, commands: Vec<KeysCommand>) -> Self {
+        commands
+            .into_iter()
+            .for_each(|KeysCommand { command, find, run }| self.add(command, Evaluator::Keys(find, run)));
+        self
+    }
+
+    fn add(&mut self, command: Command, evaluator: Evaluator) {
+        let name = command.name;
+        let previous = self.commands.insert(name, Registered { command, evaluator });
+        assert!(previous.is_none(), "command {name} is there already");
     }
 
     /// All commands, by name.
@@ -85,7 +110,12 @@ impl Registry {
         self.find(arguments).map(|found| &found.command)
     }
 
-    fn find(&self, arguments: &[Bytes]) -> Option<&KeyCommand> {
+    /// Whether the command with this name, in lower case, may have several keys.
+    pub fn is_on_keys(&self, name: &str) -> bool {
+        self.commands.get(name).is_some_and(|found| matches!(found.evaluator, Evaluator::Keys(..)))
+    }
+
+    fn find(&self, arguments: &[Bytes]) -> Option<&Registered> {
         let lower = |name: &Bytes| std::str::from_utf8(name).ok().map(str::to_ascii_lowercase);
         let name = lower(arguments.first()?)?;
         if let Some(found) = self.commands.get(name.as_str()) {
@@ -115,28 +145,78 @@ impl Registry {
         self.kinds.get(&id).map(|kind| (kind.decode)(bytes)).ok_or(UnknownStructure(id))
     }
 
+    /// Which of a command's arguments are its keys, in ascending order; the name is at 0.
+    ///
+    /// # Errors
+    /// What Redis answers if that cannot be said: there is no such command, too few arguments, or a number of keys that
+    /// is none.
+    pub fn key_positions(&self, arguments: &[Bytes]) -> Result<Vec<usize>, CommandError> {
+        let found = self.find_complete(arguments)?;
+        match &found.evaluator {
+            Evaluator::Key(_) => Ok(vec![found.command.first_key()]),
+            Evaluator::Keys(find, _) => find(&found.command, arguments),
+        }
+    }
+
     /// What a command on a key comes to. `arguments`: its name, that of the subcommand if it has one, the key, and what
-    /// follows.
+    /// follows. One that may have several keys may be asked for with one.
     ///
     /// # Errors
     /// [`CommandError::InBlocks`] alone: any other error is a reply, as for Redis's clients.
     pub fn evaluate(&self, view: &View<'_>, arguments: &[Bytes], context: &Context) -> Result<Outcome, CommandError> {
-        match self.run(view, arguments, context) {
+        let KeysOutcome { reply, mut effects } = self.evaluate_keys(&[*view], arguments, context)?;
+        Ok(Outcome { reply, effect: effects.pop().map_or(Effect::Nothing, |(_, effect)| effect) })
+    }
+
+    /// What a command on keys comes to. `views` are those of its keys, in the order of [`Registry::key_positions`]; a key
+    /// that is named twice has two.
+    ///
+    /// # Errors
+    /// [`CommandError::InBlocks`] alone: any other error is a reply, as for Redis's clients.
+    pub fn evaluate_keys(
+        &self,
+        views: &[View<'_>],
+        arguments: &[Bytes],
+        context: &Context,
+    ) -> Result<KeysOutcome, CommandError> {
+        match self.run(views, arguments, context) {
             Err(CommandError::InBlocks) => Err(CommandError::InBlocks),
             // An error is one line.
-            Err(error) => Ok(Outcome::reply(Reply::Error(error.to_string().replace(['\r', '\n'], " ")))),
+            Err(error) => Ok(KeysOutcome::reply(Reply::Error(error.to_string().replace(['\r', '\n'], " ")))),
             Ok(outcome) => Ok(outcome),
         }
     }
 
-    fn run(&self, view: &View<'_>, arguments: &[Bytes], context: &Context) -> Result<Outcome, CommandError> {
+    fn run(&self, views: &[View<'_>], arguments: &[Bytes], context: &Context) -> Result<KeysOutcome, CommandError> {
+        let Registered { command, evaluator } = self.find_complete(arguments)?;
+        let after = |key: usize| Arguments::new(command.name, arguments.get(key + 1..).unwrap_or_default());
+        match (evaluator, views) {
+            (Evaluator::Key(run), [view]) => {
+                let Outcome { reply, effect } = run(view, &mut after(command.first_key()), context)?;
+                let effects = if effect == Effect::Nothing { Vec::new() } else { vec![(0, effect)] };
+                Ok(KeysOutcome { reply, effects })
+            }
+            (Evaluator::Key(_), _) => Err(wrong_keys(command, 1, views.len())),
+            (Evaluator::Keys(find, run), views) => {
+                let positions = find(command, arguments)?;
+                if positions.len() != views.len() {
+                    return Err(wrong_keys(command, positions.len(), views.len()));
+                }
+                let last = positions.last().copied().unwrap_or_default();
+                run(&Keys::new(views, &positions, arguments), &mut after(last), context)
+            }
+        }
+    }
+
+    /// The command of these arguments, if it takes so many.
+    fn find_complete(&self, arguments: &[Bytes]) -> Result<&Registered, CommandError> {
         let found = self.find(arguments).ok_or_else(|| self.unknown(arguments))?;
         let command = &found.command;
-        let key = usize::try_from(command.keys.first).unwrap_or(1);
-        if arguments.len() <= key || !command.takes(arguments.len()) {
-            return Err(CommandError::Arity(command.name.to_string()));
+        let is_key_there = command.keys.first == 0 || arguments.len() > command.first_key();
+        if is_key_there && command.takes(arguments.len()) {
+            return Ok(found);
         }
-        (found.run)(view, &mut Arguments::new(command.name, &arguments[key + 1..]), context)
+        Err(CommandError::Arity(command.name.to_string()))
     }
 
     /// The error that Redis answers when there is no such command, or no such subcommand of a command.
@@ -157,6 +237,11 @@ impl Registry {
         let prefix = format!("{}|", name.to_ascii_lowercase());
         self.commands.keys().any(|command| command.starts_with(&prefix))
     }
+}
+
+/// Whoever asks has looked at other keys than those that the arguments name.
+fn wrong_keys(command: &Command, named: usize, given: usize) -> CommandError {
+    CommandError::new(format_args!("'{}' names {named} keys here, and is evaluated on {given}", command.name))
 }
 
 /// An argument as an error shows it: up to the first zero byte, and no longer than this.
@@ -186,11 +271,14 @@ impl std::fmt::Debug for Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Effect, Held};
+    use crate::{Effect, Held, ListOperation, structure::encode};
+
+    fn words(line: &str) -> Vec<Bytes> {
+        line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
+    }
 
     fn evaluate(view: &View<'_>, line: &str) -> Result<Outcome, CommandError> {
-        let arguments: Vec<Bytes> = line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
-        Registry::builtin().evaluate(view, &arguments, &Context::new(difuse_types::WallTime(1000), 1))
+        Registry::builtin().evaluate(view, &words(line), &Context::new(difuse_types::WallTime(1000), 1))
     }
 
     /// A string that lives in blocks.
@@ -234,8 +322,7 @@ mod tests {
     fn a_string_that_is_to_be_too_long_for_its_place_takes_no_memory() {
         let context = Context { string_bytes_max: 100, ..Context::new(difuse_types::WallTime(0), 0) };
         for line in ["setbit k 4294967295 1", "setrange k 536870900 x", "bitfield k set u8 4294967280 1"] {
-            let arguments: Vec<Bytes> = line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
-            let evaluated = Registry::builtin().evaluate(&View::default(), &arguments, &context);
+            let evaluated = Registry::builtin().evaluate(&View::default(), &words(line), &context);
             assert_eq!(evaluated, Err(CommandError::InBlocks), "{line}");
         }
     }
@@ -265,6 +352,38 @@ mod tests {
             let nothing = evaluate(&View::default(), line).map(|outcome| outcome.effect);
             assert_eq!(nothing, Ok(Effect::Nothing), "{line}");
         }
+    }
+
+    #[test]
+    fn the_keys_of_a_command_are_found_or_its_error_is_that_of_redis() {
+        let registry = Registry::builtin();
+        let positions = |line: &str| registry.key_positions(&words(line)).map_err(|error| error.to_string());
+        assert_eq!(positions("get k"), Ok(vec![1]));
+        assert_eq!(positions("object encoding k"), Ok(vec![2]));
+        assert_eq!(positions("SUNIONSTORE d a b a"), Ok(vec![1, 2, 3, 4]));
+        assert_eq!(positions("lmove a b left right"), Ok(vec![1, 2]));
+        assert_eq!(positions("lmove a"), Err("ERR wrong number of arguments for 'lmove' command".into()));
+        assert_eq!(positions("nosuch a"), Err("ERR unknown command 'nosuch', with args beginning with: 'a' ".into()));
+    }
+
+    #[test]
+    fn effects_on_several_keys_name_them_by_their_places() {
+        let mut list = List::default();
+        list.apply_encoded(&encode(&ListOperation::PushBack(vec![Bytes::from_static(b"only")]))).expect("an operation");
+        let held = View { held: Some(Held::Structure(&list)), deadline: None };
+        let evaluate = |line: &str, views: &[View<'_>]| {
+            let context = Context::new(difuse_types::WallTime(0), 0);
+            Registry::builtin().evaluate_keys(views, &words(line), &context).expect("nothing lives in blocks")
+        };
+        let moved = evaluate("lmove a b left left", &[held, View::default()]);
+        let push = Effect::apply::<List>(&ListOperation::PushFront(vec![Bytes::from_static(b"only")]));
+        let remove = |from| Effect::apply::<List>(&ListOperation::Remove(from, 1));
+        assert_eq!(moved, KeysOutcome::new(Reply::bulk("only"), vec![(0, remove(0)), (1, push.clone())]));
+        let turned = evaluate("lmove a a right left", &[held, held]);
+        assert_eq!(turned.effects, [(0, push), (0, remove(1))], "it is never empty");
+        assert_eq!(evaluate("sunionstore a b", &[held, View::default()]).effects, [(0, Effect::Delete)]);
+        let refused = evaluate("lmove a b left left", &[held]).reply;
+        assert!(matches!(&refused, Reply::Error(text) if text.contains("names 2 keys")), "{refused:?}");
     }
 
     #[test]

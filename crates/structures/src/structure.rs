@@ -2,7 +2,7 @@ use std::{any::Any, fmt::Debug};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::KeyCommand;
+use crate::{KeyCommand, KeysCommand};
 
 /// Bytes that are no operation or no state of a structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +42,11 @@ pub trait Structure: Clone + Debug + Default + Send + Sync + Serialize + Deseria
 
     /// The commands on it.
     fn commands() -> Vec<KeyCommand>;
+
+    /// The commands on several keys of which some hold it.
+    fn commands_on_keys() -> Vec<KeysCommand> {
+        Vec::new()
+    }
 }
 
 /// The state of any structure.

@@ -96,6 +96,10 @@ impl State {
                 next.apply_encoded(&operation).map_err(invalid)?;
                 Some(if next.is_nothing() { Operation::Delete } else { Operation::Set(value) })
             }
+            Effect::Hold { structure, state, deadline } => {
+                let bytes = [&[structure][..], &state].concat();
+                Some(set_unless_expired(Value::new(ValueKind::State, bytes).until(deadline)))
+            }
             Effect::Expire(deadline) => match (before, self.structure(key)?) {
                 (None, _) => None,
                 (Some(_), Some(state)) => {

@@ -72,8 +72,8 @@ pub(super) struct Catalogue {
 impl Catalogue {
     /// The gateway's own commands, and those of `registry` that it does not do itself.
     pub(super) fn new(registry: &Registry) -> Self {
-        let of_structures =
-            registry.commands().map(|command| Entry { command: *command, run: Run::OnKeys(commands::keyed) });
+        let on_one_key = registry.commands().filter(|command| !registry.is_on_keys(command.name));
+        let of_structures = on_one_key.map(|command| Entry { command: *command, run: Run::OnKeys(commands::keyed) });
         let mut all: BTreeMap<_, _> = of_structures.map(|entry| (entry.command.name, entry)).collect();
         all.extend(commands::own().into_iter().map(|entry| (entry.command.name, entry)));
         let entries: Vec<_> = all.into_values().collect();

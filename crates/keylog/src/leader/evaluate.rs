@@ -112,6 +112,10 @@ impl<S: Store> Keylog<S> {
                     Err(failure) => return Ok(Err(failure)),
                 }
             }
+            Effect::Hold { structure, state, deadline } => match self.hold(&mut draft.content, structure, &state) {
+                Ok(value) => set_unless_expired(value.until(deadline), context.now),
+                Err(failure) => return Ok(Err(failure)),
+            },
         };
         draft.content.value = operation.value().cloned();
         if !draft.content.value.as_ref().is_some_and(|value| value.kind.is_structure()) {
@@ -158,6 +162,20 @@ impl<S: Store> Keylog<S> {
         let bytes = [&[structure], rest].concat();
         content.state = Some(state);
         Ok(Operation::Set(Value::new(kind, bytes).until(deadline)))
+    }
+
+    /// The value of a key that is given a whole structure, and its state as the draft's.
+    fn hold(&self, content: &mut Content, structure: u8, state: &[u8]) -> Result<Value, Failure> {
+        if state.len() >= MAX_OPERATION_BYTES {
+            return Err(Failure::Invalid(format!(
+                "the structure that is stored takes {} bytes: at most {} fit into one transaction",
+                state.len(),
+                MAX_OPERATION_BYTES - 1
+            )));
+        }
+        let value = Value::new(ValueKind::State, [&[structure], state].concat());
+        self.fold_one(content, Operation::Set(value.clone()))?;
+        Ok(value)
     }
 
     /// Folds the log below a draft if its key holds a structure and that was not done yet.

@@ -1,5 +1,6 @@
 //! Lists: items in an order, cheap to change at both ends.
 
+mod pass;
 mod read;
 mod write;
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     CommandError,
     Flag::{self, DenyOom, Fast, ReadOnly, Write},
-    KeyCommand, Plan, Structure,
+    KeyCommand, KeysCommand, Plan, Structure,
 };
 
 /// Items in an order.
@@ -140,6 +141,10 @@ impl Structure for List {
 
     fn commands() -> Vec<KeyCommand> {
         [write::commands(), read::commands()].into_iter().flatten().collect()
+    }
+
+    fn commands_on_keys() -> Vec<KeysCommand> {
+        pass::commands()
     }
 }
 

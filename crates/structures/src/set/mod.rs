@@ -1,12 +1,13 @@
 //! Sets: members, each once.
 
+mod combine;
 mod commands;
 
 use bytes::Bytes;
 use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyCommand, Structure, number::parse_integer};
+use crate::{KeyCommand, KeysCommand, Structure, number::parse_integer};
 
 /// Members, each once. A member that goes leaves its place to the last one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,10 @@ impl Structure for Set {
 
     fn commands() -> Vec<KeyCommand> {
         commands::commands()
+    }
+
+    fn commands_on_keys() -> Vec<KeysCommand> {
+        combine::commands()
     }
 }
 

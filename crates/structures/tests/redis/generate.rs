@@ -83,6 +83,7 @@ pub const PATTERNS: &[(&str, Comparison)] = &[
     ("linsert L (before|after|x) $f $f", Exact),
     ("lrem L $index $f", Exact),
     ("ltrim L $index $index", Exact),
+    ("lmove L L (left|right) (left|right|x)", Exact),
     ("lpos L $f [rank $index] [count $count] [maxlen $count]", Exact),
     // Sets
     ("sadd E {$f}", Exact),
@@ -94,6 +95,7 @@ pub const PATTERNS: &[(&str, Comparison)] = &[
     ("spop E [$count]", Random),
     ("srandmember E [$count]", Random),
     ("sscan E $cursor count 1000 [match $pattern]", Unordered),
+    ("sunionstore E {E}", Exact),
     // Sorted sets
     ("zadd Z {$score $f}", Exact),
     ("zadd Z [(nx|xx)] [(gt|lt)] [ch] [incr] {$score $f}", Exact),

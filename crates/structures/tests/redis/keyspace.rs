@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use difuse_structures::{Context, Deadline, Effect, Held, Outcome, Registry, Reply, State, View};
+use difuse_structures::{Context, Deadline, Effect, Held, KeysOutcome, Registry, Reply, State, View};
 use difuse_types::WallTime;
 
 enum Content {
@@ -17,6 +17,8 @@ enum Content {
 struct Entry {
     content: Content,
     deadline: Option<WallTime>,
+    /// The state that the structure began with, in its checkpoint form; `None`: the empty one.
+    whole: Option<Vec<u8>>,
     /// The operations that the structure is the fold of.
     log: Vec<(u8, Vec<u8>)>,
 }
@@ -38,37 +40,44 @@ impl Keyspace {
         Self { registry: Registry::builtin(), entries: BTreeMap::new(), seed }
     }
 
-    /// What a command would come to.
-    pub fn evaluate(&mut self, arguments: &[Bytes]) -> Outcome {
+    /// What a command would come to, and the keys that it names.
+    pub fn evaluate(&mut self, arguments: &[Bytes]) -> (Vec<Bytes>, KeysOutcome) {
         self.seed = self.seed.wrapping_add(1);
         let context = Context::new(now(), self.seed);
-        let key = self.key(arguments);
         self.entries.retain(|_, entry| entry.deadline.is_none_or(|deadline| deadline > context.now));
-        let entry = self.entries.get(&key);
-        let view = View {
-            held: entry.map(|entry| match &entry.content {
+        let keys: Vec<Bytes> = match self.registry.key_positions(arguments) {
+            Ok(positions) => positions.into_iter().map(|position| arguments[position].clone()).collect(),
+            Err(error) => {
+                let text = error.to_string().replace(['\r', '\n'], " ");
+                return (Vec::new(), KeysOutcome::reply(Reply::Error(text)));
+            }
+        };
+        let view = |key| {
+            let entry: Option<&Entry> = self.entries.get(key);
+            let held = entry.map(|entry| match &entry.content {
                 Content::String(bytes) => Held::String(bytes),
                 Content::Structure(state) => Held::Structure(&**state),
-            }),
-            deadline: entry.and_then(|entry| entry.deadline),
+            });
+            View { held, deadline: entry.and_then(|entry| entry.deadline) }
         };
-        let outcome = self.registry.evaluate(&view, arguments, &context).expect("nothing lives in blocks");
-        let again = self.registry.evaluate(&view, arguments, &context).expect("nothing lives in blocks");
-        assert_eq!(format!("{outcome:?}"), format!("{again:?}"), "not decided by its inputs: {arguments:?}");
-        outcome
+        let views: Vec<View<'_>> = keys.iter().map(view).collect();
+        let evaluate = || self.registry.evaluate_keys(&views, arguments, &context).expect("nothing lives in blocks");
+        let outcome = evaluate();
+        assert_eq!(format!("{outcome:?}"), format!("{:?}", evaluate()), "not decided by its inputs: {arguments:?}");
+        if let [view] = &views[..] {
+            let alone = self.registry.evaluate(view, arguments, &context).expect("nothing lives in blocks");
+            assert_eq!(format!("{:?}", alone.reply), format!("{:?}", outcome.reply), "of one key: {arguments:?}");
+        }
+        (keys, outcome)
     }
 
     /// Evaluates a command and does it.
     pub fn execute(&mut self, arguments: &[Bytes]) -> Reply {
-        let outcome = self.evaluate(arguments);
-        let key = self.key(arguments);
-        self.apply(key, outcome.effect);
+        let (keys, outcome) = self.evaluate(arguments);
+        for (index, effect) in outcome.effects {
+            self.apply(keys[index].clone(), effect);
+        }
         Reply::decode(&outcome.reply.encode()).expect("replies travel")
-    }
-
-    fn key(&self, arguments: &[Bytes]) -> Bytes {
-        let first = self.registry.command(arguments).map_or(1, |command| command.keys.first);
-        arguments.get(usize::try_from(first).unwrap_or(1)).cloned().unwrap_or_default()
     }
 
     fn apply(&mut self, key: Bytes, effect: Effect) {
@@ -85,21 +94,31 @@ impl Keyspace {
                     Deadline::None => None,
                     Deadline::At(moment) => Some(moment),
                 };
-                self.entries.insert(key, Entry { content: Content::String(bytes), deadline, log: Vec::new() });
+                self.entries
+                    .insert(key, Entry { content: Content::String(bytes), deadline, whole: None, log: Vec::new() });
             }
             Effect::Apply { structure, operation } => {
                 let empty = || Entry {
                     content: Content::Structure(self.registry.empty_state(structure).expect("a structure of ours")),
                     deadline: None,
+                    whole: None,
                     log: Vec::new(),
                 };
                 let entry = self.entries.entry(key.clone()).or_insert_with(empty);
                 let Content::Structure(state) = &mut entry.content else { panic!("an operation on a string") };
+                assert_eq!(state.id(), structure, "an operation on another structure");
                 state.apply_encoded(&operation).expect("what was planned can be applied");
                 entry.log.push((structure, operation));
                 if state.is_nothing() {
                     self.entries.remove(&key);
                 }
+            }
+            Effect::Hold { structure, state: whole, deadline } => {
+                let state = self.registry.decode_state(structure, &whole).expect("a structure of ours");
+                let state = state.expect("what is stored is a state");
+                assert!(!state.is_nothing(), "an empty structure is stored");
+                let content = Content::Structure(state);
+                self.entries.insert(key, Entry { content, deadline, whole: Some(whole), log: Vec::new() });
             }
         }
     }
@@ -122,7 +141,10 @@ impl Keyspace {
     pub fn check(&self) {
         for (key, entry) in &self.entries {
             let Content::Structure(state) = &entry.content else { continue };
-            let mut folded = self.registry.empty_state(state.id()).expect("a structure of ours");
+            let mut folded = match &entry.whole {
+                Some(whole) => self.registry.decode_state(state.id(), whole).expect("known").expect("well-formed"),
+                None => self.registry.empty_state(state.id()).expect("a structure of ours"),
+            };
             for (_, operation) in &entry.log {
                 folded.apply_encoded(operation).expect("what was logged can be applied");
             }

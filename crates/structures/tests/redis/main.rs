@@ -106,7 +106,7 @@ fn is_same(comparison: Comparison, ours: &Value, theirs: &Value) -> bool {
 
 /// Chooses as many, in the same shape, all of them from what is there; and takes away what Redis has taken.
 fn check_random(keyspace: &mut Keyspace, version: u8, arguments: &[Bytes], theirs: &Value, told: impl Fn() -> String) {
-    let outcome = keyspace.evaluate(arguments);
+    let (_, outcome) = keyspace.evaluate(arguments);
     let ours = Value::of(&outcome.reply, version);
     let shape = |value: &Value| match value {
         Value::Error(_) | Value::Null | Value::Integer(_) => value.clone(),

@@ -115,7 +115,9 @@ async fn operation_of(
             }
             Some((_, value)) => Some(Operation::Set(value.until(deadline))),
         },
-        Effect::Apply { .. } => return Err(Failure::new("a string cannot be changed as a structure is")),
+        Effect::Apply { .. } | Effect::Hold { .. } => {
+            return Err(Failure::new("a string cannot be changed as a structure is"));
+        }
     })
 }
 

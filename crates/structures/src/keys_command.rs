@@ -1,0 +1,109 @@
+//! Commands on several keys.
+
+use bytes::Bytes;
+use difuse_types::WallTime;
+
+use crate::{Arguments, Command, CommandError, Context, Effect, KeysOutcome, State, Structure, View};
+
+/// The keys of a command on several, in the order in which they stand among its arguments.
+#[derive(Clone, Debug)]
+pub struct Keys<'a> {
+    views: &'a [View<'a>],
+    positions: &'a [usize],
+    arguments: &'a [Bytes],
+}
+
+impl<'a> Keys<'a> {
+    /// `views` are those of the keys at `positions`, as many; `arguments` begin with the command's name.
+    pub(crate) fn new(views: &'a [View<'a>], positions: &'a [usize], arguments: &'a [Bytes]) -> Self {
+        Self { views, positions, arguments }
+    }
+
+    /// How many there are; one that is named twice is two.
+    pub fn len(&self) -> usize {
+        self.views.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.views.is_empty()
+    }
+
+    /// What a key holds; nothing if there are not so many.
+    pub fn view(&self, index: usize) -> View<'a> {
+        self.views.get(index).copied().unwrap_or_default()
+    }
+
+    /// What all of them hold.
+    pub fn views(&self) -> &'a [View<'a>] {
+        self.views
+    }
+
+    /// A key's name; empty if there are not so many.
+    pub fn name(&self, index: usize) -> &'a [u8] {
+        self.positions.get(index).and_then(|position| self.arguments.get(*position)).map_or(b"", |name| name)
+    }
+
+    /// Whether two of them are the same key.
+    pub fn is_same(&self, first: usize, second: usize) -> bool {
+        self.name(first) == self.name(second)
+    }
+
+    /// The structure that a key holds; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// [`CommandError::WrongType`] if it holds something else.
+    pub fn find<S: Structure>(&self, index: usize) -> Result<Option<&'a S>, CommandError> {
+        self.view(index).structure()
+    }
+
+    /// What lets a key hold this structure, whatever it holds; if nothing is in it, what lets the key not exist.
+    pub fn hold(&self, index: usize, state: &dyn State, deadline: Option<WallTime>) -> Vec<(usize, Effect)> {
+        if state.is_nothing() {
+            return self.delete(index);
+        }
+        vec![(index, Effect::Hold { structure: state.id(), state: state.encode(), deadline })]
+    }
+
+    /// What lets a key not exist.
+    pub fn delete(&self, index: usize) -> Vec<(usize, Effect)> {
+        if self.view(index).exists() { vec![(index, Effect::Delete)] } else { Vec::new() }
+    }
+
+    /// All arguments of the command, its name with them.
+    pub fn arguments(&self) -> &'a [Bytes] {
+        self.arguments
+    }
+}
+
+/// A function that evaluates a command on several keys. The arguments begin behind the last key.
+pub type RunKeys =
+    Box<dyn Fn(&Keys<'_>, &mut Arguments<'_>, &Context) -> Result<KeysOutcome, CommandError> + Send + Sync>;
+
+/// A function that tells which arguments of a command are keys, given all of them, in ascending order. The number of
+/// arguments is right.
+pub type FindKeys = fn(&Command, &[Bytes]) -> Result<Vec<usize>, CommandError>;
+
+/// A command on several keys of one slot, evaluated where the slot is led.
+pub struct KeysCommand {
+    /// What it is called and takes.
+    pub command: Command,
+    pub(crate) find: FindKeys,
+    pub(crate) run: RunKeys,
+}
+
+impl KeysCommand {
+    /// A command whose keys stand where [`Command::keys`] says. The arguments begin behind the last one.
+    pub fn new(
+        command: Command,
+        run: impl Fn(&Keys<'_>, &mut Arguments<'_>, &Context) -> Result<KeysOutcome, CommandError> + Send + Sync + 'static,
+    ) -> Self {
+        let find: FindKeys = |command, arguments| Ok(command.keys.positions(arguments.len()));
+        Self { command, find, run: Box::new(run) }
+    }
+
+    /// The same, but which arguments are keys follows from other arguments, as `find` knows.
+    pub fn finding_keys(self, find: FindKeys) -> Self {
+        Self { find, ..self }
+    }
+}
