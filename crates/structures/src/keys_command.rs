@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use difuse_types::WallTime;
 
-use crate::{Arguments, Command, CommandError, Context, Effect, KeysOutcome, State, Structure, View};
+use crate::{
+    Arguments, Command, CommandError, Context, Effect, KeysOutcome, State, Structure, View, number::parse_integer,
+};
 
 /// The keys of a command on several, in the order in which they stand among its arguments.
 #[derive(Clone, Debug)]
@@ -106,4 +108,36 @@ impl KeysCommand {
     pub fn finding_keys(self, find: FindKeys) -> Self {
         Self { find, ..self }
     }
+}
+
+/// The argument that says how many keys follow it; 1 at least.
+pub(crate) fn count_of_keys(arguments: &[Bytes], position: usize) -> Result<usize, CommandError> {
+    positive(arguments.get(position).map_or(b"", |count| count), "numkeys should be greater than 0")
+}
+
+/// Keys that the argument at this position counts, and that at least a word follows.
+pub(crate) fn counted_before_word(arguments: &[Bytes], position: usize) -> Result<Vec<usize>, CommandError> {
+    let count = count_of_keys(arguments, position)?;
+    if count > arguments.len().saturating_sub(position + 2) {
+        return Err(CommandError::Syntax);
+    }
+    Ok((position + 1..=position + count).collect())
+}
+
+/// `COUNT` and a number behind it, at most once and nothing else; 1 without it.
+pub(crate) fn count_option(arguments: &mut Arguments<'_>) -> Result<usize, CommandError> {
+    if arguments.is_empty() {
+        return Ok(1);
+    }
+    if !arguments.take_option("count", 1) {
+        return Err(CommandError::Syntax);
+    }
+    let count = positive(arguments.next_bytes()?, "count should be greater than 0")?;
+    arguments.finish()?;
+    Ok(count)
+}
+
+fn positive(text: &[u8], error: &str) -> Result<usize, CommandError> {
+    let number = parse_integer(text).and_then(|number| usize::try_from(number).ok());
+    number.filter(|number| *number > 0).ok_or_else(|| CommandError::new(error))
 }

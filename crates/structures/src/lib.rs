@@ -36,6 +36,7 @@ mod set;
 mod sorted_set;
 mod strings;
 mod structure;
+mod timeout;
 mod view;
 
 pub use arguments::Arguments;
@@ -53,4 +54,5 @@ pub use set::{Set, SetOperation};
 pub use sorted_set::{SortedSet, SortedSetOperation};
 pub use strings::STRING_LENGTH_MAX;
 pub use structure::{Malformed, State, Structure};
+pub use timeout::read as read_timeout;
 pub use view::{Held, Key, View};

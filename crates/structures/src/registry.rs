@@ -53,6 +53,9 @@ impl Registry {
             .with_commands(strings::commands())
             .with_commands(hyperloglog::commands())
             .with_commands(keys::commands())
+            .with_commands_on_keys(strings::commands_on_keys())
+            .with_commands_on_keys(hyperloglog::commands_on_keys())
+            .with_commands_on_keys(keys::commands_on_keys())
     }
 
     /// These and one more.

@@ -72,7 +72,9 @@ pub(super) struct Catalogue {
 impl Catalogue {
     /// The gateway's own commands, and those of `registry` that it does not do itself.
     pub(super) fn new(registry: &Registry) -> Self {
-        let on_one_key = registry.commands().filter(|command| !registry.is_on_keys(command.name));
+        // Those that take several keys are done where they take one.
+        let takes_one = |name| !registry.is_on_keys(name) || matches!(name, "pfcount" | "sort");
+        let on_one_key = registry.commands().filter(|command| takes_one(command.name));
         let of_structures = on_one_key.map(|command| Entry { command: *command, run: Run::OnKeys(commands::keyed) });
         let mut all: BTreeMap<_, _> = of_structures.map(|entry| (entry.command.name, entry)).collect();
         all.extend(commands::own().into_iter().map(|entry| (entry.command.name, entry)));

@@ -4,4 +4,4 @@
 mod commands;
 mod registers;
 
-pub(crate) use commands::commands;
+pub(crate) use commands::{commands, commands_on_keys};

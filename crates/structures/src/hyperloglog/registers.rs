@@ -102,6 +102,14 @@ impl Registers {
         is_more
     }
 
+    /// Adds what was added to another one.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.is_dense |= other.is_dense;
+        for (value, other) in self.values.iter_mut().zip(&other.values) {
+            *value = (*value).max(*other);
+        }
+    }
+
     /// About how many different elements were added.
     pub(super) fn count(&self) -> u64 {
         // A register of the dense form may hold what no hash gives it, and Redis leaves that out.

@@ -4,25 +4,48 @@ use bytes::Bytes;
 
 use super::Evaluated;
 use crate::{
-    Arguments, Command, CommandError, Context,
-    Flag::{DenyOom, ReadOnly, Write},
-    Held, KeyCommand, List, Outcome, Reply, Set, SortedSet, View,
+    Arguments, Command, CommandError,
+    Flag::{DenyOom, MovableKeys, ReadOnly, Write},
+    Held, KeyCommand, Keys, KeysCommand, KeysOutcome, List, ListOperation, Outcome, Reply, Set, SortedSet, Structure,
+    View,
     number::parse_sort_weight,
 };
 
+const COMPLEXITY: &str = "O(N log N) for N elements";
+
 pub(super) fn commands() -> Vec<KeyCommand> {
-    let complexity = "O(N log N) for N elements";
+    let command = Command::on_key("sort_ro", -2, &[ReadOnly]);
     let summary = "Reads the elements of a list, a set or a sorted set in order";
-    let sort = Command::on_key("sort", -2, &[Write, DenyOom]);
-    let sort_ro = Command::on_key("sort_ro", -2, &[ReadOnly]);
-    vec![
-        KeyCommand::new(sort.documented("generic", "1.0.0", complexity, summary), |view, arguments, _| {
-            run(view, arguments, false)
-        }),
-        KeyCommand::new(sort_ro.documented("generic", "7.0.0", complexity, summary), |view, arguments, _: &Context| {
-            run(view, arguments, true)
-        }),
-    ]
+    vec![KeyCommand::new(command.documented("generic", "7.0.0", COMPLEXITY, summary), |view, arguments, _| {
+        read(view, arguments)
+    })]
+}
+
+pub(super) fn commands_on_keys() -> Vec<KeysCommand> {
+    let command = Command::on_key("sort", -2, &[Write, DenyOom, MovableKeys]);
+    let summary = "Reads or stores the elements of a list, a set or a sorted set in order";
+    let command = command.documented("generic", "1.0.0", COMPLEXITY, summary);
+    let sort = KeysCommand::new(command, |keys, _, _| sort(keys))
+        .finding_keys(|_, arguments| Ok([1].into_iter().chain(destination(arguments)).collect()));
+    vec![sort]
+}
+
+/// The argument behind the last `STORE` that is none of another option's.
+fn destination(arguments: &[Bytes]) -> Option<usize> {
+    let mut found = None;
+    let mut position = 2;
+    while let Some(word) = arguments.get(position) {
+        position += match &*word.to_ascii_lowercase() {
+            b"store" if position + 1 < arguments.len() => {
+                found = Some(position + 1);
+                2
+            }
+            b"limit" => 3,
+            b"by" | b"get" => 2,
+            _ => 1,
+        };
+    }
+    found
 }
 
 /// How elements are put in order and which are answered.
@@ -35,6 +58,8 @@ struct Options {
     limit: usize,
     /// What is answered for each.
     gets: Vec<Get>,
+    /// Whether it is stored and not answered.
+    is_stored: bool,
 }
 
 /// What `GET` asks for.
@@ -47,7 +72,7 @@ enum Get {
 }
 
 impl Options {
-    /// Patterns of other keys, and storing under one, are refused as Redis's cluster refuses them.
+    /// Patterns of other keys are refused as Redis's cluster refuses them.
     fn read(arguments: &mut Arguments<'_>, is_read_only: bool) -> Result<Self, CommandError> {
         let mut options = Self {
             is_descending: false,
@@ -56,6 +81,7 @@ impl Options {
             offset: 0,
             limit: usize::MAX,
             gets: Vec::new(),
+            is_stored: false,
         };
         let denied = |name: &str| CommandError::new(format_args!("{name} option of SORT denied in Cluster mode."));
         while !arguments.is_empty() {
@@ -81,7 +107,8 @@ impl Options {
                     _ => Get::Nothing,
                 });
             } else if !is_read_only && arguments.take_option("store", 1) {
-                return Err(denied("STORE"));
+                arguments.next_bytes()?;
+                options.is_stored = true;
             } else {
                 return Err(CommandError::Syntax);
             }
@@ -93,13 +120,41 @@ impl Options {
     }
 }
 
-fn run(view: &View<'_>, arguments: &mut Arguments<'_>, is_read_only: bool) -> Evaluated {
-    let options = Options::read(arguments, is_read_only)?;
+fn read(view: &View<'_>, arguments: &mut Arguments<'_>) -> Evaluated {
+    let options = Options::read(arguments, true)?;
+    Ok(Outcome::reply(Reply::Array(chosen(view, options)?)))
+}
+
+fn sort(keys: &Keys<'_>) -> Result<KeysOutcome, CommandError> {
+    let options = Options::read(&mut Arguments::new("sort", &keys.arguments()[2..]), false)?;
+    let is_stored = options.is_stored;
+    let chosen = chosen(&keys.view(0), options)?;
+    if !is_stored {
+        return Ok(KeysOutcome::reply(Reply::Array(chosen)));
+    }
+    let reply = Reply::count(chosen.len());
+    let items = chosen.into_iter().map(|item| match item {
+        Reply::Bulk(item) => item,
+        // What is answered as nothing is stored as an empty string.
+        _ => Bytes::new(),
+    });
+    let mut list = List::default();
+    list.apply(ListOperation::PushBack(items.collect()));
+    Ok(KeysOutcome::new(reply, keys.hold(1, &list, None)))
+}
+
+/// What is answered or stored.
+fn chosen(view: &View<'_>, options: Options) -> Result<Vec<Reply>, CommandError> {
+    let mut options = options;
     let mut elements = elements(view)?;
+    let is_set = view.structure::<Set>().is_ok_and(|set| set.is_some());
+    if options.is_stored && options.is_unsorted && is_set {
+        // What is stored must not be in the order of chance.
+        (options.is_unsorted, options.is_by_text) = (false, true);
+    }
     if !options.is_unsorted {
         elements = if options.is_by_text { sorted_by_text(elements) } else { sorted_by_number(elements)? };
     }
-    let is_set = view.structure::<Set>().is_ok_and(|set| set.is_some());
     if options.is_descending && !(options.is_unsorted && is_set) {
         elements.reverse();
     }
@@ -111,7 +166,7 @@ fn run(view: &View<'_>, arguments: &mut Arguments<'_>, is_read_only: bool) -> Ev
         };
         options.gets.iter().map(answer)
     });
-    Ok(Outcome::reply(Reply::Array(answered.collect())))
+    Ok(answered.collect())
 }
 
 /// What the key holds, in the order that it has.

@@ -71,7 +71,7 @@ impl Extended {
     }
 
     /// The nearest double.
-    pub(super) fn to_double(&self) -> f64 {
+    pub(crate) fn to_double(&self) -> f64 {
         match self {
             Self::Finite(mantissa, power) => {
                 let magnitude = u64::try_from(mantissa.magnitude()).unwrap_or(u64::MAX) as f64;

@@ -67,6 +67,11 @@ impl Set {
         }
     }
 
+    /// Whether this is a member.
+    pub(crate) fn contains(&self, member: &Bytes) -> bool {
+        self.members.contains(member)
+    }
+
     /// All members.
     pub(crate) fn members(&self) -> impl ExactSizeIterator<Item = &Bytes> {
         self.members.iter()

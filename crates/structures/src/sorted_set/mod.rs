@@ -2,10 +2,12 @@
 
 mod add;
 mod bounds;
+mod combine;
 mod ranges;
 mod ranked;
 mod read;
 mod remove;
+mod several;
 
 use std::cmp::Ordering;
 
@@ -13,7 +15,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{CommandError, KeyCommand, Plan, Structure};
+use crate::{CommandError, KeyCommand, KeysCommand, Plan, Structure};
 use ranked::Ranked;
 
 /// Members with scores, in the order of scores, then of members.
@@ -116,6 +118,15 @@ impl SortedSet {
         }
     }
 
+    /// One with these members, as Redis makes it at once.
+    fn of(scores: IndexMap<Bytes, f64>) -> Self {
+        let is_table =
+            scores.len() > LISTPACK_MEMBERS_MAX || scores.keys().any(|member| member.len() > LISTPACK_BYTES_MAX);
+        let zero = if is_table { -0.0 } else { 0.0 };
+        let scores = scores.into_iter().map(|(member, score)| (member, score + zero)).collect();
+        Checkpoint { scores, is_table }.into()
+    }
+
     fn unrank(&mut self, score: f64, member: &[u8]) {
         let rank = self.rank_of(score, member);
         self.ranked.remove(rank);
@@ -160,6 +171,10 @@ impl Structure for SortedSet {
 
     fn commands() -> Vec<KeyCommand> {
         [add::commands(), remove::commands(), ranges::commands(), read::commands()].into_iter().flatten().collect()
+    }
+
+    fn commands_on_keys() -> Vec<KeysCommand> {
+        [combine::commands(), several::commands()].into_iter().flatten().collect()
     }
 }
 

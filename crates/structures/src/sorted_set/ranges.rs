@@ -45,21 +45,45 @@ fn zrange(key: &Key<'_, SortedSet>, arguments: &mut Arguments<'_>, _: &Context) 
     range(key, arguments, None, None)
 }
 
+fn range(
+    key: &Key<'_, SortedSet>,
+    arguments: &mut Arguments<'_>,
+    by: Option<By>,
+    is_reversed: Option<bool>,
+) -> Planned {
+    let range = Range::read(arguments, Options { by, is_reversed, ..Options::default() })?;
+    let set = key.state()?;
+    let entries = range.entries(&set);
+    Ok(Plan::reply(if range.options.has_scores {
+        Reply::Pairs(entries.map(|entry| (Reply::bulk(entry.member.clone()), Reply::Double(entry.score))).collect())
+    } else {
+        Reply::bulks(entries.map(|entry| entry.member.clone()))
+    }))
+}
+
 /// What follows the two ends of a range.
 struct Options {
     by: Option<By>,
     is_reversed: Option<bool>,
     has_scores: bool,
+    /// Whether scores go without saying, as what is chosen is stored.
+    is_stored: bool,
     offset: i64,
     /// Negative: all.
     limit: i64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { by: None, is_reversed: None, has_scores: false, is_stored: false, offset: 0, limit: -1 }
+    }
 }
 
 impl Options {
     /// Reads those that the command's name does not say.
     fn read(&mut self, arguments: &mut Arguments<'_>) -> Result<(), CommandError> {
         while !arguments.is_empty() {
-            if arguments.take_word("withscores") {
+            if !self.is_stored && arguments.take_word("withscores") {
                 self.has_scores = true;
             } else if arguments.take_option("limit", 2) {
                 self.offset = arguments.integer()?;
@@ -86,59 +110,61 @@ impl Options {
     }
 }
 
-fn range(
-    key: &Key<'_, SortedSet>,
-    arguments: &mut Arguments<'_>,
-    by: Option<By>,
-    is_reversed: Option<bool>,
-) -> Planned {
-    let (first, second) = (arguments.next_bytes()?, arguments.next_bytes()?);
-    let mut options = Options { by, is_reversed, has_scores: false, offset: 0, limit: -1 };
-    options.read(arguments)?;
-    let is_reversed = options.is_reversed.unwrap_or(false);
-    let (min, max) = if is_reversed { (second, first) } else { (first, second) };
-    let bounds = match options.by.unwrap_or(By::Rank) {
-        By::Rank => {
-            let mut ends = Arguments::new(arguments.command(), std::slice::from_ref(first));
-            let start = ends.integer()?;
-            let mut ends = Arguments::new(arguments.command(), std::slice::from_ref(second));
-            Bounds::Ranks(start, ends.integer()?)
-        }
-        By::Score => Bounds::scores(min, max)?,
-        By::Lex => Bounds::lex(min, max)?,
-    };
-    Ok(Plan::reply(answer(&*key.state()?, &bounds, is_reversed, &options)))
+/// What a client asks for of a sorted set.
+pub(super) struct Range {
+    bounds: Bounds,
+    is_reversed: bool,
+    options: Options,
 }
 
-fn answer(set: &SortedSet, bounds: &Bounds, is_reversed: bool, options: &Options) -> Reply {
-    let (offset, limit) = match bounds {
-        // A limit of -1 is accepted of these, and nothing comes of its offset.
-        Bounds::Ranks(..) => (0, -1),
-        _ => (options.offset, options.limit),
-    };
-    let Ok(offset) = usize::try_from(offset) else { return Reply::empty() };
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let ranks = bounds.ranks(set);
-    let ranks = match bounds {
-        // Ranks are counted from the other end.
-        Bounds::Ranks(..) if is_reversed => {
-            let length = set.ranked.len();
-            length - ranks.end..length - ranks.start
-        }
-        _ => ranks,
-    };
-    let entries = set.ranked.range(ranks);
-    if is_reversed {
-        listed(entries.rev().skip(offset).take(limit), options.has_scores)
-    } else {
-        listed(entries.skip(offset).take(limit), options.has_scores)
+impl Range {
+    /// What `ZRANGESTORE` stores.
+    pub(super) fn to_store(arguments: &mut Arguments<'_>) -> Result<Self, CommandError> {
+        Self::read(arguments, Options { is_stored: true, ..Options::default() })
     }
-}
 
-fn listed<'a>(entries: impl Iterator<Item = &'a Entry>, has_scores: bool) -> Reply {
-    if has_scores {
-        Reply::Pairs(entries.map(|entry| (Reply::bulk(entry.member.clone()), Reply::Double(entry.score))).collect())
-    } else {
-        Reply::bulks(entries.map(|entry| entry.member.clone()))
+    fn read(arguments: &mut Arguments<'_>, options: Options) -> Result<Self, CommandError> {
+        let (first, second) = (arguments.next_bytes()?, arguments.next_bytes()?);
+        let mut options = options;
+        options.read(arguments)?;
+        let is_reversed = options.is_reversed.unwrap_or(false);
+        let (min, max) = if is_reversed { (second, first) } else { (first, second) };
+        let bounds = match options.by.unwrap_or(By::Rank) {
+            By::Rank => {
+                let mut ends = Arguments::new(arguments.command(), std::slice::from_ref(first));
+                let start = ends.integer()?;
+                let mut ends = Arguments::new(arguments.command(), std::slice::from_ref(second));
+                Bounds::Ranks(start, ends.integer()?)
+            }
+            By::Score => Bounds::scores(min, max)?,
+            By::Lex => Bounds::lex(min, max)?,
+        };
+        Ok(Self { bounds, is_reversed, options })
+    }
+
+    /// What is in it, in the order that is asked for.
+    pub(super) fn entries<'a>(&self, set: &'a SortedSet) -> Box<dyn Iterator<Item = &'a Entry> + 'a> {
+        let (offset, limit) = match self.bounds {
+            // A limit of -1 is accepted of these, and nothing comes of its offset.
+            Bounds::Ranks(..) => (0, -1),
+            _ => (self.options.offset, self.options.limit),
+        };
+        let Ok(offset) = usize::try_from(offset) else { return Box::new(std::iter::empty()) };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let ranks = self.bounds.ranks(set);
+        let ranks = match self.bounds {
+            // Ranks are counted from the other end.
+            Bounds::Ranks(..) if self.is_reversed => {
+                let length = set.ranked.len();
+                length - ranks.end..length - ranks.start
+            }
+            _ => ranks,
+        };
+        let entries = set.ranked.range(ranks);
+        if self.is_reversed {
+            Box::new(entries.rev().skip(offset).take(limit))
+        } else {
+            Box::new(entries.skip(offset).take(limit))
+        }
     }
 }

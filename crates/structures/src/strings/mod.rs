@@ -3,13 +3,15 @@
 
 mod bitfield;
 mod bits;
+mod common;
 mod numbers;
 mod ranges;
+mod several;
 mod values;
 
 use bytes::Bytes;
 
-use crate::{Command, CommandError, Context, Deadline, Effect, Flag, KeyCommand, Outcome, Reply};
+use crate::{Command, CommandError, Context, Deadline, Effect, Flag, KeyCommand, KeysCommand, Outcome, Reply};
 
 /// Bytes of a string at most: Redis's `proto-max-bulk-len`.
 pub const STRING_LENGTH_MAX: u64 = 512 << 20;
@@ -22,6 +24,11 @@ pub(crate) fn commands() -> Vec<KeyCommand> {
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// All of them on several keys.
+pub(crate) fn commands_on_keys() -> Vec<KeysCommand> {
+    [several::commands(), common::commands()].into_iter().flatten().collect()
 }
 
 const READS: &[Flag] = &[Flag::ReadOnly];
