@@ -6,12 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use difuse_keylog::{BrokenChain, Checkpoint, MAX_INLINE_BYTES, Operation, Transaction, Value, verify_chain};
+use difuse_keylog::{
+    BrokenChain, Checkpoint, MAX_INLINE_BYTES, Operation, Step, StepCommand, Transaction, Value, verify_chain,
+};
 use difuse_protocol::request::{
     BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, LostSlot, OperationOutcome, PAGE_MAX,
     Reading, Reply, Request, RequestError, RingView, Routes, ScrubReport, Since,
 };
-use difuse_types::{Hash, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, WallTime};
+use difuse_types::{Hash, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
 use crate::{Datastore, structures};
 
@@ -237,6 +239,35 @@ pub async fn command<D: Datastore + ?Sized>(
             let reply = structures::Reply::decode(&reply).map_err(|error| RequestError::Invalid(error.to_string()))?;
             Ok(Evaluated { reply, appended })
         }
+        _ => Err(unexpected_reply()),
+    }
+}
+
+/// Does commands on keys of one slot as one step, all or none of them, if what is in `unchanged` holds: the reply to each;
+/// `None` if it does not hold. `slots` are the ring's.
+///
+/// # Errors
+/// [`RequestError::InBlocks`] if one of the keys has, or would get, a value that does not live in the log: then nothing is
+/// done. Errors of single commands are replies, and the others are done all the same.
+pub async fn step<D: Datastore + ?Sized>(
+    datastore: &D,
+    slots: Slots,
+    commands: Vec<StepCommand>,
+    unchanged: Vec<(Key, Condition)>,
+    attempt: impl Into<Attempt>,
+    level: Level,
+) -> Result<Option<Vec<structures::Reply>>, RequestError> {
+    let step = Step { unchanged, commands };
+    let mut in_slots = step.keys().map(|key| slots.of_key(key));
+    let slot = in_slots.next().ok_or_else(|| RequestError::Invalid("a step names a key at least".into()))?;
+    if in_slots.any(|other| other != slot) {
+        return Err(RequestError::Invalid("the keys of a step lie in one slot: give them one hash tag, {…}".into()));
+    }
+    drop(in_slots);
+    match command(datastore, Key::of_steps(slot), step.to_arguments(), attempt, level).await?.reply {
+        structures::Reply::Array(replies) => Ok(Some(replies)),
+        structures::Reply::Null => Ok(None),
+        structures::Reply::Error(text) => Err(RequestError::Invalid(text)),
         _ => Err(unexpected_reply()),
     }
 }

@@ -6,6 +6,7 @@
 //! - [`evaluate`] works out what a command on a structure comes to;
 //! - [`retries`] tells appends that were applied before, or may have been, from those that were not;
 //! - [`fold`] folds long logs a part at a time;
+//! - [`steps`] decides what is done for several keys at once;
 //! - [`append`] builds transactions and proposes them, in one round trip;
 //! - [`read`] confirms leadership once for all reads that wait, then answers from the committed heads;
 //! - [`lease`] asks for the promise that nobody else leads for a while, for reads without a round;
@@ -22,7 +23,7 @@ use difuse_types::{BoundedMap, Instant, Key, KeyPrefix, Level, NodeId, Operation
 
 use crate::{
     Anchor, Answer, Ballot, Condition, Configuration, Invocation, Operation, Proposal, Proposed, RegisterSummary,
-    SlotDigest, Submission, Term, Ticket, Transaction,
+    SlotDigest, Step, Submission, Term, Ticket, Transaction,
 };
 
 pub(crate) mod append;
@@ -37,6 +38,7 @@ mod jobs;
 mod lease;
 mod read;
 mod retries;
+pub(crate) mod steps;
 pub(crate) mod sync;
 mod tick;
 pub(crate) mod tombstones;
@@ -62,6 +64,8 @@ pub(crate) struct Candidate {
     pub(crate) promises: BTreeMap<NodeId, SlotDigest>,
     /// The next configuration accepted at the highest term among those who promised.
     pub(crate) proposed: Option<Proposed>,
+    /// Whether any of them holds a register of the slot's key of steps.
+    pub(crate) has_steps: bool,
     pub(crate) sent_at: Instant,
 }
 
@@ -111,6 +115,7 @@ pub(crate) struct Leadership {
     /// Keys whose appends wait until the slot's generation is known.
     pub(crate) waiting_for_generation: BTreeSet<Key>,
     pub(crate) expiry: expiry::Expiry,
+    pub(crate) steps: steps::Steps,
 }
 
 /// An append that waits for its turn.
@@ -145,13 +150,21 @@ pub(crate) enum Appending {
         /// Whether it may change its key: else it is a read that waits for its turn.
         is_write: bool,
     },
+    /// Waits for the slot's key of steps.
+    Step {
+        step: Step,
+        /// Without the arguments.
+        invocation: Invocation,
+        /// Whether any of its commands may change a key.
+        is_write: bool,
+    },
 }
 
 impl Appending {
     pub(crate) fn level(&self) -> Level {
         match self {
             Self::Write(submission) => submission.level,
-            Self::Command { invocation, .. } => invocation.level,
+            Self::Command { invocation, .. } | Self::Step { invocation, .. } => invocation.level,
         }
     }
 
@@ -159,7 +172,9 @@ impl Appending {
     fn name(&self) -> (OperationId, Condition, Option<Anchor>) {
         match self {
             Self::Write(submission) => (submission.operation_id, submission.condition, submission.since),
-            Self::Command { invocation, .. } => (invocation.operation_id, Condition::None, invocation.since),
+            Self::Command { invocation, .. } | Self::Step { invocation, .. } => {
+                (invocation.operation_id, Condition::None, invocation.since)
+            }
         }
     }
 
@@ -167,7 +182,7 @@ impl Appending {
     pub(crate) fn generation(&self) -> Option<u64> {
         match self {
             Self::Write(submission) => submission.generation,
-            Self::Command { .. } => None,
+            Self::Command { .. } | Self::Step { .. } => None,
         }
     }
 
@@ -177,6 +192,9 @@ impl Appending {
             Self::Write(Submission { operation: Operation::Set(value), .. }) => value.bytes.len(),
             Self::Write(_) => 0,
             Self::Command { invocation, .. } => invocation.arguments.iter().map(bytes::Bytes::len).sum(),
+            Self::Step { step, .. } => {
+                step.commands.iter().flat_map(|command| &command.arguments).map(bytes::Bytes::len).sum()
+            }
         }
     }
 }
@@ -318,17 +336,18 @@ impl Leadership {
             sealing: None,
             waiting_for_generation: BTreeSet::new(),
             expiry: Default::default(),
+            steps: Default::default(),
         }
     }
 
     /// Whether nothing is proposed, fetched or read for any key.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.keys.values().all(|key| matches!(key.stage, Stage::Idle))
+        self.keys.values().all(|key| matches!(key.stage, Stage::Idle)) && self.steps.is_done()
     }
 
     /// Whether nothing is under way, and no comparison due.
     pub(crate) fn is_idle(&self) -> bool {
-        let are_keys_idle = self.keys.is_empty() && self.awaited.is_empty();
+        let are_keys_idle = self.keys.is_empty() && self.awaited.is_empty() && self.steps.is_idle();
         are_keys_idle && self.sync.is_none() && self.sync_at.is_none() && self.change.is_none()
     }
 

@@ -26,6 +26,7 @@ mod message;
 mod replica;
 mod rule;
 mod states;
+mod step;
 pub mod store;
 mod transaction;
 
@@ -40,6 +41,7 @@ pub use leader::generation::{Sealed, generation_operation};
 pub use message::{DROPS_MAX, KeylogMessage, Proposal, RegisterSummary, SCAN_PAGE_MAX, TRANSACTIONS_MAX};
 #[cfg(feature = "controls")]
 pub use rule::Rule;
+pub use step::{MalformedStep, STEP_COMMANDS_MAX, STEP_KEYS_MAX, Step, StepCommand};
 pub use store::{Head, Proposed, Register, SlotDigest, SlotRecord, Store, StoreError, Write, WriteSequence};
 pub use transaction::{
     BrokenChain, MAX_INLINE_BYTES, MAX_INODE_BYTES, MAX_OPERATION_BYTES, MAX_VALUE_BYTES, Operation, Transaction,

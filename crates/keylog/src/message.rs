@@ -81,6 +81,8 @@ pub enum KeylogMessage {
         digest: SlotDigest,
         /// The next configuration that it has accepted, if any: the new leader must finish it.
         proposed: Option<Proposed>,
+        /// Whether it holds a register of the slot's key of steps: if nobody does, the new leader has none to finish.
+        has_steps: bool,
     },
     /// The sender has promised a higher term, or (to a candidate) still hears a leader that it prefers.
     Refuse {

@@ -135,7 +135,9 @@ impl<S: Store> Keylog<S> {
             self.promise(slot, term)?;
         }
         let digest = self.store.digest(slot)?;
-        self.send_durably(from, KeylogMessage::Promise { slot, term, digest, proposed: record.proposed });
+        let has_steps = self.store.register(slot, &Key::of_steps(slot))?.is_some();
+        let proposed = record.proposed;
+        self.send_durably(from, KeylogMessage::Promise { slot, term, digest, proposed, has_steps });
         Ok(())
     }
 

@@ -24,6 +24,8 @@ pub enum Rule {
     UploadGeneration,
     /// What may have been applied before, and forgotten, is not applied.
     RememberedAppends,
+    /// A new leader finishes the steps of the last one before it serves anything of the slot.
+    FinishedSteps,
 }
 
 impl<S> Keylog<S> {

@@ -2,7 +2,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Hash, HashContext};
+use crate::{Hash, HashContext, SlotId};
 
 /// The longest name of a key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -13,6 +13,8 @@ pub const MAX_PATH_BYTES: usize = 4096;
 
 /// The namespace of pins, in the ring's own space.
 const PINS: &str = "pins";
+/// The beginning of the keys of steps, in the ring's own space; the number of the slot follows.
+const STEPS: &[u8] = b"\x03\x05steps";
 
 static PLACEMENT: HashContext = HashContext::new("difuse 2026 placement of a key v1");
 
@@ -84,6 +86,20 @@ impl Key {
     /// one in each slot, wherever its hash would place it.
     pub fn of_generation() -> Self {
         Self(Bytes::from_static(b"\x03\x00generation"))
+    }
+
+    /// The key under which a slot keeps its last steps: what was decided for several of its keys at once. It is placed in
+    /// that slot.
+    pub fn of_steps(slot: SlotId) -> Self {
+        Self([STEPS, slot.0.to_string().as_bytes()].concat().into())
+    }
+
+    /// Whose steps the key keeps, if it is such a key.
+    pub fn steps_of(&self) -> Option<SlotId> {
+        let slot = std::str::from_utf8(self.0.strip_prefix(STEPS)?).ok()?;
+        let number: u32 = slot.parse().ok()?;
+        // There is one spelling of it.
+        (number.to_string() == slot).then_some(SlotId(number))
     }
 
     /// The key of the pin of a block, or of the tree with this root.
@@ -254,7 +270,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::{Key, KeyError, MAX_KEY_BYTES, Space};
-    use crate::{Hash, Slots};
+    use crate::{Hash, SlotId, Slots};
 
     #[test]
     fn bounds_are_kept() {
@@ -288,12 +304,27 @@ mod tests {
             Key::of_path("top").unwrap(),
             Key::of_generation(),
             Key::of_pin(&Hash::of(b"block")),
+            Key::of_steps(SlotId(4095)),
         ] {
             assert_eq!(Key::from_encoded(key.encoded().clone()), Ok(key));
         }
         for bytes in [&b""[..], b"\x01", b"\x01\x00", b"\x01\x05ab", b"\x02\x00nonul", b"\x03\x00", b"\x04\x00x"] {
             assert_eq!(Key::from_encoded(bytes.to_vec().into()), Err(KeyError::Malformed), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_slot_has_one_key_for_its_steps() {
+        let slots = Slots::with_count(4096).unwrap();
+        for slot in [SlotId(0), SlotId(17), SlotId(4095)] {
+            let key = Key::of_steps(slot);
+            assert_eq!((key.steps_of(), slots.of_key(&key)), (Some(slot), slot));
+            assert_eq!(key.space(), Space::Ring);
+        }
+        for other in [&b"\x03\x05steps017"[..], b"\x03\x05steps+1", b"\x03\x05steps4294967296", b"\x01\x05steps17"] {
+            assert_eq!(Key::from_encoded(other.to_vec().into()).unwrap().steps_of(), None);
+        }
+        assert!(slots.of_key(&Key::of_steps(SlotId(4096))).0 < 4096, "no slot, and so placed by its hash");
     }
 
     #[test]

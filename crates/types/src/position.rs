@@ -121,7 +121,8 @@ impl Slots {
 
     /// The slot that a key lives in.
     pub fn of_key(self, key: &Key) -> SlotId {
-        self.of_hash(&key.placement_hash())
+        let steps_of = key.steps_of().filter(|slot| slot.0 < self.count());
+        steps_of.unwrap_or_else(|| self.of_hash(&key.placement_hash()))
     }
 
     /// The slot that a block lives in.

@@ -1,9 +1,9 @@
 //! Commands on keys, evaluated as the leader of a key's slot does.
 
 use bytes::Bytes;
-use difuse_keylog::{MAX_INLINE_BYTES, Operation, Value, ValueKind};
+use difuse_keylog::{MAX_INLINE_BYTES, Operation, Step, StepCommand, Value, ValueKind};
 use difuse_protocol::request::{Condition, Reply, RequestError};
-use difuse_structures::{CommandError, Context, Effect, Held, Outcome, State as Structure, View};
+use difuse_structures::{self as structures, CommandError, Context, Effect, Held, Outcome, State as Structure, View};
 use difuse_types::{Hash, Key, OperationId, WallTime};
 
 use super::State;
@@ -19,6 +19,11 @@ impl State {
         if let Some(reply) = self.replies.get(&operation_id) {
             return Ok(reply.clone());
         }
+        if key.steps_of().is_some() {
+            let reply = self.step(arguments, operation_id)?;
+            self.replies.insert(operation_id, reply.clone());
+            return Ok(reply);
+        }
         let is_write = self.registry.command(arguments).is_some_and(|command| command.is_write());
         let outcome = self.evaluate(&key, arguments)?;
         let appended = match self.operation_of(&key, outcome.effect)? {
@@ -30,20 +35,70 @@ impl State {
         Ok(reply)
     }
 
-    fn evaluate(&self, key: &Key, arguments: &[Bytes]) -> Result<Outcome, RequestError> {
-        let value = self.live(key);
-        let state = value.map(|_| self.structure(key)).transpose()?.flatten();
-        let held = value.map(|value| match (&state, value.kind) {
-            (Some(state), _) => Held::Structure(&**state),
-            (None, ValueKind::Inline) => Held::String(&value.bytes),
-            (None, _) => Held::Blocks,
+    /// Does the commands of a step, all or none.
+    fn step(&mut self, arguments: &[Bytes], operation_id: OperationId) -> Result<Reply, RequestError> {
+        let step = Step::from_arguments(arguments).map_err(invalid)?;
+        let is_unchanged = step.unchanged.iter().all(|(key, condition)| match condition {
+            Condition::None => true,
+            Condition::Absent => self.live(key).is_none(),
+            Condition::Present => self.live(key).is_some(),
+            Condition::Head(hash) => self.head(key).is_some_and(|head| head.hash() == *hash),
         });
-        let view = View { held, deadline: value.and_then(|value| value.deadline) };
-        let context = Context { string_bytes_max: MAX_INLINE_BYTES as u64, ..Context::new(now(), self.clock_ms) };
-        match self.registry.evaluate(&view, arguments, &context) {
+        let logs = self.logs.clone();
+        let replies = if is_unchanged {
+            self.run_step(&step, operation_id).map(structures::Reply::Array)
+        } else {
+            Ok(structures::Reply::Null)
+        };
+        if replies.is_err() {
+            self.logs = logs;
+        }
+        let is_write = step.commands.iter().any(|command| self.registry.is_write(&command.arguments));
+        Ok(Reply::Command { reply: replies?.encode().into(), is_write, appended: None, mark: None })
+    }
+
+    fn run_step(&mut self, step: &Step, operation_id: OperationId) -> Result<Vec<structures::Reply>, RequestError> {
+        let mut replies = Vec::new();
+        let mut id = u128::from_le_bytes(operation_id.0);
+        for StepCommand { keys, arguments } in &step.commands {
+            let states: Vec<_> = keys.iter().map(|key| self.structure(key)).collect::<Result<_, _>>()?;
+            let views: Vec<_> = keys.iter().zip(&states).map(|(key, state)| self.view(key, state.as_deref())).collect();
+            let outcome = match self.registry.evaluate_keys(&views, arguments, &self.context()) {
+                Err(CommandError::InBlocks) => return Err(RequestError::InBlocks),
+                outcome => outcome.map_err(invalid)?,
+            };
+            for (position, effect) in outcome.effects {
+                let key = &keys[position];
+                if let Some(operation) = self.operation_of(key, effect)? {
+                    id = id.wrapping_add(1);
+                    self.append(key.clone(), operation, OperationId(id.to_le_bytes()))?;
+                }
+            }
+            replies.push(outcome.reply);
+        }
+        Ok(replies)
+    }
+
+    fn evaluate(&self, key: &Key, arguments: &[Bytes]) -> Result<Outcome, RequestError> {
+        let state = self.structure(key)?;
+        match self.registry.evaluate(&self.view(key, state.as_deref()), arguments, &self.context()) {
             Err(CommandError::InBlocks) => Err(RequestError::InBlocks),
             outcome => outcome.map_err(invalid),
         }
+    }
+
+    fn context(&self) -> Context {
+        Context { string_bytes_max: MAX_INLINE_BYTES as u64, ..Context::new(now(), self.clock_ms) }
+    }
+
+    fn view<'a>(&'a self, key: &Key, state: Option<&'a dyn Structure>) -> View<'a> {
+        let value = self.live(key);
+        let held = value.map(|value| match (state, value.kind) {
+            (Some(state), _) => Held::Structure(state),
+            (None, ValueKind::Inline) => Held::String(&value.bytes),
+            (None, _) => Held::Blocks,
+        });
+        View { held, deadline: value.and_then(|value| value.deadline) }
     }
 
     /// The value of a key that has not expired.

@@ -42,6 +42,18 @@ pub(super) struct Draft {
     pub(super) transactions: Vec<Transaction>,
 }
 
+impl Draft {
+    /// Whether a condition holds of it at a time.
+    pub(super) fn satisfies(&self, condition: Condition, now: WallTime) -> bool {
+        match condition {
+            Condition::None => true,
+            Condition::Absent => !self.content.exists(now),
+            Condition::Present => self.content.exists(now),
+            Condition::Head(hash) => self.height > 0 && self.hash == hash,
+        }
+    }
+}
+
 impl<S: Store> Keylog<S> {
     /// Builds on what waits for a settled key and proposes it.
     pub(crate) fn propose_appends(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
@@ -90,6 +102,8 @@ impl<S: Store> Keylog<S> {
                     }
                     outcome(self.decide(slot, &mut draft, submission))?
                 }
+                // They wait for the key of steps alone, and are taken from there.
+                Appending::Step { .. } => Err(Failure::Busy),
                 Appending::Command { invocation, is_write } => {
                     outcome(self.decide_command(slot, &mut draft, invocation, is_write))?.and_then(|decided| decided)
                 }
@@ -118,14 +132,14 @@ impl<S: Store> Keylog<S> {
     /// Whether a refusal must be sealed by proposing the head again: it may answer the retry of an append that another
     /// leader had begun to propose. While the head is of an older term, that proposal could still be found and adopted by
     /// a later leader; below an accepted ballot of this term it cannot.
-    fn must_seal(&mut self, slot: SlotId, base: Option<&Register>, results: &[Decided]) -> bool {
+    pub(super) fn must_seal(&mut self, slot: SlotId, base: Option<&Register>, results: &[Decided]) -> bool {
         let is_refusal = results.iter().any(|decided| decided.answer.is_refusal());
         let term = self.leadership(slot).map(|leadership| leadership.term);
         is_refusal && base.is_some_and(|base| Some(base.ballot.term) != term)
     }
 
     /// Takes the appends that come next.
-    fn take_batch(&mut self, slot: SlotId, key: &Key) -> Vec<Append> {
+    pub(super) fn take_batch(&mut self, slot: SlotId, key: &Key) -> Vec<Append> {
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key));
         let Some(state) = state else { return Vec::new() };
         let mut bytes = 0;
@@ -139,7 +153,7 @@ impl<S: Store> Keylog<S> {
     }
 
     /// What there is room for; the rest is refused.
-    fn admit(&mut self, key: &Key, batch: Vec<Append>) -> Result<Vec<Append>, StoreError> {
+    pub(super) fn admit(&mut self, key: &Key, batch: Vec<Append>) -> Result<Vec<Append>, StoreError> {
         let mut admitted = Vec::with_capacity(batch.len());
         for append in batch {
             match self.why_no_room(key, &append.appending)? {
@@ -154,8 +168,8 @@ impl<S: Store> Keylog<S> {
     pub(super) fn why_no_room(&self, key: &Key, appending: &Appending) -> Result<Option<String>, StoreError> {
         match appending {
             Appending::Write(submission) => self.why_full_for(key, std::iter::once(&submission.operation)),
-            Appending::Command { is_write: false, .. } => Ok(None),
-            Appending::Command { is_write: true, .. } => self.why_full(),
+            Appending::Command { is_write: false, .. } | Appending::Step { is_write: false, .. } => Ok(None),
+            Appending::Command { is_write: true, .. } | Appending::Step { is_write: true, .. } => self.why_full(),
         }
     }
 
@@ -168,7 +182,7 @@ impl<S: Store> Keylog<S> {
         }
     }
 
-    fn draft(&mut self, slot: SlotId, key: &Key) -> Result<Draft, ReadError> {
+    pub(super) fn draft(&mut self, slot: SlotId, key: &Key) -> Result<Draft, ReadError> {
         let base = self.store.register(slot, key)?;
         let (height, hash) = base.as_ref().map_or((0, Hash::ZERO), |base| (base.head.height, base.head.hash));
         let head = if height == 0 { None } else { self.stored(slot, key, height)? };
@@ -211,12 +225,10 @@ impl<S: Store> Keylog<S> {
             return Ok(answer.clone());
         }
         let has_value = draft.content.exists(submission.time);
-        let holds = match submission.condition {
-            _ if draft.key == Key::of_generation() => !self.would_lower_generation(slot, &submission.operation)?,
-            Condition::None => true,
-            Condition::Absent => !has_value,
-            Condition::Present => has_value,
-            Condition::Head(hash) => draft.height > 0 && draft.hash == hash,
+        let holds = if draft.key == Key::of_generation() {
+            !self.would_lower_generation(slot, &submission.operation)?
+        } else {
+            draft.satisfies(submission.condition, submission.time)
         };
         if !holds {
             let answer = Answer::Conflict((draft.height > 0).then_some((draft.height, draft.hash, has_value)));
@@ -303,7 +315,7 @@ impl<S: Store> Keylog<S> {
     }
 
     /// Adds a transaction to a draft, as a checkpoint if one is due and it holds the whole state.
-    fn append_to(&mut self, slot: SlotId, draft: &mut Draft, transaction: Transaction, created: bool) {
+    pub(super) fn append_to(&mut self, slot: SlotId, draft: &mut Draft, transaction: Transaction, created: bool) {
         let is_due = self.is_checkpoint_due(draft.checkpoint, transaction.height);
         let checkpoint = if is_due { transaction.operation.state_hash() } else { None };
         let transaction = Transaction { checkpoint, ..transaction };
@@ -327,7 +339,12 @@ impl<S: Store> Keylog<S> {
     }
 
     /// Nothing was proposed, so nothing shows that this node still leads: a conflict is a read, and waits for a round.
-    fn answer_after_round(&mut self, slot: SlotId, key: &Key, results: Vec<Decided>) -> Result<(), StoreError> {
+    pub(super) fn answer_after_round(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        results: Vec<Decided>,
+    ) -> Result<(), StoreError> {
         for Decided { ticket, level, answer } in results {
             let is_weak = matches!(level, Level::Lazy | Level::Leader);
             if is_weak && matches!(answer, Answer::Evaluated { is_write: false, .. }) {
@@ -398,13 +415,13 @@ impl<S: Store> Keylog<S> {
 }
 
 /// What a repeated command is answered with whose reply would take too long to find again.
-fn lost_reply(height: u64) -> bytes::Bytes {
+pub(super) fn lost_reply(height: u64) -> bytes::Bytes {
     let text = format!("UNKNOWN the command was applied, at height {height}, but its reply is lost: read the key");
     Reply::Error(text).encode().into()
 }
 
 /// A transaction on top of a draft.
-fn transaction_after(
+pub(super) fn transaction_after(
     draft: &Draft,
     operation: Operation,
     operation_id: OperationId,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use difuse_types::{NodeId, SlotId};
 
-use super::{Candidate, Leadership, Phase, can_decide, change::Change};
+use super::{Candidate, Leadership, Phase, can_decide, change::Change, steps::Steps};
 use crate::{
     Failure, KeylogMessage, Proposed, SlotDigest, Term,
     keylog::{Keylog, ParkedJob},
@@ -44,8 +44,13 @@ impl<S: Store> Keylog<S> {
         let term = Term { epoch: record.configuration.epoch, number, node: me };
         let configuration = record.configuration.clone();
         state.retry_at = None;
-        state.phase =
-            Phase::Candidate(Box::new(Candidate { term, promises: Default::default(), proposed: None, sent_at: now }));
+        state.phase = Phase::Candidate(Box::new(Candidate {
+            term,
+            promises: Default::default(),
+            proposed: None,
+            has_steps: false,
+            sent_at: now,
+        }));
         for member in configuration.all_members() {
             self.send(member, KeylogMessage::Prepare { configuration: configuration.clone(), term });
         }
@@ -58,12 +63,14 @@ impl<S: Store> Keylog<S> {
         term: Term,
         digest: SlotDigest,
         proposed: Option<Proposed>,
+        has_steps: bool,
     ) -> Result<(), StoreError> {
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         let configuration = &state.record.configuration;
         match &mut state.phase {
             Phase::Candidate(candidate) if candidate.term == term && configuration.contains(&from) => {
                 candidate.promises.insert(from, digest);
+                candidate.has_steps |= has_steps;
                 let found = proposed.filter(|found| found.configuration.is_well_formed());
                 if found.as_ref().map(|found| found.term) > candidate.proposed.as_ref().map(|known| known.term) {
                     candidate.proposed = found;
@@ -84,10 +91,14 @@ impl<S: Store> Keylog<S> {
     /// The term is won.
     fn lead(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let now = self.now;
+        let skips_steps = self.breaks(Rule::FinishedSteps);
         let skips_copy = self.breaks(Rule::CopyFromMajority);
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         let Phase::Candidate(candidate) = std::mem::replace(&mut state.phase, Phase::Follower) else { return Ok(()) };
         let mut leadership = Leadership::new(candidate.term, now);
+        if !candidate.has_steps || skips_steps {
+            leadership.steps = Steps::none();
+        }
         let own = candidate.promises.get(&self.me).copied();
         leadership.in_sync =
             candidate.promises.iter().filter(|(_, digest)| Some(**digest) == own).map(|(node, _)| *node).collect();
@@ -105,6 +116,7 @@ impl<S: Store> Keylog<S> {
             Some(configuration) => self.send_proposal(slot, configuration),
             None => self.start_sync_if_due(slot),
         }
+        self.find_out_steps(slot)?;
         self.unpark(slot)
     }
 

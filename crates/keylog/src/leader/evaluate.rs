@@ -43,7 +43,7 @@ impl Content {
         self.value.as_ref().is_some_and(|value| !value.has_expired(now))
     }
 
-    fn view(&self, now: WallTime) -> View<'_> {
+    pub(super) fn view(&self, now: WallTime) -> View<'_> {
         let Some(value) = self.value.as_ref().filter(|value| !value.has_expired(now)) else {
             return View::default();
         };
@@ -80,11 +80,27 @@ impl<S: Store> Keylog<S> {
                 "the reply takes {length} bytes, at most {REPLY_BYTES_MAX} are given at a time: ask for parts of it"
             ))));
         }
+        Ok(match self.operation_of(draft, effect, context, MAX_OPERATION_BYTES) {
+            Ok(operation) => Ok(Evaluated { reply: reply.into(), operation }),
+            Err(failure) => Err(failure),
+        })
+    }
+
+    /// What an effect writes down in the log that a draft is built on, if anything; carries it over to the draft's content.
+    /// States of structures are written whole, where that is due, up to `state_bytes_max`.
+    pub(super) fn operation_of(
+        &self,
+        draft: &mut Draft,
+        effect: Effect,
+        context: &Context,
+        state_bytes_max: usize,
+    ) -> Result<Option<Operation>, Failure> {
         let is_checkpoint = self.is_checkpoint_due(draft.checkpoint, draft.height + 1);
+        let content = &mut draft.content;
         let operation = match effect {
-            Effect::Nothing => return Ok(Ok(Evaluated { reply: reply.into(), operation: None })),
+            Effect::Nothing => return Ok(None),
             Effect::Delete => Operation::Delete,
-            Effect::Set(bytes, _) if bytes.len() > MAX_INLINE_BYTES => return Ok(Err(Failure::InBlocks)),
+            Effect::Set(bytes, _) if bytes.len() > MAX_INLINE_BYTES => return Err(Failure::InBlocks),
             Effect::Set(bytes, deadline) => {
                 let deadline = match deadline {
                     Deadline::Keep => content.view(context.now).deadline,
@@ -104,35 +120,33 @@ impl<S: Store> Keylog<S> {
                     };
                     set_unless_expired(value.until(deadline), context.now)
                 }
-                None => return Ok(Ok(Evaluated { reply: reply.into(), operation: None })),
+                None => return Ok(None),
             },
             Effect::Apply { structure, operation } => {
-                match self.apply(&mut draft.content, structure, &operation, context.now, is_checkpoint) {
-                    Ok(operation) => operation,
-                    Err(failure) => return Ok(Err(failure)),
-                }
+                let whole_bytes_max = if is_checkpoint { state_bytes_max } else { 0 };
+                self.apply(content, structure, &operation, context.now, whole_bytes_max)?
             }
-            Effect::Hold { structure, state, deadline } => match self.hold(&mut draft.content, structure, &state) {
-                Ok(value) => set_unless_expired(value.until(deadline), context.now),
-                Err(failure) => return Ok(Err(failure)),
-            },
+            Effect::Hold { structure, state, deadline } => {
+                let value = self.hold(content, structure, &state)?;
+                set_unless_expired(value.until(deadline), context.now)
+            }
         };
         draft.content.value = operation.value().cloned();
         if !draft.content.value.as_ref().is_some_and(|value| value.kind.is_structure()) {
             draft.content.state = None;
         }
-        Ok(Ok(Evaluated { reply: reply.into(), operation: Some(operation) }))
+        Ok(Some(operation))
     }
 
     /// Applies an operation to the state and says what is written down of it: the operation, the whole state where the
-    /// log is to begin anew, or that the key does not exist any more.
+    /// log is to begin anew and it takes less than `whole_bytes_max`, or that the key does not exist any more.
     fn apply(
         &self,
         content: &mut Content,
         structure: u8,
         operation: &[u8],
         now: WallTime,
-        is_checkpoint: bool,
+        whole_bytes_max: usize,
     ) -> Result<Operation, Failure> {
         let malformed = |error: &dyn std::fmt::Display| Failure::Invalid(error.to_string());
         if operation.len() >= MAX_OPERATION_BYTES {
@@ -156,7 +170,7 @@ impl<S: Store> Keylog<S> {
             return Ok(Operation::Delete);
         }
         // What it takes in memory is more than what it takes when encoded.
-        let is_written_whole = begins_anew || (is_checkpoint && state.memory() < MAX_OPERATION_BYTES);
+        let is_written_whole = begins_anew || state.memory() < whole_bytes_max;
         let (kind, rest) =
             if is_written_whole { (ValueKind::State, &state.encode()[..]) } else { (ValueKind::Operation, operation) };
         let bytes = [&[structure], rest].concat();
@@ -179,7 +193,7 @@ impl<S: Store> Keylog<S> {
     }
 
     /// Folds the log below a draft if its key holds a structure and that was not done yet.
-    fn fold_draft(&mut self, slot: SlotId, draft: &mut Draft) -> Result<Result<(), Failure>, ReadError> {
+    pub(super) fn fold_draft(&mut self, slot: SlotId, draft: &mut Draft) -> Result<Result<(), Failure>, ReadError> {
         let is_folded = draft.content.state.is_some();
         let holds_structure = draft.content.value.as_ref().is_some_and(|value| value.kind.is_structure());
         if is_folded || !holds_structure {

@@ -45,11 +45,12 @@ impl Folds {
 impl<S: Store> Keylog<S> {
     /// Whether what waits for a settled key must wait until its log is folded: begins that.
     pub(super) fn must_fold_first(&mut self, slot: SlotId, key: &Key) -> Result<bool, ReadError> {
-        let state = self.leadership(slot).and_then(|leadership| leadership.keys.get(key));
-        let has_command = state.is_some_and(|state| {
-            state.appends.iter().any(|append| matches!(append.appending, Appending::Command { .. }))
-        });
-        if !has_command {
+        let Some(leadership) = self.leadership(slot) else { return Ok(false) };
+        let is_evaluated = leadership.steps.holds(key)
+            || leadership.keys.get(key).is_some_and(|state| {
+                state.appends.iter().any(|append| matches!(append.appending, Appending::Command { .. }))
+            });
+        if !is_evaluated {
             return Ok(false);
         }
         let Some(register) = self.store.register(slot, key)? else { return Ok(false) };
@@ -73,10 +74,10 @@ impl<S: Store> Keylog<S> {
     /// Goes on with one of the folds.
     pub(crate) fn continue_folds(&mut self) -> Result<(), StoreError> {
         let Some(((slot, key), mut fold)) = self.folds.0.pop_first() else { return Ok(()) };
-        let is_wanted = self
-            .leadership(slot)
-            .and_then(|leadership| leadership.keys.get(&key))
-            .is_some_and(|state| !state.appends.is_empty());
+        let is_wanted = self.leadership(slot).is_some_and(|leadership| {
+            let has_appends = leadership.keys.get(&key).is_some_and(|state| !state.appends.is_empty());
+            has_appends || leadership.steps.holds(&key)
+        });
         if !is_wanted {
             return Ok(());
         }

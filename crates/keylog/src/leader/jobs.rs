@@ -1,6 +1,6 @@
 //! What is asked of a key, until it can be answered or proposed.
 
-use difuse_types::{Key, Level, SlotId};
+use difuse_types::{Key, Level, SlotId, Space};
 
 use super::{Append, Appending, KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
 use crate::{
@@ -59,7 +59,7 @@ impl<S: Store> Keylog<S> {
         match work {
             Work::Range { prefix, after, limit } => {
                 let range = RangeRead { prefix, after, limit };
-                if leadership.is_synced {
+                if leadership.is_synced && leadership.steps.is_visible() {
                     self.waiting_reads.push(WaitingRead { ticket, slot, wanted: Wanted::Range(range) });
                 } else {
                     leadership.ranges.push((ticket, range));
@@ -79,6 +79,15 @@ impl<S: Store> Keylog<S> {
             }
             Work::Key(key, job @ (Job::Append(_) | Job::Evaluate(_))) => {
                 let appending = match job {
+                    Job::Evaluate(invocation) if key.space() == Space::Ring => {
+                        match self.appending_of_step(slot, &key, invocation) {
+                            Ok(appending) => appending,
+                            Err(failure) => {
+                                self.done(ticket, Err(failure));
+                                return Ok(());
+                            }
+                        }
+                    }
                     Job::Evaluate(invocation) => {
                         let is_write = self.options.structures.is_write(&invocation.arguments);
                         Appending::Command { invocation, is_write }
@@ -124,14 +133,27 @@ impl<S: Store> Keylog<S> {
         match &state.stage {
             Stage::Touching { .. } | Stage::Fetching(_) | Stage::Comparing(_) => return Ok(()),
             Stage::Proposing(proposing) => {
-                return if proposing.committed_height.is_some() { self.release_reads(slot, key) } else { Ok(()) };
+                let is_readable = proposing.committed_height.is_some() && !leadership.steps.withholds(key);
+                return if is_readable { self.release_reads(slot, key) } else { Ok(()) };
             }
             Stage::Idle => {}
+        }
+        let is_of_steps = key.steps_of().is_some();
+        if !leadership.steps.is_known() && !is_of_steps {
+            return Ok(());
         }
         if !self.is_settled(slot, key)? {
             return self.touch(slot, key);
         }
+        if self.apply_step_to(slot, key)? {
+            return Ok(());
+        }
         self.release_reads(slot, key)?;
+        let is_held = self.leadership(slot).is_some_and(|leadership| leadership.steps.holds(key));
+        if is_of_steps || is_held {
+            self.advance_steps(slot)?;
+            return if is_held { Ok(()) } else { self.forget_if_idle(slot, key) };
+        }
         if self.start_comparison(slot, key)? {
             return Ok(());
         }
@@ -162,6 +184,9 @@ impl<S: Store> Keylog<S> {
     /// Whether this node leads the slot and can tell the committed head of a key as it knows it.
     pub(crate) fn knows_committed_head(&mut self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
         let Some(leadership) = self.leadership(slot) else { return Ok(false) };
+        if leadership.steps.withholds(key) {
+            return Ok(false);
+        }
         match leadership.keys.get(key).map(|state| &state.stage) {
             Some(Stage::Proposing(proposing)) => Ok(proposing.committed_height.is_some()),
             Some(Stage::Touching { .. } | Stage::Fetching(_)) => Ok(false),
@@ -187,12 +212,13 @@ impl<S: Store> Keylog<S> {
     /// Drops the state of a key for which nothing is under way, and lets a repair of the slot go on with the next one.
     pub(crate) fn forget_if_idle(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
-        let is_idle = leadership.keys.get(key).is_none_or(|state| {
-            matches!(state.stage, Stage::Idle)
-                && state.appends.is_empty()
-                && state.reads.is_empty()
-                && state.comparisons.is_empty()
-        });
+        let is_idle = !leadership.steps.holds(key)
+            && leadership.keys.get(key).is_none_or(|state| {
+                matches!(state.stage, Stage::Idle)
+                    && state.appends.is_empty()
+                    && state.reads.is_empty()
+                    && state.comparisons.is_empty()
+            });
         if !is_idle {
             return Ok(());
         }
@@ -215,6 +241,7 @@ impl<S: Store> Keylog<S> {
                 failed.append(&mut key.comparisons);
             }
             failed.extend(std::mem::take(&mut leadership.ranges).into_iter().map(|(ticket, _)| ticket));
+            leadership.steps.let_go();
         }
         failed.extend(self.take_reads(slot));
         for ticket in failed {

@@ -255,10 +255,13 @@ impl<S: Store> Keylog<S> {
         tickets
     }
 
-    /// Range reads that waited until the slot was synced join the next round.
+    /// Range reads that waited until the slot was synced, and its last steps done, join the next round.
     pub(crate) fn release_ranges(&mut self, slot: SlotId) {
         let Some(state) = self.slots.get_mut(&slot) else { return };
         let Phase::Leading(leadership) = &mut state.phase else { return };
+        if !leadership.is_synced || !leadership.steps.is_visible() {
+            return;
+        }
         let ranges = std::mem::take(&mut leadership.ranges);
         let waiting =
             ranges.into_iter().map(|(ticket, range)| WaitingRead { ticket, slot, wanted: Wanted::Range(range) });

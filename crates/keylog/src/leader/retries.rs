@@ -70,7 +70,9 @@ impl<S: Store> Keylog<S> {
         };
         let (mut known, mut others, mut forgotten) = (VecDeque::new(), VecDeque::new(), Vec::new());
         for mut append in std::mem::take(&mut state.appends) {
-            if let Appending::Command { is_write: false, .. } = append.appending {
+            if let Appending::Command { is_write: false, .. } | Appending::Step { is_write: false, .. } =
+                append.appending
+            {
                 others.push_back(append);
                 continue;
             }

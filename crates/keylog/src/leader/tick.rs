@@ -88,6 +88,7 @@ impl<S: Store> Keylog<S> {
     }
 
     fn tick_leader(&mut self, slot: SlotId, may_move: bool) -> Result<(), StoreError> {
+        self.find_out_steps(slot)?;
         self.resend_keys(slot)?;
         self.tick_awaited(slot)?;
         self.resend_sync(slot);

@@ -218,7 +218,7 @@ impl<S: Store> Keylog<S> {
         let mut last = None;
         let mut is_whole = true;
         for (key, register) in page {
-            if self.is_old_tombstone(&register, kept) {
+            if self.is_old_tombstone(&register, kept) && !self.is_needed_by_steps(slot, &key) {
                 is_whole = self.propose_tombstone(slot, &key, &register)?;
                 if !is_whole {
                     break;
@@ -231,6 +231,10 @@ impl<S: Store> Keylog<S> {
             leadership.tombstones.search_at = now;
         }
         Ok(())
+    }
+
+    fn is_needed_by_steps(&mut self, slot: SlotId, key: &Key) -> bool {
+        self.leadership(slot).is_some_and(|leadership| leadership.steps.needs_height_of(key))
     }
 
     fn is_old_tombstone(&self, register: &Register, kept: Duration) -> bool {

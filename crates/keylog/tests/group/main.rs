@@ -16,6 +16,7 @@ mod dropping;
 mod generation;
 mod recovery;
 mod retries;
+mod steps;
 mod structures;
 
 const SLOT: SlotId = SlotId(0);

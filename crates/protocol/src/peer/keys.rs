@@ -432,6 +432,9 @@ fn check(request: &Request) -> Result<(), RequestError> {
         Request::Write { operation: Operation::Set(value), .. } if value.kind.is_structure() => {
             Err(RequestError::Invalid("what a structure holds changes by its commands alone".into()))
         }
+        Request::Command { key, .. } if key.space() == Space::Ring && key.steps_of().is_none() => {
+            Err(RequestError::Invalid("what the ring keeps about itself is not written from outside".into()))
+        }
         Request::Command { arguments, .. } => check_arguments(arguments),
         Request::Log { from_height: 0, .. } => Err(RequestError::Invalid("heights begin at 1".into())),
         Request::Log { limit, .. } | Request::List { limit, .. } if !(1..=PAGE_MAX).contains(limit) => {

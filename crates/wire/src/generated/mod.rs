@@ -6026,6 +6026,7 @@ impl<'a> Promise<'a> {
   pub const VT_TERM: ::flatbuffers::VOffsetT = 6;
   pub const VT_DIGEST: ::flatbuffers::VOffsetT = 8;
   pub const VT_PROPOSED: ::flatbuffers::VOffsetT = 10;
+  pub const VT_HAS_NO_STEPS: ::flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6041,6 +6042,7 @@ impl<'a> Promise<'a> {
     if let Some(x) = args.digest { builder.add_digest(x); }
     if let Some(x) = args.term { builder.add_term(x); }
     builder.add_slot(args.slot);
+    builder.add_has_no_steps(args.has_no_steps);
     builder.finish()
   }
 
@@ -6077,6 +6079,14 @@ impl<'a> Promise<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<Proposed>>(Promise::VT_PROPOSED, None)}
   }
+  /// It holds no register of the slot's key of steps. Whoever does not say so may hold one.
+  #[inline]
+  pub fn has_no_steps(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Promise::VT_HAS_NO_STEPS, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Promise<'_> {
@@ -6089,6 +6099,7 @@ impl ::flatbuffers::Verifiable for Promise<'_> {
      .visit_field::<Term>("term", Self::VT_TERM, true)?
      .visit_field::<super::types::Digest>("digest", Self::VT_DIGEST, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<Proposed>>("proposed", Self::VT_PROPOSED, false)?
+     .visit_field::<bool>("has_no_steps", Self::VT_HAS_NO_STEPS, false)?
      .finish();
     Ok(())
   }
@@ -6098,6 +6109,7 @@ pub struct PromiseArgs<'a> {
     pub term: Option<&'a Term>,
     pub digest: Option<&'a super::types::Digest>,
     pub proposed: Option<::flatbuffers::WIPOffset<Proposed<'a>>>,
+    pub has_no_steps: bool,
 }
 impl<'a> Default for PromiseArgs<'a> {
   #[inline]
@@ -6107,6 +6119,7 @@ impl<'a> Default for PromiseArgs<'a> {
       term: None, // required field
       digest: None, // required field
       proposed: None,
+      has_no_steps: false,
     }
   }
 }
@@ -6133,6 +6146,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PromiseBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<Proposed>>(Promise::VT_PROPOSED, proposed);
   }
   #[inline]
+  pub fn add_has_no_steps(&mut self, has_no_steps: bool) {
+    self.fbb_.push_slot::<bool>(Promise::VT_HAS_NO_STEPS, has_no_steps, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PromiseBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PromiseBuilder {
@@ -6156,6 +6173,7 @@ impl ::core::fmt::Debug for Promise<'_> {
       ds.field("term", &self.term());
       ds.field("digest", &self.digest());
       ds.field("proposed", &self.proposed());
+      ds.field("has_no_steps", &self.has_no_steps());
       ds.finish()
   }
 }

@@ -60,6 +60,7 @@ fn promise(table: fb::Promise<'_>) -> Result<KeylogMessage, WireError> {
         term: term_in(table.term()),
         digest: SlotDigest(digest_in(table.digest())),
         proposed: table.proposed().map(proposed).transpose()?,
+        has_steps: !table.has_no_steps(),
     })
 }
 

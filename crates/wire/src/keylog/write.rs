@@ -20,8 +20,8 @@ fn write_body(builder: &mut Builder, message: &KeylogMessage) -> (fb::KeylogBody
     use fb::KeylogBody as Body;
     match message {
         KeylogMessage::Prepare { configuration, term } => (Body::Prepare, prepare(builder, configuration, term)),
-        KeylogMessage::Promise { slot, term, digest, proposed } => {
-            (Body::Promise, promise(builder, *slot, term, *digest, proposed.as_ref()))
+        KeylogMessage::Promise { slot, term, digest, proposed, has_steps } => {
+            (Body::Promise, promise(builder, *slot, term, *digest, proposed.as_ref(), *has_steps))
         }
         KeylogMessage::Refuse { slot, term, promised } => (Body::Refuse, refuse(builder, *slot, term, promised)),
         KeylogMessage::Outdated { configuration } => (Body::Outdated, outdated(builder, configuration)),
@@ -79,16 +79,15 @@ fn promise(
     term: &Term,
     digest: SlotDigest,
     proposed: Option<&Proposed>,
+    has_steps: bool,
 ) -> UnionOffset {
     let proposed = proposed.map(|proposed| {
         let configuration = Some(write_configuration(builder, &proposed.configuration));
         fb::Proposed::create(builder, &fb::ProposedArgs { term: Some(&term_out(&proposed.term)), configuration })
     });
-    fb::Promise::create(
-        builder,
-        &fb::PromiseArgs { slot: slot.0, term: Some(&term_out(term)), digest: Some(&digest_out(digest.0)), proposed },
-    )
-    .as_union_value()
+    let (term, digest, has_no_steps) = (term_out(term), digest_out(digest.0), !has_steps);
+    let arguments = fb::PromiseArgs { slot: slot.0, term: Some(&term), digest: Some(&digest), proposed, has_no_steps };
+    fb::Promise::create(builder, &arguments).as_union_value()
 }
 
 fn refuse(builder: &mut Builder, slot: SlotId, term: &Term, promised: &Term) -> UnionOffset {

@@ -15,8 +15,20 @@ fn elections() -> Vec<KeylogMessage> {
     let proposed = Some(Proposed { term: term(), configuration: joint_configuration() });
     vec![
         KeylogMessage::Prepare { configuration: configuration(), term: term() },
-        KeylogMessage::Promise { slot: SLOT, term: term(), digest: SlotDigest(u128::MAX - 5), proposed },
-        KeylogMessage::Promise { slot: SLOT, term: term(), digest: SlotDigest(1 << 64), proposed: None },
+        KeylogMessage::Promise {
+            slot: SLOT,
+            term: term(),
+            digest: SlotDigest(u128::MAX - 5),
+            proposed,
+            has_steps: true,
+        },
+        KeylogMessage::Promise {
+            slot: SLOT,
+            term: term(),
+            digest: SlotDigest(1 << 64),
+            proposed: None,
+            has_steps: false,
+        },
         KeylogMessage::Refuse { slot: SLOT, term: term(), promised: term() },
         KeylogMessage::Outdated { configuration: joint_configuration() },
         KeylogMessage::Confirm { round: 4, leaderships: vec![(SlotId(0), term()), (SLOT, term())], is_lease: false },

@@ -1,0 +1,625 @@
+//! Steps: commands on several keys of a slot, done for all of them or for none (see [`Step`]).
+//!
+//! Each key is a register of its own, and a proposal carries one. So a step is decided in one register, that of the slot's
+//! key of steps: what is proposed there holds the transactions of every key that the step changes. When it is committed,
+//! the step is, and its transactions are proposed for their keys, which hold them in their own histories.
+//!
+//! - *Nobody comes in between.* From before a step is evaluated until its keys have what it gave them, the leader holds
+//!   them: nothing else is appended.
+//! - *Nobody sees a part of it.* All its proposals are made in one go, and reads of a key wait for that key's.
+//! - *A new leader finishes it.* Before anything of the slot is served or changed, it learns of the last steps, from its
+//!   key of steps, and proposes what their keys lack. Whether there can be any is told with the promises.
+//! - *The last steps are enough.* Steps that wait together are proposed together, and the next when all keys have what
+//!   they gave them; each names the first of those that it was proposed with.
+//! - *No step is done again.* A key that is as high as a step took it has had the step. For that, tombstones that the last
+//!   steps wrote are not dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use difuse_structures::{CommandError, Reply, View};
+use difuse_types::{Hash, Key, Level, OperationId, SlotId, Space};
+
+use super::{
+    Append, Appending, Decided, Leadership, Stage,
+    append::{BATCH_MAX, Draft, lost_reply, transaction_after},
+    evaluate::{Content, context_of},
+};
+use crate::{
+    Answer, Condition, Failure, Invocation, MAX_OPERATION_BYTES, REPLY_BYTES_MAX, Step, Transaction,
+    keylog::Keylog,
+    replica::damage::{ReadError, outcome},
+    step::{StepRecord, operation_id_in},
+    store::{Store, StoreError},
+};
+
+/// About how many bytes of steps are proposed together, but for the last one.
+const STEPS_BYTES_MAX: usize = MAX_OPERATION_BYTES;
+/// A step writes the whole state of a structure, where its log is to begin anew, up to this length: it shares one
+/// transaction with everything else that the step does.
+const STATE_BYTES_MAX: usize = 32 << 10;
+
+/// The steps of a slot, to its leader.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Steps {
+    phase: Phase,
+    /// Nothing is appended to these keys but by steps.
+    held: BTreeSet<Key>,
+    /// What steps that are decided give to keys, until these have it; `None` as soon as it is proposed.
+    undone: BTreeMap<Key, Option<Vec<Transaction>>>,
+    /// The keys that the last steps changed.
+    changed: BTreeSet<Key>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Phase {
+    /// What the last steps did is being found out.
+    #[default]
+    Unknown,
+    /// The next steps, if any wait, are decided when nothing else is under way for their keys.
+    Gathering,
+    /// Steps are proposed.
+    Recording,
+    /// Steps are committed, and being proposed for their keys.
+    Applying,
+}
+
+/// A step that is being decided, and those decided before it that are to be proposed with it.
+struct Drafts {
+    steps: Draft,
+    keys: BTreeMap<Key, Draft>,
+}
+
+/// What a key's draft was before a step.
+struct Before {
+    height: u64,
+    hash: Hash,
+    checkpoint: u64,
+    content: Content,
+    transactions: usize,
+}
+
+impl Steps {
+    /// Of a slot that never had any.
+    pub(crate) fn none() -> Self {
+        Self { phase: Phase::Gathering, ..Self::default() }
+    }
+
+    /// Whether it is known what the last steps did: before that, nothing of the slot may be served or changed.
+    pub(crate) fn is_known(&self) -> bool {
+        self.phase != Phase::Unknown
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Gathering && self.held.is_empty()
+    }
+
+    /// Whether nothing is decided that some key has yet to get.
+    pub(crate) fn is_done(&self) -> bool {
+        !matches!(self.phase, Phase::Recording | Phase::Applying)
+    }
+
+    /// Whether only steps may append to a key now.
+    pub(crate) fn holds(&self, key: &Key) -> bool {
+        self.held.contains(key)
+    }
+
+    /// Whether reads of a key must wait: it may lack what steps that are committed gave it.
+    pub(crate) fn withholds(&self, key: &Key) -> bool {
+        match self.phase {
+            Phase::Unknown => key.steps_of().is_none(),
+            Phase::Applying => self.held.contains(key) && !self.are_all_proposed(),
+            Phase::Gathering | Phase::Recording => false,
+        }
+    }
+
+    /// Whether no read of the slot must wait.
+    pub(crate) fn is_visible(&self) -> bool {
+        self.is_known() && (self.phase != Phase::Applying || self.are_all_proposed())
+    }
+
+    /// Whether a key's height tells that it has had the last steps: its register must not be dropped.
+    pub(crate) fn needs_height_of(&self, key: &Key) -> bool {
+        self.changed.contains(key) || !self.is_known()
+    }
+
+    fn are_all_proposed(&self) -> bool {
+        self.undone.values().all(Option::is_none)
+    }
+
+    /// Too few members are reachable: what waits has failed.
+    pub(crate) fn let_go(&mut self) {
+        if self.phase == Phase::Gathering {
+            self.held.clear();
+        }
+    }
+}
+
+impl<S: Store> Keylog<S> {
+    fn steps(&mut self, slot: SlotId) -> Option<&mut Steps> {
+        self.leadership(slot).map(|leadership| &mut leadership.steps)
+    }
+
+    /// A step as it is to wait for its turn, if it is one that this slot can do.
+    pub(super) fn appending_of_step(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        invocation: Invocation,
+    ) -> Result<Appending, Failure> {
+        let invalid = |error: &dyn std::fmt::Display| Failure::Invalid(error.to_string());
+        if key.steps_of() != Some(slot) {
+            return Err(invalid(&"what the ring keeps about itself knows no commands"));
+        }
+        let step = Step::from_arguments(&invocation.arguments).map_err(|error| invalid(&error))?;
+        if step.keys().next().is_none() {
+            return Err(invalid(&"a step names a key at least"));
+        }
+        let is_here = |key: &Key| key.space() != Space::Ring && self.options.slots.of_key(key) == slot;
+        if !step.keys().all(is_here) {
+            return Err(invalid(&"the keys of a step lie in one slot, and are nobody's but users'"));
+        }
+        let structures = &self.options.structures;
+        for command in &step.commands {
+            let count = structures.key_positions(&command.arguments).map_or(0, |positions| positions.len());
+            if count != command.keys.len() {
+                return Err(invalid(&"a command of the step comes with other keys than its arguments name"));
+            }
+        }
+        let is_write = step.commands.iter().any(|command| structures.is_write(&command.arguments));
+        let invocation = Invocation { arguments: Vec::new(), ..invocation };
+        Ok(Appending::Step { step, invocation, is_write })
+    }
+
+    /// Goes on with the steps of a slot.
+    pub(super) fn advance_steps(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        let key = Key::of_steps(slot);
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let is_busy = leadership.keys.get(&key).is_some_and(|state| !matches!(state.stage, Stage::Idle));
+        if is_busy {
+            return Ok(());
+        }
+        match leadership.steps.phase {
+            Phase::Unknown => self.learn_steps(slot, &key),
+            Phase::Gathering => self.gather_steps(slot, &key),
+            Phase::Recording => self.apply_steps(slot),
+            Phase::Applying => Ok(()),
+        }
+    }
+
+    /// Finds out what the last steps did, if that must be known first.
+    pub(crate) fn find_out_steps(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        let key = Key::of_steps(slot);
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        if leadership.steps.is_known() || leadership.change.is_some() {
+            return Ok(());
+        }
+        leadership.keys.entry(key.clone()).or_default();
+        self.advance(slot, &key)
+    }
+
+    /// The key of steps is settled: takes up the last steps where they are.
+    fn learn_steps(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
+        // What is damaged is being repaired, and looked at again.
+        let Ok(changes) = outcome(self.last_steps(slot, key))? else { return Ok(()) };
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let changed: BTreeSet<Key> = changes.keys().cloned().collect();
+        for key in &changed {
+            leadership.keys.entry(key.clone()).or_default();
+        }
+        let phase = if changes.is_empty() { Phase::Gathering } else { Phase::Applying };
+        let undone = changes.into_iter().map(|(key, transactions)| (key, Some(transactions))).collect();
+        leadership.steps = Steps { phase, held: changed.clone(), undone, changed };
+        let waiting: Vec<Key> = leadership.keys.keys().cloned().collect();
+        for key in waiting {
+            self.advance(slot, &key)?;
+        }
+        self.release_ranges(slot);
+        Ok(())
+    }
+
+    /// What the steps did that were proposed last, together.
+    fn last_steps(&mut self, slot: SlotId, key: &Key) -> Result<BTreeMap<Key, Vec<Transaction>>, ReadError> {
+        let mut changes: BTreeMap<Key, Vec<Transaction>> = BTreeMap::new();
+        let Some(register) = self.store.register(slot, key)? else { return Ok(changes) };
+        let last = register.head.height;
+        let mut next = self.step_at(slot, key, last)?.map_or(last, |record| record.first_height);
+        next = next.clamp(register.base.max(1), last);
+        for height in next..=last {
+            for (key, transactions) in self.step_at(slot, key, height)?.map_or_else(Vec::new, |record| record.changes) {
+                changes.entry(key).or_default().extend(transactions);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The step at a height of the key of steps; `None` if what lies there is none.
+    fn step_at(&mut self, slot: SlotId, key: &Key, height: u64) -> Result<Option<StepRecord>, ReadError> {
+        let Some(transaction) = self.stored(slot, key, height)? else {
+            self.note_damage(slot, key, height);
+            return Err(ReadError::Damaged);
+        };
+        Ok(StepRecord::of(&transaction).ok())
+    }
+
+    /// Holds the keys of the steps that wait, and decides the steps when nothing is under way for any.
+    fn gather_steps(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
+        let drafted = outcome(self.draft(slot, key))?;
+        match &drafted {
+            Ok(draft) => self.judge_appends(slot, draft),
+            Err(failure) => self.fail_appends(slot, key, failure),
+        }
+        let Some(leadership) = self.leadership(slot) else { return Ok(()) };
+        let wanted = leadership.keys_of_next_steps(key);
+        let let_go: Vec<Key> = leadership.steps.held.difference(&wanted).cloned().collect();
+        leadership.steps.held = wanted.clone();
+        for key in &wanted {
+            leadership.keys.entry(key.clone()).or_default();
+        }
+        let mut are_ready = true;
+        for key in &wanted {
+            are_ready &= self.is_ready_for_steps(slot, key)?;
+        }
+        for key in let_go {
+            self.advance(slot, &key)?;
+        }
+        match drafted {
+            Ok(draft) if are_ready && !wanted.is_empty() => self.decide_steps(slot, draft),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a key that is held can be read and built on; does what that needs first.
+    fn is_ready_for_steps(&mut self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
+        let state = self.leadership(slot).and_then(|leadership| leadership.keys.get(key));
+        if state.is_some_and(|state| !matches!(state.stage, Stage::Idle)) {
+            return Ok(false);
+        }
+        if !self.is_settled(slot, key)? {
+            self.touch(slot, key)?;
+            return Ok(false);
+        }
+        // What is wrong with reading it is told when it is read.
+        Ok(!outcome(self.must_fold_first(slot, key))?.unwrap_or(false))
+    }
+
+    /// Decides the steps whose keys are held, in the order in which they came, and proposes what they come to.
+    fn decide_steps(&mut self, slot: SlotId, steps: Draft) -> Result<(), StoreError> {
+        let key = steps.key.clone();
+        let committed_height = steps.height;
+        let mut drafts = Drafts { steps, keys: BTreeMap::new() };
+        let batch = self.take_batch(slot, &key);
+        let mut batch: std::collections::VecDeque<Append> = self.admit(&key, batch)?.into();
+        let mut results = Vec::with_capacity(batch.len());
+        while let Some(append) = batch.pop_front() {
+            let Append { ticket, appending: Appending::Step { step, invocation, is_write }, .. } = append else {
+                continue;
+            };
+            let level = invocation.level;
+            if level == Level::All && self.refuse_without_all(slot, ticket) {
+                continue;
+            }
+            match outcome(self.decide_step(slot, &mut drafts, step, &invocation, is_write))?.and_then(|decided| decided)
+            {
+                Ok(answer) => results.push(Decided { ticket, level, answer }),
+                Err(failure) => self.done(ticket, Err(failure)),
+            }
+            if drafts.bytes() >= STEPS_BYTES_MAX {
+                break;
+            }
+        }
+        if let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(&key)) {
+            // What did not fit comes next.
+            batch.into_iter().rev().for_each(|append| state.appends.push_front(append));
+        }
+        self.propose_steps(slot, drafts, committed_height, results)
+    }
+
+    fn propose_steps(
+        &mut self,
+        slot: SlotId,
+        drafts: Drafts,
+        committed_height: u64,
+        results: Vec<Decided>,
+    ) -> Result<(), StoreError> {
+        let Drafts { steps, keys } = drafts;
+        let key = steps.key.clone();
+        let mut undone = BTreeMap::new();
+        for (key, mut draft) in keys {
+            if let Some(state) = draft.content.state.take() {
+                self.states.put(slot, &key, draft.hash, state, self.options.states_bytes_max);
+            }
+            if !draft.transactions.is_empty() {
+                undone.insert(key, Some(draft.transactions));
+            }
+        }
+        if results.is_empty() {
+            return self.advance(slot, &key);
+        }
+        let is_for_all = |decided: &Decided| decided.level == Level::All && decided.answer.is_append();
+        let must_propose = results.iter().any(is_for_all) || self.must_seal(slot, steps.base.as_ref(), &results);
+        if steps.transactions.is_empty() && !must_propose {
+            return self.answer_after_round(slot, &key, results);
+        }
+        let Some(own) = self.steps(slot) else { return Ok(()) };
+        own.phase = Phase::Recording;
+        if !undone.is_empty() {
+            own.changed = undone.keys().cloned().collect();
+        }
+        own.undone = undone;
+        self.propose(slot, &key, (steps.height, steps.hash), steps.transactions, Some(committed_height), results)
+    }
+
+    /// The steps are committed: proposes for each key what it gets.
+    fn apply_steps(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        let Some(steps) = self.steps(slot) else { return Ok(()) };
+        steps.phase = Phase::Applying;
+        let keys: Vec<Key> = steps.undone.keys().cloned().collect();
+        for key in &keys {
+            self.advance(slot, key)?;
+        }
+        if keys.is_empty() { self.finish_steps(slot) } else { Ok(()) }
+    }
+
+    /// Proposes for a settled key for which nothing is under way what a step gives it, or notes that it has it; says
+    /// whether that ends what can be done for the key now.
+    pub(super) fn apply_step_to(&mut self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
+        let Some(steps) = self.steps(slot).filter(|steps| steps.phase == Phase::Applying) else { return Ok(false) };
+        let Some(waiting) = steps.undone.get_mut(key) else { return Ok(steps.withholds(key)) };
+        let was_proposed = waiting.is_none();
+        let rest = match waiting.take() {
+            Some(transactions) => self.lacking_of(slot, key, transactions)?,
+            None => Vec::new(),
+        };
+        if let Some(last) = rest.last() {
+            let head = (last.height, last.hash());
+            self.propose(slot, key, head, rest, None, Vec::new())?;
+        } else if let Some(steps) = self.steps(slot) {
+            steps.undone.remove(key);
+        }
+        let Some(steps) = self.steps(slot) else { return Ok(true) };
+        if steps.undone.is_empty() {
+            self.finish_steps(slot)?;
+            return Ok(true);
+        }
+        if !was_proposed && steps.are_all_proposed() {
+            // Whoever waits to read a key that needed no proposal waits no more.
+            let held: Vec<Key> = steps.held.iter().filter(|other| *other != key).cloned().collect();
+            for other in held {
+                self.advance(slot, &other)?;
+            }
+            self.release_ranges(slot);
+        }
+        let Some(leadership) = self.leadership(slot) else { return Ok(true) };
+        let is_idle = leadership.keys.get(key).is_none_or(|state| matches!(state.stage, Stage::Idle));
+        Ok(!is_idle || leadership.steps.withholds(key))
+    }
+
+    /// Of what steps give to a settled key, what it lacks.
+    fn lacking_of(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        mut transactions: Vec<Transaction>,
+    ) -> Result<Vec<Transaction>, StoreError> {
+        let head = self.store.register(slot, key)?.map(|register| (register.head.height, register.head.hash));
+        let (height, hash) = head.unwrap_or((0, Hash::ZERO));
+        transactions.retain(|transaction| transaction.height > height);
+        let connects = transactions.first().is_some_and(|first| first.height == height + 1 && first.previous == hash);
+        Ok(if connects { transactions } else { Vec::new() })
+    }
+
+    /// All keys have what the last steps gave them: lets them go, and turns to the next steps.
+    fn finish_steps(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        let Some(steps) = self.steps(slot) else { return Ok(()) };
+        steps.phase = Phase::Gathering;
+        let held = std::mem::take(&mut steps.held);
+        for key in held {
+            self.advance(slot, &key)?;
+        }
+        self.release_ranges(slot);
+        self.advance(slot, &Key::of_steps(slot))
+    }
+
+    /// Decides one step on the drafts, and adds its transactions to them if it changes anything.
+    fn decide_step(
+        &mut self,
+        slot: SlotId,
+        drafts: &mut Drafts,
+        step: Step,
+        invocation: &Invocation,
+        is_write: bool,
+    ) -> Result<Result<Answer, Failure>, ReadError> {
+        let id = invocation.operation_id;
+        if is_write {
+            if drafts.steps.transactions.iter().any(|transaction| transaction.operation_id == id) {
+                // The same step twice in one batch: the second is asked again, and finds the first.
+                return Ok(Err(Failure::Busy));
+            }
+            if let Some(found) = self.find_step(slot, &drafts.steps, id)? {
+                return Ok(Ok(found));
+            }
+            let refused = self.leadership(slot).and_then(|leadership| leadership.refused.get(&(id, Condition::None)));
+            if let Some(answer) = refused {
+                return Ok(Ok(answer.clone()));
+            }
+        }
+        let mut before = BTreeMap::new();
+        let (reply, appended) = match self.evaluate_step(slot, drafts, &step, invocation, &mut before)? {
+            Ok(done) => done,
+            Err(failure) => {
+                drafts.restore(before);
+                return Ok(Err(failure));
+            }
+        };
+        let answer = Answer::Evaluated { reply, is_write, appended, mark: None };
+        if answer.is_refusal()
+            && let Some(leadership) = self.leadership(slot)
+        {
+            leadership.refused.insert((id, Condition::None), answer.clone());
+        }
+        Ok(Ok(answer))
+    }
+
+    /// The encoded reply of a step, and where it came to stand if it changes anything. `before`: what the drafts were that
+    /// it has changed.
+    #[expect(clippy::type_complexity)]
+    fn evaluate_step(
+        &mut self,
+        slot: SlotId,
+        drafts: &mut Drafts,
+        step: &Step,
+        invocation: &Invocation,
+        before: &mut BTreeMap<Key, Before>,
+    ) -> Result<Result<(bytes::Bytes, Option<(u64, Hash)>), Failure>, ReadError> {
+        for key in step.keys() {
+            if !drafts.keys.contains_key(key) {
+                let draft = self.draft(slot, key)?;
+                drafts.keys.insert(key.clone(), draft);
+            }
+        }
+        let is_unchanged = step.unchanged.iter().all(|(key, condition)| {
+            drafts.keys.get(key).is_some_and(|draft| draft.satisfies(*condition, invocation.time))
+        });
+        let reply = if is_unchanged {
+            match self.run_commands(slot, drafts, step, invocation, before)? {
+                Ok(replies) => Reply::Array(replies),
+                Err(failure) => return Ok(Err(failure)),
+            }
+        } else {
+            Reply::Null
+        };
+        let reply: bytes::Bytes = reply.encode().into();
+        if reply.len() > REPLY_BYTES_MAX {
+            let length = reply.len();
+            let text = format!("the replies take {length} bytes: {REPLY_BYTES_MAX} are given at a time");
+            return Ok(Err(Failure::Invalid(text)));
+        }
+        let changes: Vec<(Key, Vec<Transaction>)> = before
+            .iter()
+            .filter_map(|(key, before)| {
+                let added = drafts.keys.get(key)?.transactions.get(before.transactions..)?;
+                (!added.is_empty()).then(|| (key.clone(), added.to_vec()))
+            })
+            .collect();
+        if changes.is_empty() {
+            return Ok(Ok((reply, None)));
+        }
+        let steps = &mut drafts.steps;
+        let first_height = steps.base.as_ref().map_or(0, |base| base.head.height) + 1;
+        let operation = StepRecord::new(first_height, &reply, changes).operation();
+        if !operation.is_well_formed() {
+            let text = format!("what the step changes takes more than {MAX_OPERATION_BYTES} bytes");
+            return Ok(Err(Failure::Invalid(text)));
+        }
+        let Invocation { operation_id, author, time, .. } = *invocation;
+        let transaction = transaction_after(steps, operation, operation_id, author, time);
+        self.append_to(slot, steps, transaction, false);
+        Ok(Ok((reply, Some((steps.height, steps.hash)))))
+    }
+
+    /// Does the commands of a step one after the other on the drafts.
+    fn run_commands(
+        &mut self,
+        slot: SlotId,
+        drafts: &mut Drafts,
+        step: &Step,
+        invocation: &Invocation,
+        before: &mut BTreeMap<Key, Before>,
+    ) -> Result<Result<Vec<Reply>, Failure>, ReadError> {
+        let Invocation { operation_id, author, time, .. } = *invocation;
+        let mut replies = Vec::with_capacity(step.commands.len());
+        let mut changes = 0;
+        for (index, command) in (0..).zip(&step.commands) {
+            for key in &command.keys {
+                let Some(draft) = drafts.keys.get_mut(key) else { continue };
+                if let Err(failure) = self.fold_draft(slot, draft)? {
+                    return Ok(Err(failure));
+                }
+            }
+            let context = context_of(operation_id_in(operation_id, u64::MAX - index), time);
+            let view_of = |key: &Key| drafts.keys.get(key).map_or_else(View::default, |draft| draft.content.view(time));
+            let views: Vec<View<'_>> = command.keys.iter().map(view_of).collect();
+            let evaluated = self.options.structures.evaluate_keys(&views, &command.arguments, &context);
+            let outcome = match evaluated {
+                Ok(outcome) => outcome,
+                Err(CommandError::InBlocks) => return Ok(Err(Failure::InBlocks)),
+                Err(error) => {
+                    replies.push(Reply::Error(error.to_string()));
+                    continue;
+                }
+            };
+            for (position, effect) in outcome.effects {
+                let Some(key) = command.keys.get(position) else { continue };
+                let Some(draft) = drafts.keys.get_mut(key) else { continue };
+                before.entry(key.clone()).or_insert_with(|| Before::of(draft));
+                // An effect of the same command on the same key may have left a structure that must be folded.
+                if let Err(failure) = self.fold_draft(slot, draft)? {
+                    return Ok(Err(failure));
+                }
+                match self.operation_of(draft, effect, &context, STATE_BYTES_MAX) {
+                    Ok(Some(operation)) => {
+                        let id = operation_id_in(operation_id, changes);
+                        let transaction = transaction_after(draft, operation, id, author, time);
+                        self.append_to(slot, draft, transaction, false);
+                        changes += 1;
+                    }
+                    Ok(None) => {}
+                    Err(failure) => return Ok(Err(failure)),
+                }
+            }
+            replies.push(outcome.reply);
+        }
+        Ok(Ok(replies))
+    }
+
+    /// The answer to a step that was done before: found by its operation id.
+    fn find_step(&mut self, slot: SlotId, draft: &Draft, id: OperationId) -> Result<Option<Answer>, ReadError> {
+        let Some(base) = &draft.base else { return Ok(None) };
+        let Some(height) = self.height_of(slot, draft, id) else { return Ok(None) };
+        let mark = Some(base.ballot);
+        let stored = if height >= base.base { self.stored(slot, &draft.key, height)? } else { None };
+        let appended = stored.as_ref().map(|step| (height, step.hash()));
+        let kept = stored.and_then(|step| StepRecord::of(&step).ok()?.reply);
+        let reply = kept.unwrap_or_else(|| lost_reply(height));
+        Ok(Some(Answer::Evaluated { reply, is_write: appended.is_some(), appended, mark }))
+    }
+}
+
+impl Leadership {
+    /// The keys of the steps that come next.
+    fn keys_of_next_steps(&self, key: &Key) -> BTreeSet<Key> {
+        let waiting = self.keys.get(key).map(|state| state.appends.iter().take(BATCH_MAX));
+        let step_of = |append: &Append| match &append.appending {
+            Appending::Step { step, .. } => step.keys().cloned().collect::<Vec<_>>(),
+            Appending::Write(_) | Appending::Command { .. } => Vec::new(),
+        };
+        waiting.into_iter().flatten().flat_map(step_of).collect()
+    }
+}
+
+impl Drafts {
+    /// About how many bytes of steps there are.
+    fn bytes(&self) -> usize {
+        self.steps.transactions.iter().map(Transaction::approximate_bytes).sum()
+    }
+
+    /// Undoes what a step did that fails half-way.
+    fn restore(&mut self, before: BTreeMap<Key, Before>) {
+        for (key, before) in before {
+            let Some(draft) = self.keys.get_mut(&key) else { continue };
+            (draft.height, draft.hash, draft.checkpoint) = (before.height, before.hash, before.checkpoint);
+            draft.content = before.content;
+            draft.transactions.truncate(before.transactions);
+        }
+    }
+}
+
+impl Before {
+    /// The state of a structure is not kept: should it be needed, it is folded again.
+    fn of(draft: &Draft) -> Self {
+        let content = Content { value: draft.content.value.clone(), state: None };
+        let Draft { height, hash, checkpoint, .. } = *draft;
+        Self { height, hash, checkpoint, content, transactions: draft.transactions.len() }
+    }
+}
