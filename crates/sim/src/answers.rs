@@ -30,6 +30,9 @@ impl Simulation {
             self.is_view_settled = matches!(result, Ok(Reply::Ring(view)) if view.settled);
             return Ok(());
         }
+        if self.pairs.is_asked_by(id) {
+            return self.handle_pair_reply(id, result);
+        }
         if let Some(write) = self.bursts.take(id) {
             return self.handle_burst_reply(write, result);
         }

@@ -167,7 +167,7 @@ impl Clients {
         self.last_request
     }
 
-    fn tick(&mut self) -> u64 {
+    pub(crate) fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
     }

@@ -22,6 +22,8 @@ pub enum Control {
     CommittedCheckpoint,
     /// A write that may have been applied before, and forgotten, is not applied.
     RememberedAppends,
+    /// A new leader finishes the steps of the last one before it serves anything.
+    FinishedSteps,
     /// A successor on the ring is adopted only when it was seen alive.
     CheckedSuccessor,
     /// Values whose blocks may have been collected are taken all the same.
@@ -39,6 +41,7 @@ impl Control {
             Self::CommittedCheckpoint => BrokenRule::Keylog(Rule::CommittedCheckpoint),
             Self::UploadGeneration => BrokenRule::Keylog(Rule::UploadGeneration),
             Self::RememberedAppends => BrokenRule::Keylog(Rule::RememberedAppends),
+            Self::FinishedSteps => BrokenRule::Keylog(Rule::FinishedSteps),
             Self::CheckedSuccessor => BrokenRule::CheckedSuccessor,
         }
     }

@@ -127,7 +127,7 @@ impl Simulation {
         self.plan.settings.slots.iter().find_map(|slot| self.unrest_of_slot(slot))
     }
 
-    fn running(&self) -> impl Iterator<Item = (&Node, &Keylog<MemoryStore>)> {
+    pub(crate) fn running(&self) -> impl Iterator<Item = (&Node, &Keylog<MemoryStore>)> {
         self.nodes.values().filter_map(|node| Some((node, node.process.as_ref()?.peer.keylog())))
     }
 
@@ -185,6 +185,7 @@ impl Simulation {
     /// All that was acknowledged is in the chains that the members hold in the end.
     pub(crate) fn check_last_heads(&self) -> Result<(), Violation> {
         let keys = self.clients.histories.iter().map(|history| &history.key).chain([&self.bursts.key]);
+        let keys = keys.chain(self.pairs.keys());
         for key in keys {
             let slot = self.plan.settings.slots.of_key(key);
             let leader = self.running().find(|(_, keylog)| keylog.is_leading(slot));
@@ -198,6 +199,7 @@ impl Simulation {
 
     /// What clients saw has an order.
     pub(crate) fn check_histories(&mut self) -> Result<(), Violation> {
+        self.check_pairs()?;
         for history in &self.clients.histories {
             self.figures.histories += 1;
             if !is_linearizable(&history.operations, self.plan.tombstones_kept.is_some()) {
@@ -209,7 +211,7 @@ impl Simulation {
     }
 }
 
-fn describe(operation: &Operation) -> String {
+pub(crate) fn describe(operation: &Operation) -> String {
     let Operation { client, call, answer, invoked_at, completed_at } = operation;
     match completed_at {
         &u64::MAX => format!("  {invoked_at:>6}..       client {client}: {call:?} -> {answer:?}"),

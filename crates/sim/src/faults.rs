@@ -28,6 +28,7 @@ impl Simulation {
         }
         self.schedule_fault();
         self.schedule_burst();
+        self.schedule_pairs();
     }
 
     fn schedule_fault(&mut self) {

@@ -17,6 +17,8 @@ pub struct Figures {
     pub requests: u64,
     /// Operations of clients, retries not counted.
     pub operations: u64,
+    /// Operations on several keys at once that were answered.
+    pub steps: u64,
     /// Requests that were repeated.
     pub retries: u64,
     /// Requests answered with an error that may pass.
@@ -47,6 +49,7 @@ impl AddAssign for Figures {
         self.inputs += other.inputs;
         self.requests += other.requests;
         self.operations += other.operations;
+        self.steps += other.steps;
         self.retries += other.retries;
         self.errors += other.errors;
         self.unknown += other.unknown;

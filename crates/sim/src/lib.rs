@@ -25,6 +25,7 @@ pub mod linearizability;
 mod network;
 mod node;
 mod observer;
+mod pairs;
 pub mod plan;
 mod processes;
 mod queue;

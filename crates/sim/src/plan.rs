@@ -113,6 +113,8 @@ pub struct Plan {
     pub pause_max: Duration,
     /// How many bursts of writes one key gets, which make its history long.
     pub bursts: u32,
+    /// How many operations there are on pairs of keys that change together.
+    pub pairs: u32,
     /// How far checkpoints are apart at least.
     pub checkpoint_every: u64,
     /// For how long tombstones are kept; `None`: for ever. If not, nothing is written at level lazy, and clocks on walls agree.
@@ -158,6 +160,7 @@ impl Plan {
             keys: rng.usize(1..=4),
             pause_max: Duration::from_millis([5, 50, 400][rng.usize(..3)]),
             bursts: if seed.is_multiple_of(3) { 12 } else { 0 },
+            pairs: if seed % 2 == 1 { 150 } else { 0 },
             checkpoint_every: 256,
             tombstones_kept: drops.then(|| Duration::from_secs(12)),
             is_through_wire: rng.u32(..4) == 0,

@@ -48,6 +48,7 @@ impl Scenario {
             plan.flush_max = Duration::from_millis(1);
             plan.clients = 0;
             plan.bursts = 0;
+            plan.pairs = 0;
             plan.do_disks_lie = false;
             plan.drift_ppm_max = 0;
             change(plan);

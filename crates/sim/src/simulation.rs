@@ -18,6 +18,7 @@ use crate::{
     invariants::{Ballots, Blocks, Chains, Configurations, check_ring},
     network::{CutId, Network},
     node::Node,
+    pairs::Pairs,
     queue::Queue,
     trace::{Trace, Tracing},
 };
@@ -77,6 +78,8 @@ pub(crate) enum Event {
     Fault,
     /// Many writes of one key.
     Burst,
+    /// Something is done with a pair of keys.
+    Pair,
     Restart {
         node: NodeId,
     },
@@ -123,6 +126,7 @@ pub(crate) struct Simulation {
     pub(crate) node_ids: Vec<NodeId>,
     pub(crate) clients: Clients,
     pub(crate) bursts: Bursts,
+    pub(crate) pairs: Pairs,
     pub(crate) phase: Phase,
     pub(crate) phase_ends_at: Instant,
     pub(crate) trace: Trace,
@@ -155,6 +159,7 @@ impl Simulation {
             network: Network::new(&plan),
             clients: Clients::new(&plan),
             bursts: Bursts::new(seed, plan.bursts),
+            pairs: Pairs::new(seed, plan.pairs),
             rng,
             now: Instant(0),
             queue: Queue::new(),
@@ -282,6 +287,10 @@ impl Simulation {
             Event::Fault => self.inject_fault(),
             Event::Burst => {
                 self.burst();
+                Ok(())
+            }
+            Event::Pair => {
+                self.use_pair();
                 Ok(())
             }
             Event::Restart { node } => self.start(node),

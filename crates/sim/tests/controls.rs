@@ -68,6 +68,14 @@ fn a_leader_that_applies_what_it_may_have_forgotten_is_caught() {
     check(Control::RememberedAppends, 0..1000, |_| {}, is_expected);
 }
 
+/// Leaders die with steps half done.
+#[test]
+fn a_leader_that_does_not_finish_the_steps_of_the_last_one_is_caught() {
+    let is_expected =
+        |violation: &Violation| matches!(violation, Violation::WrongAnswer(_)) || is_about_keys(violation);
+    check(Control::FinishedSteps, 0..1000, |_| {}, is_expected);
+}
+
 /// It does no harm to keys: nodes that follow a dead successor cannot let others join.
 #[test]
 fn a_successor_that_was_not_seen_alive_is_caught() {
