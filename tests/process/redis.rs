@@ -3,6 +3,7 @@
 use std::{collections::HashMap, process::Command, time::Duration};
 
 use difuse_tests::{Cluster, free_port, until};
+use futures::StreamExt;
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection, cmd, pipe};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,6 +39,7 @@ async fn any_node_serves_clients_of_redis() {
     strings_and_structures(&mut connections).await.unwrap();
     pipelines(&mut connections).await.unwrap();
     http_and_redis_see_the_same(&cluster, &mut connections[2]).await;
+    channels_reach_all_nodes(&cluster, &mut connections).await.unwrap();
     the_tools_of_redis_work(&cluster);
     a_killed_node_is_survived(&mut cluster).await;
 }
@@ -93,6 +95,28 @@ async fn http_and_redis_see_the_same(cluster: &Cluster, node: &mut MultiplexedCo
     assert_eq!(cluster.http(1).get("/v1/keys/shared").await.expect(200).text(), "by Redis");
     let verified: HashMap<String, redis::Value> = cmd("DIFUSE.VERIFY").arg("shared").query_async(node).await.unwrap();
     assert_eq!(verified["height"], redis::Value::Int(2));
+}
+
+/// A message may be lost, never by a ring at rest: it is published again until somebody hears it all the same.
+async fn channels_reach_all_nodes(cluster: &Cluster, nodes: &mut [MultiplexedConnection]) -> RedisResult<()> {
+    let client = Client::open(format!("redis://127.0.0.1:{}", port(cluster, 1)))?;
+    let mut listener = client.get_async_pubsub().await?;
+    listener.subscribe("news").await?;
+    listener.psubscribe("n?ws").await?;
+    let mut messages = listener.into_on_message();
+    for node in [0, 2] {
+        let heard = until("a message of another node", PATIENCE, async || {
+            let counted: RedisResult<i64> = nodes[node].publish("news", format!("of node {node}")).await;
+            assert_eq!(counted.unwrap(), 0, "subscribers of the other node are not counted");
+            let heard = tokio::time::timeout(Duration::from_secs(5), messages.next()).await;
+            heard.ok().flatten().ok_or_else(|| "nothing was heard".to_string())
+        })
+        .await;
+        assert_eq!(heard.get_payload::<String>()?, format!("of node {node}"));
+        let by_pattern = messages.next().await.expect("it is also heard by the pattern");
+        assert_eq!(by_pattern.get_pattern::<String>()?, "n?ws");
+    }
+    Ok(())
 }
 
 /// Debian's redis-tools, where they are installed.

@@ -17,8 +17,8 @@ use async_trait::async_trait;
 pub use consistency::Consistency;
 pub use difuse_blocks as blocks;
 pub use difuse_keylog as keylog;
-pub use difuse_protocol::request;
 use difuse_protocol::request::{Reply, Request, RequestError};
+pub use difuse_protocol::{notice, request};
 pub use difuse_ring as ring;
 pub use difuse_structures as structures;
 

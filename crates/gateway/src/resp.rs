@@ -13,8 +13,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
-use difuse_api::{Consistency, Datastore, keys, request::RequestError, structures::Registry};
+use difuse_api::{Consistency, Datastore, keys, notice::Notice, request::RequestError, structures::Registry};
 use difuse_types::{Hash, NodeId, RingSettings};
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -105,14 +104,18 @@ impl Gateway {
         }))
     }
 
-    /// Tells `relay` of every message that a client of this node publishes.
+    /// Tells the gateways of other nodes through `relay` what their clients want to hear of.
     pub fn set_relay(&self, relay: Box<dyn Relay>) {
         self.0.hub.set_relay(relay);
     }
 
-    /// Hands a message that was published at another node to this node's subscribers; returns how many there are.
-    pub fn deliver(&self, channel: &Bytes, message: &Bytes) -> usize {
-        self.0.hub.deliver(channel, message)
+    /// Does what the gateway of another node tells this one.
+    pub fn take_notice(&self, _from: NodeId, notice: Notice) {
+        match notice {
+            Notice::Published { channel, message } => drop(self.0.hub.deliver(&channel, &message)),
+            // Nothing waits here.
+            Notice::Waiting { .. } | Notice::Added { .. } => {}
+        }
     }
 
     /// What the gateway counts, in the text format of OpenMetrics, without an end mark.

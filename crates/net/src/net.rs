@@ -86,6 +86,19 @@ impl Net {
         lock(&self.shared.peers).send(to, class, &frame)
     }
 
+    /// Queues a frame that may be lost: as [`Net::send`], but only while most of the queue is free, so that it is never
+    /// in the way of a frame that matters.
+    ///
+    /// # Errors
+    /// As [`Net::send`].
+    pub fn offer(&self, to: NodeId, class: Class, frame: Bytes) -> Result<(), SendError> {
+        let max = self.shared.config.frame_bytes_max;
+        if frame.len() > max {
+            return Err(SendError::TooLong { max });
+        }
+        lock(&self.shared.peers).offer(to, class, &frame)
+    }
+
     /// Notes where a node listens. From now on it is dialled whenever there is no link to it, with growing pauses (50
     /// ms to 1 s), until [`Net::forget`]. A new address replaces the old one. Must be called within a tokio runtime.
     pub fn set_address(&self, node: NodeId, address: &str) {

@@ -24,6 +24,15 @@ pub(crate) struct LinkHandle {
     pub end: CancellationToken,
 }
 
+impl LinkHandle {
+    fn queue(&self, class: Class) -> &Queue {
+        match class {
+            Class::Control => &self.control,
+            Class::Bulk => &self.bulk,
+        }
+    }
+}
+
 impl Drop for LinkHandle {
     fn drop(&mut self) {
         self.end.cancel();
@@ -116,16 +125,19 @@ impl Peers {
     pub(crate) fn send(&self, node: NodeId, class: Class, frame: &Bytes) -> Result<(), SendError> {
         let links = self.peers.get(&node).map_or(&[][..], |peer| &peer.links);
         for Link { handle, .. } in links.iter().rev() {
-            let queue = match class {
-                Class::Control => &handle.control,
-                Class::Bulk => &handle.bulk,
-            };
-            match queue.push(frame.clone()) {
+            match handle.queue(class).push(frame.clone()) {
                 Err(SendError::NotConnected) => {}
                 result => return result,
             }
         }
         Err(SendError::NotConnected)
+    }
+
+    /// Queues a frame as [`Peers::send`] does if that leaves most of the queue to others.
+    pub(crate) fn offer(&self, node: NodeId, class: Class, frame: &Bytes) -> Result<(), SendError> {
+        let links = self.peers.get(&node).map_or(&[][..], |peer| &peer.links);
+        let is_busy = links.last().is_some_and(|link| !link.handle.queue(class).has_room_to_spare(frame.len()));
+        if is_busy { Err(SendError::Full) } else { self.send(node, class, frame) }
     }
 
     /// Tells all links to the node to end.

@@ -10,6 +10,9 @@ use tokio::sync::mpsc;
 
 use crate::SendError;
 
+/// Frames that may be lost take one part in so many of a queue, so that others find room.
+const SPARE: usize = 4;
+
 /// The end that frames are put into.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -33,6 +36,13 @@ pub(crate) fn queue(frames_max: usize, bytes_max: usize) -> (Queue, QueueReader)
 }
 
 impl Queue {
+    /// Whether a frame of this length would leave most of the queue to others.
+    pub(crate) fn has_room_to_spare(&self, length: usize) -> bool {
+        let queued = self.frames.max_capacity() - self.frames.capacity();
+        let bytes = self.bytes.load(Ordering::Relaxed).saturating_add(length);
+        queued < self.frames.max_capacity().div_ceil(SPARE) && bytes <= self.bytes_max / SPARE
+    }
+
     /// Puts a frame in, or says at once why not.
     pub(crate) fn push(&self, frame: Bytes) -> Result<(), SendError> {
         let length = frame.len();
@@ -72,6 +82,18 @@ mod tests {
 
     use super::queue;
     use crate::SendError;
+
+    #[test]
+    fn most_of_a_queue_is_not_to_spare() {
+        let (queue, mut reader) = queue(8, 1000);
+        assert!(queue.has_room_to_spare(250) && !queue.has_room_to_spare(251));
+        queue.push(Bytes::from(vec![0; 100])).unwrap();
+        assert!(queue.has_room_to_spare(150) && !queue.has_room_to_spare(151));
+        queue.push(Bytes::new()).unwrap();
+        assert!(!queue.has_room_to_spare(0), "two of eight frames are in it");
+        reader.next_ready().unwrap();
+        assert!(queue.has_room_to_spare(250));
+    }
 
     #[test]
     fn both_bounds_hold_and_room_comes_back() {

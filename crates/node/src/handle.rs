@@ -12,11 +12,12 @@ use difuse_api::{
     request::{Reply, Request, RequestError, ScrubTotals},
 };
 use difuse_blocks::MAX_BLOCK_BYTES;
+use difuse_net::Net;
 use difuse_types::{Hash, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{NodeConfig, OpenNode, StartError, StopReason, start};
+use crate::{NodeConfig, OpenNode, StartError, StopReason, notices::Notices, start};
 
 /// A request of this process, and where its answer goes.
 pub(crate) type Call = (Request, oneshot::Sender<Result<Reply, RequestError>>);
@@ -25,6 +26,7 @@ pub(crate) type Call = (Request, oneshot::Sender<Result<Reply, RequestError>>);
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) figures: Figures,
+    pub(crate) notices: Notices,
 }
 
 /// Counters since the start.
@@ -34,6 +36,7 @@ pub(crate) struct Figures {
     pub(crate) inputs: AtomicU64,
     pub(crate) frames_received: AtomicU64,
     pub(crate) messages_sent: AtomicU64,
+    pub(crate) notices_dropped: AtomicU64,
     pub(crate) scrub: Mutex<ScrubTotals>,
 }
 
@@ -48,6 +51,8 @@ pub struct NodeFigures {
     pub frames_received: u64,
     /// Messages sent to them.
     pub messages_sent: u64,
+    /// Notices of clients that were lost, because a connection or this node was busy.
+    pub notices_dropped: u64,
     /// What was read of the disk again, found damaged and repaired.
     pub scrub: ScrubTotals,
 }
@@ -58,6 +63,7 @@ pub struct Node {
     pub(crate) id: NodeId,
     pub(crate) address: SocketAddr,
     pub(crate) calls: mpsc::Sender<Call>,
+    pub(crate) net: Net,
     pub(crate) shared: Arc<Shared>,
     pub(crate) readiness: watch::Receiver<Vec<String>>,
     pub(crate) stopped: watch::Receiver<Option<StopReason>>,
@@ -133,6 +139,7 @@ impl Node {
             inputs: figures.inputs.load(Ordering::Relaxed),
             frames_received: figures.frames_received.load(Ordering::Relaxed),
             messages_sent: figures.messages_sent.load(Ordering::Relaxed),
+            notices_dropped: figures.notices_dropped.load(Ordering::Relaxed),
             scrub: *figures.scrub.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }

@@ -12,6 +12,7 @@ mod disk;
 mod error;
 mod handle;
 mod memory;
+mod notices;
 mod outbox;
 mod runtime;
 mod start;

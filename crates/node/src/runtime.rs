@@ -206,9 +206,13 @@ impl Runtime {
 
     fn note_event(&mut self, event: Event) {
         match event {
-            Event::Connected { node, role: Role::Peer, .. } => self.inputs.push(Input::Connected(node)),
+            Event::Connected { node, role: Role::Peer, .. } => {
+                self.shared.notices.note_connected(node);
+                self.inputs.push(Input::Connected(node));
+            }
             Event::Connected { .. } => {}
             Event::Disconnected { node } => {
+                self.shared.notices.note_disconnected(node);
                 self.waiters
                     .retain(|_, waiter| !matches!(waiter, Waiter::Client { node: client, .. } if *client == node));
                 self.inputs.push(Input::Disconnected(node));
@@ -234,6 +238,7 @@ impl Runtime {
                     let id = self.new_request(Waiter::Client { node: from, id });
                     self.inputs.push(Input::Request { id, request });
                 }
+                (Role::Peer, Message::Notice(notice)) => self.shared.take_notice(from, notice),
                 (Role::Peer, message) => self.inputs.push(Input::Message { from, message }),
                 (Role::Client, _) => tracing::warn!(%from, "a client sent a message that only nodes send"),
             }

@@ -154,10 +154,10 @@ fn run(host: Host, net: Net, control: mpsc::Receiver<Event>, bulk: mpsc::Receive
     let shared = Arc::new(Shared::default());
     let address = net.local_address().unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
     let runtime =
-        Runtime::new(parts.peer, parts.blocks, net, shared.clone(), parts.wakes, parts.clock, readiness_sender);
+        Runtime::new(parts.peer, parts.blocks, net.clone(), shared.clone(), parts.wakes, parts.clock, readiness_sender);
     let ended = stop.clone();
     tokio::spawn(runtime.run(control, bulk, called, parts.woken, ended, stopped_sender));
-    Node { id: host.node, address, calls, shared, readiness, stopped, stop }
+    Node { id: host.node, address, calls, net, shared, readiness, stopped, stop }
 }
 
 async fn open_storage(config: &NodeConfig, wakes: mpsc::UnboundedSender<Wake>) -> Result<Storage, StartError> {

@@ -12,6 +12,7 @@
 
 pub mod anchors;
 pub mod message;
+pub mod notice;
 mod peer;
 pub mod request;
 

@@ -6,7 +6,10 @@ use difuse_keylog::{Configuration, KeylogMessage, RegisterSummary};
 use difuse_ring::RingMessage;
 use difuse_types::{Hash, Host, Key, NodeId, RingSettings, SlotId};
 
-use crate::request::{Reply, Request, RequestError};
+use crate::{
+    notice::Notice,
+    request::{Reply, Request, RequestError},
+};
 
 /// A message between peers, or between a client and a peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,6 +49,8 @@ pub enum Message {
     },
     /// Between members of a block's slot and the coordinator of a block request.
     Block(BlockMessage),
+    /// Between gateways, for their clients.
+    Notice(Notice),
 }
 
 /// How a request went.

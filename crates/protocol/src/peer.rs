@@ -494,6 +494,8 @@ impl<S: Store> Peer<S> {
             Message::Request { id, request, .. } => self.serve(from, id, request),
             Message::Response { id, outcome } => self.handle_response(from, id, outcome),
             Message::Block(message) => self.handle_block_message(from, message),
+            // It is for the gateway beside this peer.
+            Message::Notice(_) => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@ use difuse_keylog::{
 };
 use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
+    notice::{Notice, PUBLISHED_BYTES_MAX},
     request::{
         ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, COLLECTED_MAX, CollectionReply, CollectionStep, Condition, PAGE_MAX, Reply,
         Request, RequestError, Routes, ScrubReport, ScrubbedItem, Since, UNREPAIRED_LISTED_MAX, Unrepaired,
@@ -145,6 +146,19 @@ fn lists_of_slots_and_registers() {
         ("slot", keylog(KeylogMessage::Confirmed { round: 1, slots: vec![BEYOND] })),
         ("slot", keylog(KeylogMessage::Confirm { round: 1, leaderships: vec![(BEYOND, term())], is_lease: false })),
         ("slot", keylog(KeylogMessage::BlocksReady { slot: BEYOND, epoch: 1 })),
+    ]);
+}
+
+#[test]
+fn notices() {
+    let bytes = |length| Bytes::from(vec![1; length]);
+    let published =
+        |channel, message| Message::Notice(Notice::Published { channel: bytes(channel), message: bytes(message) });
+    taken(published(0, 0));
+    taken(published(1000, PUBLISHED_BYTES_MAX - 1000));
+    refused([
+        ("message", published(1000, PUBLISHED_BYTES_MAX - 999)),
+        ("message", published(PUBLISHED_BYTES_MAX + 1, 0)),
     ]);
 }
 

@@ -11,7 +11,7 @@ use crate::{
     generated::difuse::envelope as fb,
     keylog,
     limits::HOSTS_MAX,
-    request, ring,
+    notice, request, ring,
     types::{read_host, read_settings, write_host, write_settings},
 };
 
@@ -34,6 +34,7 @@ fn write_body(builder: &mut Builder, message: &Message) -> (fb::Body, UnionOffse
             (fb::Body::Response, request::write_response(builder, *id, outcome).as_union_value())
         }
         Message::Block(message) => blocks::write(builder, message),
+        Message::Notice(notice) => (fb::Body::Notice, notice::write(builder, notice).as_union_value()),
     }
 }
 
@@ -71,6 +72,7 @@ pub(crate) fn read(frame: &Frame<'_>, message: fb::MessageBox<'_>) -> Result<Mes
         fb::Body::BlockAnswer => {
             Message::Block(blocks::read_answer(frame, present(message.body_as_block_answer(), WHAT)?)?)
         }
+        fb::Body::Notice => Message::Notice(notice::read(frame, present(message.body_as_notice(), WHAT)?)?),
         _ => return Err(WireError::malformed("an unknown message")),
     })
 }

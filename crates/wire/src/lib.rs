@@ -22,6 +22,7 @@ mod frame;
 mod generated;
 mod keylog;
 pub mod limits;
+mod notice;
 mod request;
 mod ring;
 #[cfg(any(test, feature = "samples"))]

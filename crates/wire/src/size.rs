@@ -1,6 +1,7 @@
 use difuse_keylog::{KeylogMessage, Operation, Transaction, Value};
 use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
+    notice::Notice,
     request::{CollectionReply, CollectionStep, Reading, Reply, Request},
 };
 use difuse_ring::{JoinOutcome, RingMessage};
@@ -28,6 +29,8 @@ pub fn approximate_bytes(message: &Message) -> usize {
             Message::Response { outcome: Outcome::Reply(reply), .. } => of_reply(reply),
             Message::Response { .. } => 0,
             Message::Block(message) => of_block_message(message),
+            Message::Notice(Notice::Published { channel, message }) => channel.len() + message.len(),
+            Message::Notice(Notice::Waiting { key } | Notice::Added { key }) => of_key(key),
         }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use async_trait::async_trait;
 use difuse_api::{
     Datastore,
+    notice::Notice,
     request::{Reply, Request, RequestError},
     structures::Registry,
 };
@@ -50,7 +51,13 @@ pub async fn run(config: DaemonConfig, stop_with_stdin: bool) -> Result<(), Fail
         biased;
         reason = &mut stop => stopped_early(reason),
         started = start(open, &config) => match started {
-            Ok(node) => serve(front.clone(), front.node.get_or_init(|| node), &config, stop).await,
+            Ok(node) => {
+                let node = front.node.get_or_init(|| node);
+                if let Some(gateway) = front.resp.get() {
+                    relay(gateway.clone(), node);
+                }
+                serve(front.clone(), node, &config, stop).await
+            }
             Err(failure) => Err(failure),
         },
     };
@@ -137,6 +144,29 @@ async fn serve(
     }
 }
 
+/// Carries what the gateways for clients of Redis tell each other, until the node stops.
+fn relay(gateway: resp::Gateway, node: &Node) {
+    gateway.set_relay(Box::new(Relay(node.clone())));
+    let mut notices = node.notices();
+    tokio::spawn(async move {
+        while let Some((from, notice)) = notices.recv().await {
+            gateway.take_notice(from, notice);
+        }
+    });
+}
+
+struct Relay(Node);
+
+impl resp::Relay for Relay {
+    fn tell_all(&self, notice: Notice) {
+        self.0.tell_all(notice);
+    }
+
+    fn tell(&self, node: NodeId, notice: Notice) {
+        self.0.tell(node, notice);
+    }
+}
+
 /// The node as the gateway sees it, from before it has found its ring.
 struct Front {
     node: OnceLock<Node>,
@@ -170,6 +200,7 @@ impl Health for Front {
             ("inputs", "Inputs in those batches.", figures.inputs),
             ("frames_received", "Frames received from other nodes and from clients.", figures.frames_received),
             ("messages_sent", "Messages sent to them.", figures.messages_sent),
+            ("notices_dropped", "Messages of channels and the like that were lost.", figures.notices_dropped),
             ("scrub_transactions", "Transactions read again and checked.", scrub.transactions),
             ("scrub_blocks", "Blocks read again and checked.", scrub.blocks),
             ("scrub_bytes", "Bytes of both.", scrub.bytes),

@@ -9,6 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use difuse_api::notice::Notice;
+use difuse_types::NodeId;
 use tokio::sync::{Notify, mpsc};
 
 use super::glob;
@@ -20,10 +22,12 @@ const WAITING_BYTES_MAX: usize = 32 << 20;
 /// The most channels and patterns of one connection.
 pub(super) const SUBSCRIPTIONS_MAX: usize = 16_384;
 
-/// Carries what clients of this node publish to the other nodes.
+/// Carries what gateways of different nodes tell each other. Nothing here waits: what cannot be sent is lost.
 pub trait Relay: Send + Sync + 'static {
-    /// A client has published `message`. Must not wait: what cannot be sent is lost, as messages may be.
-    fn publish(&self, channel: &Bytes, message: &Bytes);
+    /// Tells the gateways of all other nodes.
+    fn tell_all(&self, notice: Notice);
+    /// Tells that of one node.
+    fn tell(&self, node: NodeId, notice: Notice);
 }
 
 /// A message as a subscriber gets it.
@@ -79,7 +83,7 @@ impl HasHub for super::Shared {
 }
 
 impl Hub {
-    /// Tells `relay` of what is published from now on; the first one stays.
+    /// Tells other nodes through `relay` from now on; the first one stays.
     pub(super) fn set_relay(&self, relay: Box<dyn Relay>) {
         let _ = self.relay.set(relay);
     }
@@ -87,7 +91,7 @@ impl Hub {
     /// Publishes a message of a client; returns how many of this node's subscribers get it.
     pub(super) fn publish(&self, channel: &Bytes, message: &Bytes) -> usize {
         if let Some(relay) = self.relay.get() {
-            relay.publish(channel, message);
+            relay.tell_all(Notice::Published { channel: channel.clone(), message: message.clone() });
         }
         self.deliver(channel, message)
     }

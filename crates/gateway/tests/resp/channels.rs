@@ -1,7 +1,8 @@
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
+use difuse_api::notice::Notice;
 use difuse_gateway::resp::Relay;
+use difuse_types::NodeId;
 
 use super::client::{Server, request};
 
@@ -91,12 +92,20 @@ async fn a_subscriber_that_does_not_read_is_cut_off_and_holds_nobody_up() {
     assert!(server.gateway.metrics().contains("difuse_resp_slow_subscribers_total 1"));
 }
 
-struct Remembered(Arc<Mutex<Vec<(Bytes, Bytes)>>>);
+struct Remembered(Arc<Mutex<Vec<Notice>>>);
 
 impl Relay for Remembered {
-    fn publish(&self, channel: &Bytes, message: &Bytes) {
-        self.0.lock().unwrap().push((channel.clone(), message.clone()));
+    fn tell_all(&self, notice: Notice) {
+        self.0.lock().unwrap().push(notice);
     }
+
+    fn tell(&self, _: NodeId, notice: Notice) {
+        self.tell_all(notice);
+    }
+}
+
+fn published(channel: &'static str, message: &'static str) -> Notice {
+    Notice::Published { channel: channel.into(), message: message.into() }
 }
 
 #[tokio::test]
@@ -106,9 +115,9 @@ async fn other_nodes_are_told_and_tell() {
     server.gateway.set_relay(Box::new(Remembered(told.clone())));
     let mut client = server.client().await;
     client.check("PUBLISH a hi", ":0\r\n").await;
-    assert_eq!(*told.lock().unwrap(), [("a".into(), "hi".into())]);
+    assert_eq!(*told.lock().unwrap(), [published("a", "hi")]);
     client.check("SUBSCRIBE a", "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n").await;
-    assert_eq!(server.gateway.deliver(&"a".into(), &"there".into()), 1);
+    server.gateway.take_notice(NodeId([7; 32]), published("a", "there"));
     client.expect("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$5\r\nthere\r\n").await;
     assert_eq!(told.lock().unwrap().len(), 1, "what comes from other nodes does not go back to them");
 }

@@ -6,7 +6,8 @@ pub(crate) mod parts;
 mod request;
 mod ring;
 
-use difuse_protocol::message::Message;
+use bytes::Bytes;
+use difuse_protocol::{message::Message, notice::Notice};
 
 use self::parts::{host, settings};
 
@@ -22,6 +23,9 @@ pub fn samples() -> Vec<Message> {
     messages.extend(blocks::samples().into_iter().map(Message::Block));
     messages.extend(request::requests());
     messages.extend(request::responses());
+    let published = Notice::Published { channel: Bytes::from_static(b"news"), message: Bytes::from(vec![7; 20_000]) };
+    let notices = [published, Notice::Waiting { key: parts::key("list") }, Notice::Added { key: parts::key("list") }];
+    messages.extend(notices.map(Message::Notice));
     messages
 }
 
@@ -34,7 +38,7 @@ mod tests {
     use super::samples;
     use crate::{
         encode,
-        generated::difuse::{blocks, envelope, keylog, request, ring},
+        generated::difuse::{blocks, envelope, keylog, notice, request, ring},
     };
 
     /// The names of the unions' variants that the samples use.
@@ -49,6 +53,7 @@ mod tests {
                 ring.body_as_join_reply().map(|reply| note(&reply.outcome_type(), "join"));
             }
             message.body_as_keylog().map(|keylog| note(&keylog.body_type(), "keylog"));
+            message.body_as_notice().map(|notice| note(&notice.body_type(), "notice"));
             message.body_as_block_ask().map(|ask| note(&ask.question_type(), "question"));
             message.body_as_block_answer().map(|answer| note(&answer.answer_type(), "answer"));
             message.body_as_request().map(|request| note(&request.body_type(), "request"));
@@ -73,6 +78,7 @@ mod tests {
             variants("ring", ring::RingBody::ENUM_VALUES),
             variants("join", ring::JoinOutcome::ENUM_VALUES),
             variants("keylog", keylog::KeylogBody::ENUM_VALUES),
+            variants("notice", notice::NoticeBody::ENUM_VALUES),
             variants("question", blocks::Question::ENUM_VALUES),
             variants("answer", blocks::Answer::ENUM_VALUES),
             variants("request", request::RequestBody::ENUM_VALUES),
