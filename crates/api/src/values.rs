@@ -113,7 +113,7 @@ pub(crate) fn inode_value(inode: &Inode) -> Result<Value, InodeError> {
 pub fn inode_of(value: &Value) -> Result<Option<Inode>, ValueError> {
     match value.kind {
         ValueKind::Inline => Ok(None),
-        ValueKind::Operation | ValueKind::State => Err(ValueError::Structure),
+        ValueKind::Operation | ValueKind::State | ValueKind::Part => Err(ValueError::Structure),
         ValueKind::Inode => Inode::decode(&value.bytes).map(Some).map_err(|error| damaged(error.to_string())),
     }
 }

@@ -8,6 +8,7 @@
 //! - [`fold`] folds long logs a part at a time;
 //! - [`steps`] decides what is done for several keys at once;
 //! - [`append`] builds transactions and proposes them, in one round trip;
+//! - [`checkpoint`] decides where a log may begin anew;
 //! - [`read`] confirms leadership once for all reads that wait, then answers from the committed heads;
 //! - [`lease`] asks for the promise that nobody else leads for a while, for reads without a round;
 //! - [`every`] waits for every member, for what is asked for at level all;
@@ -28,6 +29,7 @@ use crate::{
 
 pub(crate) mod append;
 pub(crate) mod change;
+mod checkpoint;
 mod election;
 mod evaluate;
 pub(crate) mod every;
@@ -239,10 +241,14 @@ pub(crate) struct Proposing {
 
 impl Proposing {
     /// The proposal as this node takes it itself, or as others are sent it. A long chain was fetched because this node
-    /// lacked it, and may be too long for one message; others that lack it will say so.
+    /// lacked it, and may be too long for one message, as a state in parts may be; others that lack it will say so.
     pub(crate) fn proposal_to(&self, is_myself: bool) -> Proposal {
         let mut proposal = self.proposal.clone();
-        if !is_myself && proposal.transactions.len() > append::BATCH_MAX {
+        let is_long = |transactions: &[Transaction]| {
+            transactions.len() > append::BATCH_MAX
+                || transactions.iter().map(Transaction::approximate_bytes).sum::<usize>() > append::PROPOSAL_BYTES_MAX
+        };
+        if !is_myself && is_long(&proposal.transactions) {
             proposal.transactions.clear();
         }
         proposal

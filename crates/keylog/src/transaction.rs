@@ -25,14 +25,23 @@ pub enum ValueKind {
     Operation,
     /// The whole state of a structure: its number (1 byte) and the state in its checkpoint form.
     State,
+    /// A part of a state that is too long for one transaction: the structure's number (1 byte), which part it is, from 0, and
+    /// how many there are (2 bytes each, little-endian), and the part. All parts follow each other, in one proposal, so that
+    /// whoever holds the first one as committed has all of them.
+    Part,
 }
+
+/// What a part of a state begins with, in bytes.
+const PART_HEAD_BYTES: usize = 5;
+/// The longest part of a state, in bytes.
+pub(crate) const PART_BYTES_MAX: usize = MAX_OPERATION_BYTES - PART_HEAD_BYTES;
 
 /// Set in a tag when a deadline follows the bytes.
 const HAS_DEADLINE: u8 = 16;
 
 impl ValueKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Inline, Self::Inode, Self::Operation, Self::State];
+    pub const ALL: [Self; 5] = [Self::Inline, Self::Inode, Self::Operation, Self::State, Self::Part];
 
     /// Its number wherever it is written down, for ever: from 1; 0 is a delete.
     pub fn tag(self) -> u8 {
@@ -41,6 +50,7 @@ impl ValueKind {
             Self::Inode => 2,
             Self::Operation => 3,
             Self::State => 4,
+            Self::Part => 5,
         }
     }
 
@@ -56,6 +66,7 @@ impl ValueKind {
             Self::Inode => "inode",
             Self::Operation => "operation",
             Self::State => "state",
+            Self::Part => "part",
         }
     }
 
@@ -66,7 +77,7 @@ impl ValueKind {
 
     /// Whether the key holds a structure.
     pub fn is_structure(self) -> bool {
-        matches!(self, Self::Operation | Self::State)
+        matches!(self, Self::Operation | Self::State | Self::Part)
     }
 
     /// How long the bytes may be.
@@ -74,7 +85,7 @@ impl ValueKind {
         match self {
             Self::Inline => MAX_INLINE_BYTES,
             Self::Inode => MAX_INODE_BYTES,
-            Self::Operation | Self::State => MAX_OPERATION_BYTES,
+            Self::Operation | Self::State | Self::Part => MAX_OPERATION_BYTES,
         }
     }
 }
@@ -118,8 +129,34 @@ impl Value {
         if self.kind.is_structure() { self.bytes.first().copied() } else { None }
     }
 
+    /// Which part of a state the value is, of how many, and the part; `None` if it is none.
+    pub fn part(&self) -> Option<(u16, u16, &[u8])> {
+        if self.kind != ValueKind::Part {
+            return None;
+        }
+        let (head, part) = self.bytes.split_at_checked(PART_HEAD_BYTES)?;
+        let (index, count) = (u16::from_le_bytes([head[1], head[2]]), u16::from_le_bytes([head[3], head[4]]));
+        (index < count).then_some((index, count, part))
+    }
+
+    /// A state of a structure, cut into as many parts as it takes; `None` if it takes too many.
+    pub(crate) fn parts_of(structure: u8, state: &[u8]) -> Option<impl Iterator<Item = Self>> {
+        let parts = state.chunks(PART_BYTES_MAX);
+        let count = u16::try_from(parts.len()).ok()?;
+        let head = move |index: u16| {
+            let ([a, b], [c, d]) = (index.to_le_bytes(), count.to_le_bytes());
+            [structure, a, b, c, d]
+        };
+        Some((0..count).zip(parts).map(move |(index, part)| Self::new(ValueKind::Part, [&head(index), part].concat())))
+    }
+
     fn is_well_formed(&self) -> bool {
-        self.bytes.len() <= self.kind.bytes_max() && (!self.kind.is_structure() || !self.bytes.is_empty())
+        let is_whole = match self.kind {
+            ValueKind::Part => self.part().is_some(),
+            ValueKind::Operation | ValueKind::State => !self.bytes.is_empty(),
+            ValueKind::Inline | ValueKind::Inode => true,
+        };
+        self.bytes.len() <= self.kind.bytes_max() && is_whole
     }
 }
 
@@ -158,7 +195,7 @@ impl Transaction {
     /// blake3 over a layout of its own, because FlatBuffers bytes are not canonical: version (1 byte: 2 for a
     /// checkpoint, else 1), then every field in the order of the struct, integers little-endian, byte strings preceded
     /// by their length (4 bytes), the operation as a tag (0 delete, 1 set inline, 2 set inode, 3 operation on a structure,
-    /// 4 state of one; 16 more with a deadline) and its bytes, and its deadline if it has one; of a checkpoint, last, the
+    /// 4 state of one, 5 part of one; 16 more with a deadline) and its bytes, and its deadline if it has one; of a checkpoint, last, the
     /// hash of the state.
     pub fn hash(&self) -> Hash {
         let mut hasher = CONTEXT.hasher();
@@ -214,6 +251,18 @@ impl Operation {
         }
     }
 
+    /// Whether what the key holds afterwards does not follow from this operation, and those after it, alone.
+    pub(crate) fn builds_on_earlier(&self) -> bool {
+        match self {
+            Self::Delete => false,
+            Self::Set(value) => match value.kind {
+                ValueKind::Operation => true,
+                ValueKind::Part => value.part().is_none_or(|(index, ..)| index > 0),
+                ValueKind::Inline | ValueKind::Inode | ValueKind::State => false,
+            },
+        }
+    }
+
     /// Whether the value is within bounds.
     pub fn is_well_formed(&self) -> bool {
         match self {
@@ -224,9 +273,9 @@ impl Operation {
 
     /// The hash of the key's state after this operation, as a checkpoint carries it: blake3 over the operation as it is
     /// hashed in a transaction. A plain key's last operation is its whole state; `None` for an operation on a structure,
-    /// which is not.
+    /// which is not. Of a state in parts, the first part stands for all: the others follow it in the chain.
     pub fn state_hash(&self) -> Option<Hash> {
-        if matches!(self, Self::Set(Value { kind: ValueKind::Operation, .. })) {
+        if self.builds_on_earlier() {
             return None;
         }
         let mut hasher = blake3::Hasher::new_derive_key("difuse 2026 state v1");

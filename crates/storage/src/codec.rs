@@ -258,6 +258,7 @@ fn tag_of(kind: ValueKind) -> u8 {
         ValueKind::Operation => 3,
         // 4 is a flag.
         ValueKind::State => 8,
+        ValueKind::Part => 9,
     }
 }
 

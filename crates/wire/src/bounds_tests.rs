@@ -83,12 +83,20 @@ fn transactions() {
     taken(one(1, ValueKind::Inode, MAX_INODE_BYTES));
     taken(one(1, ValueKind::Operation, MAX_VALUE_BYTES));
     taken(one(1, ValueKind::State, MAX_VALUE_BYTES));
+    let part = |index: u8, length| {
+        let bytes = [&[1, index, 0, 2, 0][..], &vec![7; length - 5]].concat();
+        chain(vec![transaction(key("k"), 1, Operation::Set(Value::new(ValueKind::Part, bytes)))])
+    };
+    taken(part(1, MAX_VALUE_BYTES));
     taken(chain(deletes(TRANSACTIONS_MAX)));
     refused([
         ("transaction", one(1, ValueKind::Inline, MAX_INLINE_BYTES + 1)),
         ("transaction", one(0, ValueKind::Inline, 1)),
         ("transaction", one(1, ValueKind::Inode, MAX_INODE_BYTES + 1)),
         ("transaction", one(1, ValueKind::Operation, 0)),
+        ("transaction", one(1, ValueKind::Part, 4)),
+        ("transaction", part(2, 10)),
+        ("value", part(1, MAX_VALUE_BYTES + 1)),
         ("value", one(1, ValueKind::State, MAX_VALUE_BYTES + 1)),
         ("transactions", chain(deletes(TRANSACTIONS_MAX + 1))),
         ("transactions", reply(Reply::Log { transactions: deletes(PAGE_MAX as usize + 1), head_height: 1 })),

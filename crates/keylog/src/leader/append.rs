@@ -15,17 +15,16 @@ use crate::{
     keylog::Keylog,
     replica::damage::{ReadError, outcome},
     rule::Rule,
-    store::{RECENT_OPERATIONS_MAX, Store, StoreError},
+    store::{Store, StoreError},
 };
 
 /// The most appends to one key that travel in one proposal.
 pub(crate) const BATCH_MAX: usize = 64;
-/// A checkpoint is relied on when something so far above it is committed that no head forgets an operation id by it; two
-/// proposals later at the latest a proposal says so.
-const CHECKPOINTS_APART_MIN: u64 = (RECENT_OPERATIONS_MAX + 2 * BATCH_MAX) as u64;
-
 /// The most bytes of transactions that travel in one proposal, but for its last one.
 const BATCH_BYTES_MAX: usize = 512 << 10;
+
+/// A proposal with more bytes of transactions is sent without them, and those who lack them, all, fetch them in parts.
+pub(super) const PROPOSAL_BYTES_MAX: usize = 1 << 20;
 
 /// The reply to a repeated command is found again by folding no more than so many transactions.
 const REPLIES_FOUND_WITHIN: u64 = 16_384;
@@ -277,6 +276,9 @@ impl<S: Store> Keylog<S> {
             self.append_to(slot, draft, transaction, false);
             (draft.height, draft.hash)
         });
+        if appended.is_some() {
+            self.append_large_checkpoint(slot, draft, (operation_id, author, time));
+        }
         let answer = Answer::Evaluated { reply: evaluated.reply, is_write, appended, mark: None };
         if answer.is_refusal()
             && let Some(leadership) = self.leadership(slot)
@@ -329,13 +331,6 @@ impl<S: Store> Keylog<S> {
             state.note_applied(Applied { operation_id, height, hash, created });
         }
         draft.transactions.push(transaction);
-    }
-
-    /// Whether the transaction at a height becomes a checkpoint. They are so far apart that there is a proposal on top of
-    /// each that is old enough to be relied on, before the next one is made: [`CHECKPOINTS_APART_MIN`].
-    pub(super) fn is_checkpoint_due(&self, last: u64, height: u64) -> bool {
-        let every = self.options.checkpoint_every;
-        every > 0 && height >= last + every.max(CHECKPOINTS_APART_MIN)
     }
 
     /// Nothing was proposed, so nothing shows that this node still leads: a conflict is a read, and waits for a round.

@@ -22,6 +22,8 @@ pub(crate) struct Content {
     pub(crate) value: Option<Value>,
     /// The state, if the value is one of a structure and it has been folded.
     pub(crate) state: Option<Box<dyn State>>,
+    /// What there is of a state in parts, while it is folded.
+    pub(super) parts: Vec<u8>,
 }
 
 /// What a command comes to.
@@ -35,7 +37,21 @@ pub(super) struct Evaluated {
 impl Content {
     /// What the key holds after a value was set or deleted outside of any structure.
     pub(crate) fn of(operation: &Operation) -> Self {
-        Self { value: operation.value().cloned(), state: None }
+        Self { value: operation.value().cloned(), ..Self::default() }
+    }
+
+    /// Adds a part of a state to those before it: gives the whole with the last one; `None` if it does not follow them.
+    fn add_part(&mut self, value: &Value) -> Option<Option<Vec<u8>>> {
+        let (index, count, part) = value.part()?;
+        if index == 0 {
+            self.parts.clear();
+        } else if self.value.as_ref().and_then(Value::part).map(|(before, of, _)| (before + 1, of))
+            != Some((index, count))
+        {
+            return None;
+        }
+        self.parts.extend_from_slice(part);
+        Some((index + 1 == count).then(|| std::mem::take(&mut self.parts)))
     }
 
     /// Whether the key exists at this time.
@@ -112,7 +128,7 @@ impl<S: Store> Keylog<S> {
             Effect::Expire(deadline) => match &content.value {
                 Some(value) => {
                     let value = match value.kind {
-                        ValueKind::Operation | ValueKind::State => {
+                        ValueKind::Operation | ValueKind::State | ValueKind::Part => {
                             // An operation without anything after the structure's number changes the deadline alone.
                             Value::new(ValueKind::Operation, value.bytes.slice(..value.bytes.len().min(1)))
                         }
@@ -221,15 +237,11 @@ impl<S: Store> Keylog<S> {
         height: u64,
         further: Vec<Operation>,
     ) -> Result<Result<Content, Failure>, ReadError> {
-        let is_whole = |operation: &Operation| match operation {
-            Operation::Delete => true,
-            Operation::Set(value) => value.kind != ValueKind::Operation,
-        };
         // From the newest on, to where the log begins or holds a whole value.
         let mut operations = Vec::new();
         let mut has_begun = false;
         for operation in further.into_iter().rev() {
-            has_begun = is_whole(&operation);
+            has_begun = !operation.builds_on_earlier();
             operations.push(operation);
             if has_begun {
                 break;
@@ -241,7 +253,7 @@ impl<S: Store> Keylog<S> {
                 self.note_damage(slot, key, next);
                 return Err(ReadError::Damaged);
             };
-            has_begun = is_whole(&transaction.operation);
+            has_begun = !transaction.operation.builds_on_earlier();
             operations.push(transaction.operation);
             next -= 1;
         }
@@ -276,9 +288,19 @@ impl<S: Store> Keylog<S> {
                 }
                 Some(state)
             }
+            (ValueKind::Part, Some((structure, _))) => {
+                let whole = content.add_part(&value).ok_or_else(|| invalid(&"a part of a state is missing"))?;
+                match whole {
+                    Some(bytes) => {
+                        let state = structures.decode_state(*structure, &bytes).map_err(|error| invalid(&error))?;
+                        Some(state.map_err(|error| invalid(&error))?)
+                    }
+                    None => None,
+                }
+            }
             _ => None,
         };
-        *content = Content { value: Some(value), state };
+        (content.value, content.state) = (Some(value), state);
         Ok(())
     }
 

@@ -618,7 +618,7 @@ impl Drafts {
 impl Before {
     /// The state of a structure is not kept: should it be needed, it is folded again.
     fn of(draft: &Draft) -> Self {
-        let content = Content { value: draft.content.value.clone(), state: None };
+        let content = Content { value: draft.content.value.clone(), ..Content::default() };
         let Draft { height, hash, checkpoint, .. } = *draft;
         Self { height, hash, checkpoint, content, transactions: draft.transactions.len() }
     }

@@ -41,6 +41,8 @@ struct Group {
     wire: Vec<(Instant, NodeId, NodeId, KeylogMessage)>,
     cut: BTreeSet<(NodeId, NodeId)>,
     loss_percent: u32,
+    /// Whether messages arrive in the order in which they were sent.
+    is_in_order: bool,
     results: BTreeMap<u64, Result<Answer, Failure>>,
     last_ticket: u64,
     placement: Vec<NodeId>,
@@ -60,6 +62,7 @@ impl Group {
             wire: Vec::new(),
             cut: BTreeSet::new(),
             loss_percent: 0,
+            is_in_order: false,
             results: BTreeMap::new(),
             last_ticket: 0,
             placement: Vec::new(),
@@ -153,7 +156,8 @@ impl Group {
                 Output::Send { to, message } => {
                     let is_lost = self.rng.u32(..100) < self.loss_percent || self.cut.contains(&(name, to));
                     if !is_lost {
-                        let at = self.now + Duration::from_micros(self.rng.u64(100..5000));
+                        let delay = if self.is_in_order { 1000 } else { self.rng.u64(100..5000) };
+                        let at = self.now + Duration::from_micros(delay);
                         self.wire.push((at, name, to, message));
                     }
                 }

@@ -165,6 +165,53 @@ fn a_long_log_is_folded_in_parts() {
     assert_eq!(group.height(3, &key), count + 1);
 }
 
+/// The state is checkpointed in parts, and what is below forgotten; newcomers and new leaders begin there.
+#[test]
+fn a_large_structure_is_checkpointed_in_parts() {
+    let group = &mut Group::new(&[1, 2, 3], 10);
+    group.place(&[1, 2]);
+    group.run_until(|group| group.is_settled_with(&[1, 2]));
+    // As between processes: a long chain comes in several messages.
+    group.is_in_order = true;
+    let key = key("l");
+    let item = "v".repeat(20_000);
+    let mut count = 0;
+    let mut push = |group: &mut Group, command: &str| {
+        count += 1;
+        let invocation = Invocation {
+            operation_id: OperationId(u128::MAX.wrapping_sub(count).to_le_bytes()),
+            ..invocation(0, command)
+        };
+        group.ask(1, &key, Job::Evaluate(invocation)).unwrap()
+    };
+    for _ in 0..30 {
+        push(group, &format!("rpush l {item}"));
+    }
+    for number in 0..2_800 {
+        push(group, &format!("lset l {} short{number}", number % 5));
+    }
+    let register = |group: &Group, name: u8| group.replicas[&node(name)].store().register(SLOT, &key).unwrap().unwrap();
+    let base = register(group, 1).base;
+    assert!(base > 1_000, "{:?}", register(group, 1));
+    let parts = group.log_from(1, &key, base);
+    let indexes: Vec<_> =
+        parts.iter().map_while(|part| part.value()?.part()).map(|(index, count, _)| (index, count)).collect();
+    assert!(indexes.len() >= 2, "{indexes:?}");
+    assert!(indexes.iter().zip(0..).all(|(part, index)| *part == (index, indexes.len() as u16)), "{indexes:?}");
+    group.place(&[1, 2, 3]);
+    group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+    group.check_kept(3, &key);
+    assert_eq!(register(group, 3).base, base);
+    group.kill(1);
+    assert_eq!(group.command(3, &key, 2, "lindex l 4"), Reply::bulk("short2799"));
+    assert_eq!(group.command(3, &key, 3, "lindex l 29"), Reply::bulk(item));
+    assert_eq!(group.command(2, &key, 4, "llen l"), Reply::Integer(30));
+    // A deadline stays with it, and the parts are forgotten with everything else that is below the next one.
+    assert_eq!(group.command(2, &key, 5, "type l"), Reply::Status("list".into()));
+    assert_eq!(group.command(2, &key, 6, "expire l 100"), Reply::Integer(1));
+    assert_eq!(group.command(2, &key, 7, "ttl l"), Reply::Integer(100));
+}
+
 #[test]
 fn what_does_not_fit_into_the_log_is_refused() {
     let group = &mut Group::joined(&[1, 2, 3], 6);

@@ -4140,14 +4140,15 @@ extern crate alloc;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_VALUE_KIND: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_VALUE_KIND: u8 = 3;
+pub const ENUM_MAX_VALUE_KIND: u8 = 4;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_VALUE_KIND: [ValueKind; 4] = [
+pub const ENUM_VALUES_VALUE_KIND: [ValueKind; 5] = [
   ValueKind::Inline,
   ValueKind::Inode,
   ValueKind::Operation,
   ValueKind::State,
+  ValueKind::Part,
 ];
 
 /// What a value's bytes are.
@@ -4160,14 +4161,16 @@ impl ValueKind {
   pub const Inode: Self = Self(1);
   pub const Operation: Self = Self(2);
   pub const State: Self = Self(3);
+  pub const Part: Self = Self(4);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_MAX: u8 = 4;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Inline,
     Self::Inode,
     Self::Operation,
     Self::State,
+    Self::Part,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -4176,6 +4179,7 @@ impl ValueKind {
       Self::Inode => Some("Inode"),
       Self::Operation => Some("Operation"),
       Self::State => Some("State"),
+      Self::Part => Some("Part"),
       _ => None,
     }
   }
@@ -5416,7 +5420,8 @@ impl<'a> Value<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<ValueKind>(Value::VT_KIND, Some(ValueKind::Inline)).unwrap()}
   }
-  /// At most 4096 bytes inline, 6144 of an inode, 256 KiB of an operation on a structure or the state of one.
+  /// At most 4096 bytes inline, 6144 of an inode, 256 KiB of an operation on a structure, the state of one or
+  /// a part of it.
   #[inline]
   pub fn bytes(&self) -> ::flatbuffers::Vector<'a, u8> {
     // Safety:

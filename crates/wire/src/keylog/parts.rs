@@ -87,6 +87,7 @@ fn kind_out(kind: ValueKind) -> fb::ValueKind {
         ValueKind::Inode => fb::ValueKind::Inode,
         ValueKind::Operation => fb::ValueKind::Operation,
         ValueKind::State => fb::ValueKind::State,
+        ValueKind::Part => fb::ValueKind::Part,
     }
 }
 
@@ -101,6 +102,7 @@ fn value_in(
         fb::ValueKind::Inode => ValueKind::Inode,
         fb::ValueKind::Operation => ValueKind::Operation,
         fb::ValueKind::State => ValueKind::State,
+        fb::ValueKind::Part => ValueKind::Part,
         _ => return Err(WireError::OutOfBounds { field: "kind" }),
     };
     let bytes = frame.bytes(bytes, MAX_VALUE_BYTES, "value")?;

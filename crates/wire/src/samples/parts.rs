@@ -108,6 +108,11 @@ pub(crate) fn transactions() -> Vec<Transaction> {
         transaction(key("k"), 2, Operation::Set(value(ValueKind::Inode))),
         transaction(key("k"), 2, Operation::Set(value(ValueKind::Operation).until(Some(WallTime(1_800_000_000_000))))),
         transaction(key("k"), 2, Operation::Set(value(ValueKind::State))),
+        transaction(
+            key("k"),
+            2,
+            Operation::Set(Value::new(ValueKind::Part, Bytes::from_static(b"\x01\x00\x00\x02\x00part"))),
+        ),
         transaction(key("k"), 3, Operation::Delete),
         transaction(file(), 4, Operation::Set(empty)),
         transaction(key("k"), 5, Operation::Delete),

@@ -58,11 +58,15 @@ pub async fn run(session: &Session, arguments: LogArguments) -> Result<(), Failu
 fn row(transaction: &Transaction) -> [String; 6] {
     let operation = match &transaction.operation {
         Operation::Delete => "delete".to_string(),
-        Operation::Set(Value { kind, bytes, .. }) => match kind {
+        Operation::Set(value @ Value { kind, bytes, .. }) => match kind {
             ValueKind::Inline => format!("set {}", output::shown_bytes(bytes, VALUE_WIDTH)),
             ValueKind::Inode => "set (in blocks)".to_string(),
             ValueKind::Operation => format!("change {}", output::shown_bytes(bytes, VALUE_WIDTH)),
             ValueKind::State => format!("state ({} bytes)", bytes.len()),
+            ValueKind::Part => {
+                let (index, count, _) = value.part().unwrap_or_default();
+                format!("part {} of {count} of the state ({} bytes)", index + 1, bytes.len())
+            }
         },
     };
     [
@@ -89,6 +93,7 @@ fn transaction_json(transaction: &Transaction) -> serde_json::Value {
             ValueKind::Inode => ("set_inode", Some(bytes)),
             ValueKind::Operation => ("apply", Some(bytes)),
             ValueKind::State => ("set_state", Some(bytes)),
+            ValueKind::Part => ("set_state_part", Some(bytes)),
         },
     };
     json!({
