@@ -39,6 +39,8 @@ async fn any_node_serves_clients_of_redis() {
     strings_and_structures(&mut connections).await.unwrap();
     pipelines(&mut connections).await.unwrap();
     http_and_redis_see_the_same(&cluster, &mut connections[2]).await;
+    steps_are_whole_at_every_node(&mut connections).await.unwrap();
+    pops_wait_for_pushes_at_other_nodes(&cluster, &mut connections).await.unwrap();
     channels_reach_all_nodes(&cluster, &mut connections).await.unwrap();
     the_tools_of_redis_work(&cluster);
     a_killed_node_is_survived(&mut cluster).await;
@@ -95,6 +97,70 @@ async fn http_and_redis_see_the_same(cluster: &Cluster, node: &mut MultiplexedCo
     assert_eq!(cluster.http(1).get("/v1/keys/shared").await.expect(200).text(), "by Redis");
     let verified: HashMap<String, redis::Value> = cmd("DIFUSE.VERIFY").arg("shared").query_async(node).await.unwrap();
     assert_eq!(verified["height"], redis::Value::Int(2));
+}
+
+async fn steps_are_whole_at_every_node(nodes: &mut [MultiplexedConnection]) -> RedisResult<()> {
+    let (from, to, journal) = ("{bank}from", "{bank}to", "{bank}journal");
+    let _: () = nodes[0].set(from, 100).await?;
+    for round in 0..6 {
+        let (here, there) = (round % 3, (round + 1) % 3);
+        let mut transfer = pipe();
+        transfer.atomic().decr(from, 10).incr(to, 10).rpush(journal, round).ignore();
+        let answered: (i64, i64) = transfer.query_async(&mut nodes[here]).await?;
+        assert_eq!(answered.0 + answered.1, 100);
+        let seen: (i64, i64) = pipe().atomic().get(from).get(to).query_async(&mut nodes[there]).await?;
+        assert_eq!(seen, answered);
+    }
+    // What is watched at one node is changed at another.
+    for (meanwhile, is_done) in [(false, true), (true, false)] {
+        cmd("WATCH").arg(from).query_async::<()>(&mut nodes[0]).await?;
+        if meanwhile {
+            let _: () = nodes[1].incr(from, 1).await?;
+        }
+        let answered: Option<(i64,)> = pipe().atomic().incr(from, 1).query_async(&mut nodes[0]).await?;
+        assert_eq!(answered.is_some(), is_done);
+    }
+    assert_eq!(nodes[2].get::<_, i64>(from).await?, 42);
+    let moved: String =
+        cmd("LMOVE").arg(journal).arg("{bank}done").arg("LEFT").arg("RIGHT").query_async(&mut nodes[1]).await?;
+    assert_eq!((moved.as_str(), nodes[2].llen::<_, i64>(journal).await?), ("0", 5));
+    let _: () = nodes[0].rename(journal, "{bank}archive").await?;
+    assert_eq!(nodes[1].lrange::<_, Vec<i64>>("{bank}archive", 0, -1).await?, [1, 2, 3, 4, 5]);
+    for line in ["MULTI", "SET one 1", "SET other 1"] {
+        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let words: Vec<_> = rest.split_whitespace().collect();
+        cmd(name).arg(&words).query_async::<()>(&mut nodes[2]).await?;
+    }
+    let scattered = cmd("EXEC").query_async::<()>(&mut nodes[2]).await.unwrap_err();
+    assert_eq!(scattered.code(), Some("CROSSSLOT"), "{scattered}");
+    assert!(!nodes[1].exists::<_, bool>(&["one", "other"]).await?, "nothing of it is done");
+    Ok(())
+}
+
+async fn pops_wait_for_pushes_at_other_nodes(
+    cluster: &Cluster,
+    nodes: &mut [MultiplexedConnection],
+) -> RedisResult<()> {
+    for (waiting, pushing) in [(0, 1), (1, 2), (2, 2)] {
+        let mut waiter = connect(cluster, waiting, "").await;
+        let popped = tokio::spawn(async move {
+            let popped: RedisResult<(String, String)> =
+                cmd("BLPOP").arg("{jobs}urgent").arg("{jobs}usual").arg(60).query_async(&mut waiter).await;
+            popped
+        });
+        until("a client that waits", PATIENCE, async || {
+            let report: RedisResult<String> = cmd("INFO").arg("clients").query_async(&mut nodes[waiting]).await;
+            let report = report.map_err(|error| error.to_string())?;
+            if report.contains("blocked_clients:1\r\n") { Ok(()) } else { Err(report) }
+        })
+        .await;
+        assert_eq!(nodes[pushing].rpush::<_, _, i64>("{jobs}usual", pushing).await?, 1);
+        assert_eq!(popped.await.unwrap()?, ("{jobs}usual".to_string(), pushing.to_string()));
+    }
+    let nothing: Option<(String, String, f64)> =
+        cmd("BZPOPMIN").arg("{jobs}none").arg(0.01).query_async(&mut nodes[0]).await?;
+    assert_eq!(nothing, None);
+    Ok(())
 }
 
 /// A message may be lost, never by a ring at rest: it is published again until somebody hears it all the same.

@@ -34,12 +34,16 @@ mod pipeline;
 mod request;
 mod server;
 mod session;
+mod transaction;
+mod waiting;
 
 pub use hub::Relay;
 pub use server::serve;
 
 /// What long requests may keep of a node's memory, in KiB.
 const LONG_REQUESTS_KIB: usize = 512 << 10;
+/// What long transactions may keep, in KiB.
+const TRANSACTIONS_KIB: usize = 256 << 10;
 /// The most long strings that are being read, or read and changed, at a time.
 const TRANSFERS_MAX: usize = 64;
 
@@ -75,9 +79,11 @@ struct Shared {
     clients: clients::Clients,
     hub: hub::Hub,
     cursors: cursors::Cursors,
+    waiting: waiting::Waiting,
     metrics: metrics::Metrics,
     ring: OnceCell<RingSettings>,
     long_requests: Arc<Semaphore>,
+    transactions: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
     started: Instant,
 }
@@ -97,8 +103,10 @@ impl Gateway {
             clients: clients::Clients::default(),
             hub: hub::Hub::default(),
             cursors: cursors::Cursors::default(),
+            waiting: waiting::Waiting::default(),
             ring: OnceCell::new(),
             long_requests: Arc::new(Semaphore::new(LONG_REQUESTS_KIB)),
+            transactions: Arc::new(Semaphore::new(TRANSACTIONS_KIB)),
             transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
             started: Instant::now(),
         }))
@@ -110,11 +118,11 @@ impl Gateway {
     }
 
     /// Does what the gateway of another node tells this one.
-    pub fn take_notice(&self, _from: NodeId, notice: Notice) {
+    pub fn take_notice(&self, from: NodeId, notice: Notice) {
         match notice {
             Notice::Published { channel, message } => drop(self.0.hub.deliver(&channel, &message)),
-            // Nothing waits here.
-            Notice::Waiting { .. } | Notice::Added { .. } => {}
+            Notice::Waiting { key } => self.0.waiting.note_waiting(from, key),
+            Notice::Added { key } => self.0.waiting.wake(&key),
         }
     }
 

@@ -1,7 +1,10 @@
 use std::ops::Range;
 
+use bytes::Bytes;
 use difuse_api::{keylog::Value, structures::Reply};
 use difuse_types::Level;
+
+use super::catalogue::AtOnce;
 
 /// What a command comes to, before it is written in the protocol of its client.
 #[derive(Debug)]
@@ -12,6 +15,19 @@ pub(super) enum Answer {
     Pushes(Vec<Vec<Reply>>),
     /// A long string, which is read while it is written.
     Content(Content),
+    /// The commands of a transaction, of which the step is done.
+    Parts(Vec<Part>),
+}
+
+/// A command of a transaction.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// It was done with this reply.
+    Reply(Reply),
+    /// It is part of the step, whose replies are not there yet.
+    Missing,
+    /// It is still to be done, with these arguments.
+    AtOnce(AtOnce, Vec<Bytes>),
 }
 
 /// A part of a string that lives in blocks.

@@ -14,7 +14,7 @@ use difuse_api::{
 };
 use difuse_types::{Key, Level, OperationId, WallTime};
 
-use super::{Shared, failure::Failure, request::BULK_BYTES_MAX, session::Levels};
+use super::{Shared, failure::Failure, request::BULK_BYTES_MAX, session::Levels, transaction::Watched};
 
 /// One command on keys, with all that doing it takes.
 pub(super) struct Call {
@@ -22,6 +22,9 @@ pub(super) struct Call {
     pub(super) database: u32,
     pub(super) namespace: Arc<str>,
     pub(super) levels: Levels,
+    pub(super) watched: Watched,
+    /// Whether it came between `MULTI` and `EXEC`.
+    pub(super) is_in_transaction: bool,
     /// The command's name and what follows, as many as it takes.
     pub(super) arguments: Vec<Bytes>,
     pub(super) command: Command,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use difuse_api::structures::{Command, Flag, KeyPositions, Registry};
 use futures::future::BoxFuture;
 
-use super::{Shared, call::Call, commands, failure::Outcome, session::Session};
+use super::{Shared, call::Call, commands, failure::Outcome, session::Session, transaction::Transaction};
 
 /// The longest name of a command, in bytes.
 const NAME_BYTES_MAX: usize = 32;
@@ -15,6 +15,8 @@ const NAME_BYTES_MAX: usize = 32;
 pub(super) type AtOnce = fn(&mut Session, &Arc<Shared>, &[Bytes]) -> Outcome;
 /// What does a command on keys.
 pub(super) type Task = fn(Call) -> BoxFuture<'static, Outcome>;
+/// What does the commands that were put aside, if `MULTI` came before.
+pub(super) type Exec = fn(Call, Option<Transaction>) -> BoxFuture<'static, Outcome>;
 
 /// How a command is done.
 #[derive(Clone, Copy)]
@@ -27,6 +29,10 @@ pub(super) enum Run {
     OnKeys(Task),
     /// While no other one of the connection is.
     Alone(Task),
+    /// In the same way, for as long as the client is willing to wait.
+    Waiting(Task),
+    /// In the same way, with the commands that were put aside.
+    Transaction(Exec),
 }
 
 /// One command.
@@ -72,10 +78,16 @@ pub(super) struct Catalogue {
 impl Catalogue {
     /// The gateway's own commands, and those of `registry` that it does not do itself.
     pub(super) fn new(registry: &Registry) -> Self {
-        // Those that take several keys are done where they take one.
-        let takes_one = |name| !registry.is_on_keys(name) || matches!(name, "pfcount" | "sort");
-        let on_one_key = registry.commands().filter(|command| takes_one(command.name));
-        let of_structures = on_one_key.map(|command| Entry { command: *command, run: Run::OnKeys(commands::keyed) });
+        let run = |command: &Command| {
+            if command.flags.contains(&Flag::Blocking) {
+                Run::Waiting(commands::blocking)
+            } else if registry.is_on_keys(command.name) {
+                Run::OnKeys(commands::stepped)
+            } else {
+                Run::OnKeys(commands::keyed)
+            }
+        };
+        let of_structures = registry.commands().map(|command| Entry { command: *command, run: run(command) });
         let mut all: BTreeMap<_, _> = of_structures.map(|entry| (entry.command.name, entry)).collect();
         all.extend(commands::own().into_iter().map(|entry| (entry.command.name, entry)));
         let entries: Vec<_> = all.into_values().collect();
@@ -110,23 +122,20 @@ impl Catalogue {
     }
 }
 
-/// The arguments of a command that are keys. `arguments` begin with its name.
-pub(super) fn keys_of<'a>(command: &Command, arguments: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> {
-    let KeyPositions { first, last, step } = command.keys;
-    let position = |position: i16| match usize::try_from(position) {
-        Ok(position) => position,
-        Err(_) => arguments.len().saturating_sub(usize::from(position.unsigned_abs())),
+/// The arguments of a command that are keys; none if that cannot be said, which is then its error. `arguments` begin with
+/// its name.
+pub(super) fn keys_of<'a>(registry: &Registry, command: &Command, arguments: &'a [Bytes]) -> Vec<&'a Bytes> {
+    let positions = match command.flags.contains(&Flag::MovableKeys) {
+        true => registry.key_positions(arguments).unwrap_or_default(),
+        false => command.keys.positions(arguments.len()),
     };
-    let (from, end) = (position(first), (position(last) + 1).min(arguments.len()));
-    let step = usize::try_from(step).unwrap_or_default().max(1);
-    let range = if first == 0 || from >= end { &[] } else { &arguments[from..end] };
-    range.iter().step_by(step)
+    positions.into_iter().filter_map(|position| arguments.get(position)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use difuse_api::structures::{KeyPositions, Registry};
+    use difuse_api::structures::Registry;
 
     use super::{Catalogue, keys_of};
 
@@ -140,15 +149,28 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_found_by_their_positions() {
-        let mut command = Catalogue::new(&Registry::builtin()).find(b"mset").unwrap().1.command;
-        let arguments: Vec<Bytes> = ["name", "a", "b", "c", "d"].map(Bytes::from).to_vec();
-        for (first, last, step, expected) in
-            [(1, -1, 2, "a c"), (1, 1, 1, "a"), (1, -1, 1, "a b c d"), (2, -2, 1, "b c"), (0, 0, 0, ""), (9, 9, 1, "")]
-        {
-            command.keys = KeyPositions { first, last, step };
-            let found: Vec<_> = keys_of(&command, &arguments).map(|key| String::from_utf8_lossy(key)).collect();
-            assert_eq!(found.join(" "), expected);
+    fn keys_are_found_wherever_they_stand() {
+        let registry = Registry::builtin();
+        let catalogue = Catalogue::new(&registry);
+        for (line, expected) in [
+            ("mset a 1 b 2", "a b"),
+            ("get a", "a"),
+            ("get", ""),
+            ("exists a b c", "a b c"),
+            ("object encoding a", "a"),
+            ("blpop a b 0", "a b"),
+            ("bitop and a b c", "a b c"),
+            ("zunionstore a 2 b c weights 1 2", "a b c"),
+            ("lmpop 2 a b left", "a b"),
+            ("lmpop 9 a b left", ""),
+            ("sort a limit 0 1 store b", "a b"),
+            ("ping a", ""),
+        ] {
+            let arguments: Vec<Bytes> = line.split(' ').map(|word| Bytes::from(word.to_string())).collect();
+            let (_, entry) = catalogue.find_command(&arguments).unwrap();
+            let found = keys_of(&registry, &entry.command, &arguments);
+            let found: Vec<_> = found.into_iter().map(|key| String::from_utf8_lossy(key)).collect();
+            assert_eq!(found.join(" "), expected, "{line}");
         }
     }
 }

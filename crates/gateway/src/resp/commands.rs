@@ -1,5 +1,6 @@
 //! What each command does: a file per group.
 
+mod blocking;
 mod channels;
 mod client;
 mod config;
@@ -15,8 +16,13 @@ mod missing;
 mod rename;
 mod scatter;
 mod server;
+mod stepped;
+mod transactions;
 
+pub(super) use blocking::{blocking, tell_of};
 pub(super) use keyed::keyed;
+pub(super) use stepped::stepped;
+pub(super) use transactions::keys_in;
 
 use bytes::Bytes;
 
@@ -38,6 +44,7 @@ pub(super) fn own() -> Vec<Entry> {
         rename::commands(),
         scatter::commands(),
         server::commands(),
+        transactions::commands(),
     ]
     .into_iter()
     .flatten()

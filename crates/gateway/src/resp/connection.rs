@@ -3,7 +3,11 @@
 use std::{io, net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use difuse_api::{structures::Flag, values};
+use difuse_api::{
+    structures::{Command, Flag, Reply},
+    values,
+};
+use difuse_types::Key;
 use futures::{FutureExt, TryStreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
@@ -14,23 +18,25 @@ use tokio::{
 
 use super::{
     Shared,
-    answer::{Answer, Content},
+    answer::{Answer, Content, Part},
     call::Call,
     catalogue::{Entry, Run, keys_of},
+    commands::{keys_in, tell_of},
     encode::{self, Protocol, encode as encode_reply, encode_push},
     failure::Failure,
     hub::{Message, Subscription},
     input::{Arrived, Input},
     pipeline::{Pipeline, Ticket, UsedKey},
-    session::{Replies, Session},
+    session::{Replies, Session, namespace_of},
 };
-use difuse_api::structures::Reply;
 
 /// While more than this waits to be written, in bytes, nothing is read and no answer is fetched.
 const OUTPUT_BYTES_MAX: usize = 256 << 10;
 /// How long a client may take to read a part of a long string.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How much is read, in bytes, while a command waits for other clients.
+const READ_AHEAD_BYTES: usize = 16 << 10;
 /// How long what a client still sends is thrown away after the last answer.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -82,6 +88,10 @@ impl Connection {
             }
             if self.is_finished() {
                 return self.part().await;
+            }
+            if self.pipeline.is_waiting() && (self.input.is_at_end || self.session.is_closing) {
+                // Nothing is taken for a client that has gone.
+                return Ok(());
             }
             let event = self.next_event(&mut stopped).await;
             self.handle(event).await?;
@@ -160,6 +170,10 @@ impl Connection {
     /// Whether more is read: everything that was read before is begun, and the client reads its answers.
     fn wants_more(&self) -> bool {
         let is_open = !self.session.is_closing && !self.input.is_at_end;
+        if self.pipeline.is_waiting() {
+            // So that it is seen when the client goes.
+            return is_open && self.input.reader.held() < READ_AHEAD_BYTES;
+        }
         is_open && self.waiting.is_none() && !self.pipeline.is_full() && self.output.len() <= OUTPUT_BYTES_MAX
     }
 
@@ -216,15 +230,20 @@ impl Connection {
                 return None;
             }
             let ticket = self.ticket(None);
+            self.session.abort_transaction();
             let error = shared.registry.unknown(&arguments);
             self.answer_at_once(ticket, Failure::from(error).into());
             return None;
         };
-        let keys: Vec<UsedKey> =
-            keys_of(&entry.command, &arguments).map(|key| (self.session.database, key.clone())).collect();
+        if self.session.transaction.is_some() && !is_done_in_transactions(entry.command.name) {
+            self.put_aside(index, entry, arguments);
+            return None;
+        }
+        let keys = keys_of(&shared.registry, &entry.command, &arguments);
+        let keys: Vec<UsedKey> = keys.into_iter().map(|key| (self.session.database, key.clone())).collect();
         let must_wait = match entry.run {
             Run::AtOnce(_) => false,
-            Run::InOrder(_) | Run::Alone(_) => !self.pipeline.is_empty(),
+            Run::InOrder(_) | Run::Alone(_) | Run::Waiting(_) | Run::Transaction(_) => !self.pipeline.is_empty(),
             Run::OnKeys(_) => self.pipeline.conflicts(&keys, entry.command.is_write()),
         };
         if must_wait {
@@ -232,6 +251,7 @@ impl Connection {
         }
         let mut ticket = self.ticket(Some(index));
         if let Err(failure) = self.check(entry, arguments.len()) {
+            self.session.abort_transaction();
             self.answer_at_once(ticket, failure.into());
             return None;
         }
@@ -258,16 +278,42 @@ impl Connection {
                 }
                 self.answer_at_once(ticket, answer);
             }
-            Run::OnKeys(task) | Run::Alone(task) => {
+            Run::OnKeys(task) | Run::Alone(task) | Run::Waiting(task) => {
                 ticket.bytes = arguments.iter().map(Bytes::len).sum();
-                ticket.is_alone = matches!(entry.run, Run::Alone(_));
-                ticket.is_write = entry.command.is_write();
+                ticket.is_waiting = matches!(entry.run, Run::Waiting(_));
+                ticket.is_alone = ticket.is_waiting || matches!(entry.run, Run::Alone(_));
+                (ticket.is_write, ticket.may_add) = (entry.command.is_write(), may_add(&entry.command));
                 (ticket.keys, ticket.reserved, ticket.started) = (keys, reserved, Some(Instant::now()));
                 let call = self.call(entry, arguments);
                 self.pipeline.push(ticket, task(call).map(|outcome| outcome.unwrap_or_else(Answer::from)));
             }
+            Run::Transaction(exec) => {
+                let transaction = self.session.transaction.take();
+                let call = self.call(entry, arguments);
+                ticket.keys = transaction.as_ref().map(|transaction| keys_in(&call, transaction)).unwrap_or_default();
+                (ticket.is_alone, ticket.may_add, ticket.started) = (true, true, Some(Instant::now()));
+                let task = exec(call, transaction).map(|outcome| outcome.unwrap_or_else(Answer::from));
+                self.pipeline.push(ticket, task);
+            }
         }
         None
+    }
+
+    /// Keeps a command for `EXEC`.
+    fn put_aside(&mut self, index: usize, entry: &Entry, arguments: Vec<Bytes>) {
+        let ticket = self.ticket(Some(index));
+        let added = self.check(entry, arguments.len()).and_then(|()| match &mut self.session.transaction {
+            Some(transaction) => transaction.add(entry, &self.shared, arguments),
+            None => Ok(()),
+        });
+        let answer = match added {
+            Ok(()) => Reply::Status("QUEUED".into()).into(),
+            Err(failure) => {
+                self.session.abort_transaction();
+                failure.into()
+            }
+        };
+        self.answer_at_once(ticket, answer);
     }
 
     fn ticket(&mut self, command: Option<usize>) -> Ticket {
@@ -284,6 +330,8 @@ impl Connection {
             database: self.session.database,
             namespace: self.session.namespace.clone(),
             levels: self.session.levels,
+            watched: self.session.watched.clone(),
+            is_in_transaction: self.session.transaction.is_some(),
             arguments,
             command: entry.command,
         }
@@ -334,15 +382,48 @@ impl Connection {
         if let Some(started) = ticket.started {
             self.shared.metrics.observe(started.elapsed());
         }
+        if ticket.may_add && self.shared.waiting.is_any() && !answer.is_error() {
+            self.tell_those_who_wait(&ticket);
+        }
         match answer {
             Answer::Content(content) if !ticket.is_silent => {
                 self.shared.metrics.count(ticket.command, false);
                 Box::pin(self.write_content(content, ticket.protocol)).await
             }
+            Answer::Parts(parts) => {
+                let reply = Reply::Array(parts.into_iter().map(|part| self.finish_part(part)).collect());
+                self.write_answer(&ticket, reply.into());
+                Ok(())
+            }
             answer => {
                 self.write_answer(&ticket, answer);
                 Ok(())
             }
+        }
+    }
+
+    /// Items may have been added to keys.
+    fn tell_those_who_wait(&self, ticket: &Ticket) {
+        for (database, name) in &ticket.keys {
+            if let Ok(key) = Key::in_namespace(&namespace_of(*database), name) {
+                tell_of(&self.shared, &key);
+            }
+        }
+    }
+
+    /// The reply to a command of a transaction, of which the step is done.
+    fn finish_part(&mut self, part: Part) -> Reply {
+        let answer = match part {
+            Part::Reply(reply) => return reply,
+            Part::AtOnce(run, arguments) => {
+                let shared = self.shared.clone();
+                run(&mut self.session, &shared, &arguments).unwrap_or_else(Answer::from)
+            }
+            Part::Missing => Failure::contended().into(),
+        };
+        match answer {
+            Answer::Reply(reply) => reply,
+            _ => Reply::Error(Failure::contended().0),
         }
     }
 
@@ -356,8 +437,8 @@ impl Connection {
             Answer::Pushes(pushes) => {
                 pushes.iter().for_each(|items| encode_push(&mut self.output, items, ticket.protocol));
             }
-            // Long strings are written by `write_content`.
-            Answer::Content(_) => {}
+            // Long strings are written by `write_content`, and transactions are one reply by now.
+            Answer::Content(_) | Answer::Parts(_) => {}
         }
     }
 
@@ -459,6 +540,16 @@ async fn told(of: Option<Arc<Notify>>) {
         Some(notify) => notify.notified().await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether somebody who waits for items may find some after this command.
+fn may_add(command: &Command) -> bool {
+    command.flags.contains(&Flag::DenyOom) || matches!(command.name, "rename" | "renamenx")
+}
+
+/// Whether a command is done between `MULTI` and `EXEC`, and not put aside.
+fn is_done_in_transactions(name: &str) -> bool {
+    matches!(name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }
 
 /// Whether a web page makes a browser talk to this port: then nothing of what it sends is done, as in Redis.

@@ -90,10 +90,22 @@ impl Hub {
 
     /// Publishes a message of a client; returns how many of this node's subscribers get it.
     pub(super) fn publish(&self, channel: &Bytes, message: &Bytes) -> usize {
-        if let Some(relay) = self.relay.get() {
-            relay.tell_all(Notice::Published { channel: channel.clone(), message: message.clone() });
-        }
+        self.tell_all(Notice::Published { channel: channel.clone(), message: message.clone() });
         self.deliver(channel, message)
+    }
+
+    /// Tells the gateways of all other nodes.
+    pub(super) fn tell_all(&self, notice: Notice) {
+        if let Some(relay) = self.relay.get() {
+            relay.tell_all(notice);
+        }
+    }
+
+    /// Tells that of one node.
+    pub(super) fn tell(&self, node: NodeId, notice: Notice) {
+        if let Some(relay) = self.relay.get() {
+            relay.tell(node, notice);
+        }
     }
 
     /// Hands a message to this node's subscribers.

@@ -31,8 +31,12 @@ pub(super) struct Ticket {
     pub(super) keys: Vec<UsedKey>,
     /// Whether it may change them.
     pub(super) is_write: bool,
+    /// Whether it may add items to them that other clients wait for.
+    pub(super) may_add: bool,
     /// Whether nothing else may be done beside it.
     pub(super) is_alone: bool,
+    /// Whether it may wait for other clients: then it is not done for one that has gone.
+    pub(super) is_waiting: bool,
     /// How long its arguments are.
     pub(super) bytes: usize,
     /// What it keeps of the memory for long requests.
@@ -51,10 +55,16 @@ pub(super) struct Pipeline {
     running: FuturesOrdered<BoxFuture<'static, (Ticket, Answer)>>,
     used: HashMap<UsedKey, Use>,
     is_alone: bool,
+    is_waiting: bool,
     bytes: usize,
 }
 
 impl Pipeline {
+    /// Whether a command is being done that may wait for other clients.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
     /// Whether nothing is being done.
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
@@ -79,6 +89,7 @@ impl Pipeline {
     pub(super) fn push(&mut self, ticket: Ticket, task: impl Future<Output = Answer> + Send + 'static) {
         self.bytes += ticket.bytes;
         self.is_alone |= ticket.is_alone;
+        self.is_waiting |= ticket.is_waiting;
         for key in &ticket.keys {
             let user = self.used.entry(key.clone()).or_insert(Use::Readers(0));
             match user {
@@ -95,7 +106,7 @@ impl Pipeline {
         let (ticket, answer) = self.running.next().await?;
         self.bytes -= ticket.bytes;
         if ticket.is_alone {
-            self.is_alone = false;
+            (self.is_alone, self.is_waiting) = (false, false);
         }
         for key in &ticket.keys {
             match self.used.get_mut(key) {

@@ -2,7 +2,13 @@ use std::{net::SocketAddr, sync::Arc};
 
 use difuse_types::Level;
 
-use super::{Shared, clients::Client, encode::Protocol, hub::Subscription};
+use super::{
+    Shared,
+    clients::Client,
+    encode::Protocol,
+    hub::Subscription,
+    transaction::{Transaction, Watched},
+};
 
 /// Who stands behind what a connection reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +42,9 @@ pub(super) struct Session {
     pub(super) replies: Replies,
     /// Channels and patterns; `None` as long as there are none.
     pub(super) subscription: Option<Subscription>,
+    /// What was put aside since `MULTI`.
+    pub(super) transaction: Option<Transaction>,
+    pub(super) watched: Watched,
     /// Whether nothing more is read.
     pub(super) is_closing: bool,
 }
@@ -53,6 +62,8 @@ impl Session {
             is_authenticated: shared.settings.password.is_none(),
             replies: Replies::default(),
             subscription: None,
+            transaction: None,
+            watched: Watched::default(),
             is_closing: false,
         }
     }
@@ -73,7 +84,16 @@ impl Session {
         self.is_authenticated = shared.settings.password.is_none();
         self.replies = Replies::default();
         self.subscription = None;
+        self.transaction = None;
+        self.watched.take();
         self.client.edit(|details| details.name.clear());
+    }
+
+    /// Lets a transaction, if there is one, come to nothing: a command was refused.
+    pub(super) fn abort_transaction(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.is_aborted = true;
+        }
     }
 
     /// Whether it takes commands about channels alone: a client of version 2 cannot tell messages from answers.

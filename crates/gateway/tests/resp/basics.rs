@@ -36,7 +36,6 @@ async fn commands_are_answered_as_redis_answers_them() {
         ("CONFIG FROB", "-ERR unknown subcommand 'FROB'. Try CONFIG HELP.\r\n"),
         ("OBJECT FROB k", "-ERR unknown subcommand 'FROB'. Try OBJECT HELP.\r\n"),
         ("EXEC", "-ERR EXEC without MULTI\r\n"),
-        ("MULTI", "-ERR MULTI is not supported yet\r\n"),
         ("CLUSTER INFO", "-ERR This instance has cluster support disabled\r\n"),
         ("CONFIG GET appendonly", "*2\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n"),
         ("CLIENT GETNAME", "$-1\r\n"),

@@ -1,6 +1,7 @@
 //! The Redis protocol as clients see it, over real sockets, on a datastore in memory.
 
 mod basics;
+mod blocking;
 mod bounds;
 mod channels;
 mod client;
@@ -9,3 +10,5 @@ mod keys;
 mod long;
 mod pipelines;
 mod secrets;
+mod several;
+mod transactions;

@@ -66,10 +66,15 @@ fn reset(session: &mut Session, shared: &Arc<Shared>, _: &[Bytes]) -> Outcome {
 }
 
 fn select(session: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> Outcome {
-    let index = parse_integer(&arguments[1]).ok_or(CommandError::NotInteger)?;
-    let database = u32::try_from(index).ok().filter(|index| *index < shared.settings.databases);
-    session.select(database.ok_or_else(|| Failure::new("DB index is out of range"))?);
+    session.select(database_of(shared, &arguments[1])?);
     Ok(Answer::ok())
+}
+
+/// The database with this number.
+pub(super) fn database_of(shared: &Shared, index: &[u8]) -> Result<u32, Failure> {
+    let index = parse_integer(index).ok_or(CommandError::NotInteger)?;
+    let database = u32::try_from(index).ok().filter(|index| *index < shared.settings.databases);
+    database.ok_or_else(|| Failure::new("DB index is out of range"))
 }
 
 fn auth(session: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> Outcome {

@@ -79,7 +79,8 @@ fn server(shared: &Shared) -> String {
 fn clients(shared: &Shared) -> String {
     let connected = shared.clients.count();
     let most = shared.settings.clients_max;
-    format!("connected_clients:{connected}\r\nmaxclients:{most}\r\nblocked_clients:0\r\n")
+    let waiting = shared.waiting.clients();
+    format!("connected_clients:{connected}\r\nmaxclients:{most}\r\nblocked_clients:{waiting}\r\n")
 }
 
 /// The memory of the whole node, where the operating system tells.

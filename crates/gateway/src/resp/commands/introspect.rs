@@ -200,11 +200,15 @@ fn list(shared: &Shared, filter: &[Bytes]) -> Outcome {
 fn get_keys(shared: &Shared, arguments: &[Bytes]) -> Outcome {
     let (_, entry) =
         shared.catalogue.find_command(arguments).ok_or_else(|| Failure::new("Invalid command specified"))?;
-    if entry.command.keys.first == 0 {
+    if entry.command.keys.first == 0 && !entry.command.flags.contains(&Flag::MovableKeys) {
         return Err(Failure::new("The command has no key arguments"));
     }
     if !entry.command.takes(arguments.len()) {
         return Err(Failure::new("Invalid number of arguments specified for command"));
     }
-    Ok(Reply::Array(keys_of(&entry.command, arguments).cloned().map(Reply::Bulk).collect()).into())
+    let keys = keys_of(&shared.registry, &entry.command, arguments);
+    if keys.is_empty() {
+        return Err(Failure::new("Invalid arguments specified for command"));
+    }
+    Ok(Reply::Array(keys.into_iter().cloned().map(Reply::Bulk).collect()).into())
 }

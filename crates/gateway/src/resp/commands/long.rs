@@ -7,15 +7,15 @@ use difuse_api::{
     keylog::{Operation, Value},
     keys,
     request::{Condition, Entry},
-    structures::{CommandError, Deadline, Effect, Held, Outcome as Evaluated, Reply, View},
+    structures::{CommandError, Deadline, Effect, Held, Outcome as Evaluated, Reply, State, View},
     values,
 };
 use difuse_types::{Key, Level, WallTime};
 use futures::TryStreamExt;
 
-use super::is_word;
+use super::{is_word, scatter::REPLY_BYTES_MAX};
 use crate::resp::{
-    answer::{Answer, Content},
+    answer::{self, Answer},
     call::{Call, Kind, kind_of, with_value},
     failure::{Failure, Outcome},
     request::{BULK_BYTES_MAX, parse_integer},
@@ -30,11 +30,11 @@ pub(super) async fn read(call: &Call, value: Value) -> Outcome {
     let name = &call.arguments[0];
     let level = call.levels.read;
     if is_word(name, "get") {
-        return Ok(Answer::Content(Content { value, range: 0..size, level }));
+        return Ok(Answer::Content(answer::Content { value, range: 0..size, level }));
     }
     if is_word(name, "getrange") || is_word(name, "substr") {
         let range = range_of(&call.arguments, size)?;
-        return Ok(Answer::Content(Content { value, range, level }));
+        return Ok(Answer::Content(answer::Content { value, range, level }));
     }
     if is_word(name, "strlen") {
         return Ok(Reply::Integer(i64::try_from(size).unwrap_or(i64::MAX)).into());
@@ -81,6 +81,77 @@ pub(super) async fn change(call: Call) -> Outcome {
         }
     }
     Err(Failure::contended())
+}
+
+/// Does a command on several strings of which some live in blocks, or which then may: as [`change`] does, with the one key
+/// that is written unchanged meanwhile. The others are read one after the other.
+pub(super) async fn change_several(call: Call, keys: Vec<Key>) -> Outcome {
+    let _turn = call.shared.transfers.acquire().await;
+    let operation_id = keys::new_operation_id();
+    for _ in 0..ATTEMPTS_MAX {
+        let mut found = Vec::new();
+        let mut size = 0;
+        for key in &keys {
+            let head = keys::read(call.datastore(), key.clone(), read_level(&call)).await?;
+            let condition = head.as_ref().map_or(Condition::Absent, |head| Condition::Head(head.hash));
+            let value = head.and_then(with_value);
+            let content = Content::of(&call, value.as_ref().map(|(_, value)| value), &mut size).await?;
+            found.push((condition, value, content));
+        }
+        let views: Vec<View<'_>> = found.iter().map(|(_, value, content)| content.view(value.as_ref())).collect();
+        let context = call.context(&keys::new_operation_id());
+        let outcome = call.shared.registry.evaluate_keys(&views, &call.arguments, &context)?;
+        let (index, effect) = match <[_; 1]>::try_from(outcome.effects) {
+            Ok([effect]) => effect,
+            Err(none) if none.is_empty() => return Ok(outcome.reply.into()),
+            Err(_) => return Err(Failure::new("strings that live in blocks are changed one at a time")),
+        };
+        let (condition, value, _) = found.swap_remove(index);
+        let Some(operation) = operation_of(&call, &keys[index], value, effect).await? else {
+            return Ok(outcome.reply.into());
+        };
+        if call.write(keys[index].clone(), operation, condition, operation_id).await?.is_some() {
+            return Ok(outcome.reply.into());
+        }
+    }
+    Err(Failure::contended())
+}
+
+/// What a key holds, all of it.
+enum Content {
+    Nothing,
+    Text(Bytes),
+    /// What is in it does not matter to a command on strings.
+    Structure(Box<dyn State>),
+}
+
+impl Content {
+    /// `size` counts the bytes of all strings of a command.
+    async fn of(call: &Call, value: Option<&Value>, size: &mut u64) -> Result<Self, Failure> {
+        let Some(value) = value else { return Ok(Self::Nothing) };
+        match kind_of(value) {
+            Kind::Text(bytes) => Ok(Self::Text(bytes.clone())),
+            Kind::Structure(id) => Ok(Self::Structure(call.shared.registry.empty_state(id).map_err(Failure::new)?)),
+            Kind::Blocks => {
+                *size += values::size_of(value)?;
+                if *size > REPLY_BYTES_MAX as u64 {
+                    return Err(Failure::new(format_args!(
+                        "the strings have more than {REPLY_BYTES_MAX} bytes together"
+                    )));
+                }
+                Ok(Self::Text(load(call, Some(value)).await?))
+            }
+        }
+    }
+
+    fn view(&self, value: Option<&(Entry, Value)>) -> View<'_> {
+        let held = match self {
+            Self::Nothing => None,
+            Self::Text(bytes) => Some(Held::String(bytes)),
+            Self::Structure(state) => Some(Held::Structure(&**state)),
+        };
+        View { held, deadline: value.and_then(|(_, value)| value.deadline) }
+    }
 }
 
 /// What is changed must be what is there.

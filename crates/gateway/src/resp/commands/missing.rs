@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use difuse_api::structures::Flag::{Admin, NoMulti};
+use difuse_api::structures::Flag::Admin;
 
 use crate::resp::{
     Shared,
-    answer::Answer,
     catalogue::{Entry, Run},
     failure::{Failure, Outcome},
     session::Session,
@@ -15,12 +14,6 @@ use crate::resp::{
 
 /// The commands of this group.
 pub(super) fn commands() -> Vec<Entry> {
-    let transactions = ["multi", "watch"].map(|name| {
-        Entry::new(name, -1, &[NoMulti], "transactions", "1.2.0", "Is not supported yet", Run::AtOnce(no_multi))
-    });
-    let ends = [("exec", exec as _), ("discard", discard as _), ("unwatch", unwatch as _)].map(|(name, run)| {
-        Entry::new(name, 1, &[], "transactions", "1.2.0", "Has nothing to do without MULTI", Run::AtOnce(run))
-    });
     let scripts = ["eval", "eval_ro", "evalsha", "evalsha_ro", "script", "fcall", "fcall_ro", "function"].map(|name| {
         Entry::new(name, -1, &[], "scripting", "2.6.0", "Lua scripts are not supported", Run::AtOnce(no_scripts))
     });
@@ -41,32 +34,11 @@ pub(super) fn commands() -> Vec<Entry> {
         "sync",
     ]
     .map(|name| Entry::new(name, -1, &[Admin], "server", "1.0.0", "Is refused", Run::AtOnce(refuse)));
-    [&mut transactions.into_iter() as &mut dyn Iterator<Item = Entry>, &mut ends.into_iter(), &mut scripts.into_iter()]
-        .into_iter()
-        .flatten()
-        .chain(refused)
-        .collect()
+    scripts.into_iter().chain(refused).collect()
 }
 
 fn name_of(arguments: &[Bytes]) -> String {
     arguments.first().map(|name| String::from_utf8_lossy(name).to_ascii_uppercase()).unwrap_or_default()
-}
-
-/// Commands one after the other would look like a transaction and be none.
-fn no_multi(_: &mut Session, _: &Arc<Shared>, arguments: &[Bytes]) -> Outcome {
-    Err(Failure::new(format_args!("{} is not supported yet", name_of(arguments))))
-}
-
-fn exec(_: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
-    Err(Failure::new("EXEC without MULTI"))
-}
-
-fn discard(_: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
-    Err(Failure::new("DISCARD without MULTI"))
-}
-
-fn unwatch(_: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
-    Ok(Answer::ok())
 }
 
 fn no_scripts(_: &mut Session, _: &Arc<Shared>, arguments: &[Bytes]) -> Outcome {

@@ -1,13 +1,13 @@
-//! Commands that give what one key holds to another key of the same slot.
+//! Commands that give what one key holds to another key of the same slot, as one step of it.
 //!
-//! Copying is one write. Renaming is two, of which the first alone may happen: the value is then under both names.
+//! A string that lives in blocks is no part of a step: its blocks are kept for another key first. Copying it is one write.
+//! Renaming it is two, of which the first alone may happen: the string is then under both names.
 
 use difuse_api::{
     keylog::{Operation, Value},
     keys,
     request::{Condition, Entry as Head},
     structures::{
-        CommandError,
         Flag::{DenyOom, Fast, Write},
         KeyPositions, Reply,
     },
@@ -16,13 +16,12 @@ use difuse_api::{
 use difuse_types::{Key, Level};
 use futures::{FutureExt, TryStreamExt, future::BoxFuture};
 
-use super::is_word;
+use super::{connection::database_of, is_word, stepped};
 use crate::resp::{
     answer::Answer,
     call::{Call, Kind, kind_of, with_value},
     catalogue::{Entry, Run},
     failure::{Failure, Outcome},
-    request::parse_integer,
     session::namespace_of,
 };
 
@@ -33,7 +32,7 @@ pub(super) fn commands() -> Vec<Entry> {
         Entry::new(name, arity, flags, "generic", since, summary, Run::OnKeys(task)).with_keys(both)
     };
     vec![
-        entry("rename", 3, &[Write], "1.0.0", "Renames a key within its slot, in two steps", rename),
+        entry("rename", 3, &[Write], "1.0.0", "Renames a key within its slot", rename),
         entry("renamenx", 3, &[Write, Fast], "1.0.0", "The same unless the new name is taken", rename_if_free),
         entry("copy", -3, &[Write, DenyOom], "6.2.0", "Copies a key within its slot", copy),
     ]
@@ -41,6 +40,10 @@ pub(super) fn commands() -> Vec<Entry> {
 
 fn rename(call: Call) -> BoxFuture<'static, Outcome> {
     let task = async move {
+        let keys = stepped::keys_of(&call.shared, call.database, &call.arguments)?;
+        if let Some(reply) = stepped::step(&call, keys).await? {
+            return Ok(reply.into());
+        }
         move_value(&call, Condition::None).await?;
         Ok(Answer::ok())
     };
@@ -48,14 +51,19 @@ fn rename(call: Call) -> BoxFuture<'static, Outcome> {
 }
 
 fn rename_if_free(call: Call) -> BoxFuture<'static, Outcome> {
-    let task = async move { Ok(Reply::Integer(move_value(&call, Condition::Absent).await?.into()).into()) };
+    let task = async move {
+        let keys = stepped::keys_of(&call.shared, call.database, &call.arguments)?;
+        match stepped::step(&call, keys).await? {
+            Some(reply) => Ok(reply.into()),
+            None => Ok(Reply::Integer(move_value(&call, Condition::Absent).await?.into()).into()),
+        }
+    };
     task.boxed()
 }
 
 /// Whether it was renamed.
 async fn move_value(call: &Call, condition: Condition) -> Result<bool, Failure> {
     let (from, to) = (call.key(&call.arguments[1])?, call.key(&call.arguments[2])?);
-    check_slot(call, &from, &to).await?;
     let (head, value) = source(call, &from, &to).await?.ok_or_else(|| Failure::new("no such key"))?;
     if from == to {
         return Ok(condition == Condition::None);
@@ -85,10 +93,7 @@ async fn copy_value(call: Call) -> Outcome {
             [] => break,
             [word, rest @ ..] if is_word(word, "replace") => (condition, options) = (Condition::None, rest),
             [word, index, rest @ ..] if is_word(word, "db") => {
-                let index = parse_integer(index).ok_or(CommandError::NotInteger)?;
-                let found = u32::try_from(index).ok().filter(|index| *index < call.shared.settings.databases);
-                database = found.ok_or_else(|| Failure::new("DB index is out of range"))?;
-                options = rest;
+                (database, options) = (database_of(&call.shared, index)?, rest);
             }
             _ => return Err(Failure::syntax()),
         }
@@ -98,15 +103,12 @@ async fn copy_value(call: Call) -> Outcome {
     if from == to {
         return Err(Failure::new("source and destination objects are the same"));
     }
-    check_slot(&call, &from, &to).await?;
+    if let Some(reply) = stepped::step(&call, vec![from.clone(), to.clone()]).await? {
+        return Ok(reply.into());
+    }
     let Some((_, value)) = source(&call, &from, &to).await? else { return Ok(Reply::Integer(0).into()) };
     let written = call.write(to, Operation::Set(value), condition, keys::new_operation_id()).await?;
     Ok(Reply::Integer(written.is_some().into()).into())
-}
-
-async fn check_slot(call: &Call, from: &Key, to: &Key) -> Result<(), Failure> {
-    let slots = call.shared.ring_settings().await?.slots;
-    if slots.of_key(from) == slots.of_key(to) { Ok(()) } else { Err(Failure::cross_slot()) }
 }
 
 /// The head of a key, and its value as another key may hold it: blocks are stored once more, which costs a look at each,
@@ -116,7 +118,8 @@ async fn source(call: &Call, from: &Key, to: &Key) -> Result<Option<(Head, Value
     let Some((head, value)) = head.and_then(with_value) else { return Ok(None) };
     let copied = match kind_of(&value) {
         Kind::Text(_) => value,
-        Kind::Structure(_) => return Err(Failure::new("a structure cannot be renamed or copied yet")),
+        // It was made one meanwhile.
+        Kind::Structure(_) => return Err(Failure::contended()),
         Kind::Blocks => {
             let parts = values::stream(call.shared.datastore.clone(), &value, None, call.levels.read)?;
             let parts = parts.map_err(|error| Box::new(error) as SourceError);

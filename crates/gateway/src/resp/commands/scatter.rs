@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use difuse_api::{
-    keylog::Operation,
+    keylog::{MAX_INLINE_BYTES, Operation},
     keys,
     request::Condition,
     structures::{
@@ -14,7 +14,7 @@ use difuse_api::{
 };
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 
-use super::{keyed::set, long};
+use super::{keyed::set, long, stepped};
 use crate::resp::{
     answer::Answer,
     call::Call,
@@ -46,7 +46,7 @@ pub(super) fn commands() -> Vec<Entry> {
         entry("touch", &[ReadOnly, Fast], "3.2.1", "Counts the keys that exist", count),
         mget.with_keys(KeyPositions::ALL).costing("O(N) where N is the number of keys"),
         many("mset", "1.0.1", "Sets strings, each for itself", write),
-        many("msetnx", "1.0.1", "Sets one string if it does not exist; several are not supported yet", write_if_absent),
+        many("msetnx", "1.0.1", "Sets strings of one slot if none of them exists", write_if_absent),
     ]
 }
 
@@ -130,16 +130,18 @@ fn pairs_of(call: &Call) -> Result<BTreeMap<&Bytes, &Bytes>, Failure> {
     Ok(rest.chunks_exact(2).map(|pair| (&pair[0], &pair[1])).collect())
 }
 
+/// All of them or none: the keys are of one slot.
 fn write_if_absent(call: Call) -> BoxFuture<'static, Outcome> {
     let task = async move {
-        let pairs = pairs_of(&call)?;
-        let slots = call.shared.ring_settings().await?.slots;
-        let keys = pairs.keys().map(|name| call.key(name)).collect::<Result<Vec<_>, _>>()?;
-        if keys.windows(2).any(|pair| slots.of_key(&pair[0]) != slots.of_key(&pair[1])) {
-            return Err(Failure::cross_slot());
+        let keys = stepped::keys_of(&call.shared, call.database, &call.arguments)?;
+        if let Some(reply) = stepped::step(&call, keys.clone()).await? {
+            return Ok(reply.into());
         }
+        let pairs = pairs_of(&call)?;
         let (Some((_, value)), [key]) = (pairs.iter().next(), &keys[..]) else {
-            return Err(Failure::new("MSETNX of several keys is not supported yet"));
+            return Err(Failure::new(format_args!(
+                "MSETNX of several keys takes strings of at most {MAX_INLINE_BYTES} bytes"
+            )));
         };
         let value = call.value_of(key, (*value).clone(), None).await?;
         let operation = Operation::Set(value);
