@@ -251,7 +251,7 @@ impl Connection {
         }
         let mut ticket = self.ticket(Some(index));
         if let Err(failure) = self.check(entry, arguments.len()) {
-            self.session.abort_transaction();
+            let failure = self.session.refuse(&entry.command, failure);
             self.answer_at_once(ticket, failure.into());
             return None;
         }

@@ -1,11 +1,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
+use difuse_api::structures::Command;
 use difuse_types::Level;
 
 use super::{
     Shared,
     clients::Client,
     encode::Protocol,
+    failure::Failure,
     hub::Subscription,
     transaction::{Transaction, Watched},
 };
@@ -94,6 +96,18 @@ impl Session {
         if let Some(transaction) = &mut self.transaction {
             transaction.is_aborted = true;
         }
+    }
+
+    /// What a command that is refused is answered: `EXEC` forgets what was put aside, any other one lets it come to nothing.
+    pub(super) fn refuse(&mut self, command: &Command, failure: Failure) -> Failure {
+        if command.name != "exec" {
+            self.abort_transaction();
+            return failure;
+        }
+        self.transaction = None;
+        self.watched.take();
+        let reason = failure.0.strip_prefix("ERR ").unwrap_or(&failure.0);
+        Failure(format!("EXECABORT Transaction discarded because of: {reason}"))
     }
 
     /// Whether it takes commands about channels alone: a client of version 2 cannot tell messages from answers.

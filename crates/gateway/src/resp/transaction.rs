@@ -9,6 +9,7 @@ use bytes::Bytes;
 use difuse_api::{
     keylog::{MAX_INLINE_BYTES, STEP_COMMANDS_MAX, STEP_KEYS_MAX},
     request::{ARGUMENT_BYTES_MAX, Condition},
+    structures::Command,
 };
 use difuse_types::Key;
 use tokio::sync::OwnedSemaphorePermit;
@@ -102,7 +103,7 @@ impl Transaction {
 fn kind_of(entry: &Entry, shared: &Shared, arguments: &[Bytes]) -> Result<Kind, Failure> {
     let command = &entry.command;
     match entry.run {
-        Run::AtOnce(run) | Run::InOrder(run) if is_answered_once(command.name) => return Ok(Kind::AtOnce(run)),
+        Run::AtOnce(run) | Run::InOrder(run) if is_answered_once(command) => return Ok(Kind::AtOnce(run)),
         Run::OnKeys(_) | Run::Alone(_) | Run::Waiting(_) if shared.registry.command(arguments).is_some() => {}
         _ => {
             let name = command.name.to_ascii_uppercase();
@@ -116,9 +117,9 @@ fn kind_of(entry: &Entry, shared: &Shared, arguments: &[Bytes]) -> Result<Kind, 
     Ok(Kind::OnKeys { is_write: command.is_write() })
 }
 
-/// Others answer with messages, or change how an answer is written.
-fn is_answered_once(name: &str) -> bool {
-    !name.ends_with("subscribe") && name != "hello"
+/// Others answer with messages, change how an answer is written, or are not there at all.
+fn is_answered_once(command: &Command) -> bool {
+    !command.name.ends_with("subscribe") && command.name != "hello" && command.group != "scripting"
 }
 
 /// A string is not in the log.

@@ -9,6 +9,7 @@ mod difuse;
 mod keys;
 mod long;
 mod pipelines;
+mod redis;
 mod secrets;
 mod several;
 mod transactions;
