@@ -14,7 +14,9 @@ use difuse_api::{
 };
 use difuse_types::{Key, Level, OperationId, WallTime};
 
-use super::{Shared, failure::Failure, request::BULK_BYTES_MAX, session::Levels, transaction::Watched};
+use super::{
+    Shared, clients::Client, failure::Failure, request::BULK_BYTES_MAX, session::Levels, transaction::Watched,
+};
 
 /// One command on keys, with all that doing it takes.
 pub(super) struct Call {
@@ -23,6 +25,7 @@ pub(super) struct Call {
     pub(super) namespace: Arc<str>,
     pub(super) levels: Levels,
     pub(super) watched: Watched,
+    pub(super) client: Arc<Client>,
     /// Whether it came between `MULTI` and `EXEC`.
     pub(super) is_in_transaction: bool,
     /// The command's name and what follows, as many as it takes.

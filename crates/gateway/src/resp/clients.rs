@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// All connections.
 #[derive(Default)]
@@ -28,6 +28,8 @@ pub(super) struct Client {
     details: Mutex<Details>,
     /// Told when the connection is to be ended.
     pub(super) killed: Notify,
+    /// Told when it is to wait no longer, with an error or without, while it waits for items.
+    waiting: Mutex<Option<oneshot::Sender<bool>>>,
 }
 
 /// What changes.
@@ -39,6 +41,8 @@ pub(super) struct Details {
     pub(super) last_active: Instant,
     pub(super) channels: usize,
     pub(super) patterns: usize,
+    /// How many commands were put aside since `MULTI`, if that came.
+    pub(super) queued: Option<usize>,
 }
 
 impl Clients {
@@ -53,10 +57,12 @@ impl Clients {
             last_active: now,
             channels: 0,
             patterns: 0,
+            queued: None,
         };
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (details, killed) = (Mutex::new(details), Notify::new());
-        let client = Arc::new(Client { id, peer, local, connected_at: now, details, killed });
+        let client = Client { id, peer, local, connected_at: now, details, killed, waiting: Mutex::default() };
+        let client = Arc::new(client);
         lock(&self.connected).insert(id, client.clone());
         client
     }
@@ -83,6 +89,18 @@ impl Client {
         change(&mut lock(&self.details));
     }
 
+    /// It waits for items, until this is dropped.
+    pub(super) fn wait(&self) -> Wait<'_> {
+        let (sender, told) = oneshot::channel();
+        *lock(&self.waiting) = Some(sender);
+        Wait { client: self, told }
+    }
+
+    /// Lets it wait no longer; whether it did.
+    pub(super) fn unblock(&self, with_error: bool) -> bool {
+        lock(&self.waiting).take().is_some_and(|waiting| waiting.send(with_error).is_ok())
+    }
+
     /// Its name, empty if it has none.
     pub(super) fn name(&self) -> String {
         lock(&self.details).name.clone()
@@ -93,13 +111,42 @@ impl Client {
         let details = lock(&self.details);
         let Self { id, peer, local, .. } = self;
         let (age, idle) = (self.connected_at.elapsed().as_secs(), details.last_active.elapsed().as_secs());
-        let flags = if details.channels + details.patterns > 0 { "P" } else { "N" };
+        let flags = [
+            ("P", details.channels + details.patterns > 0),
+            ("x", details.queued.is_some()),
+            ("b", lock(&self.waiting).is_some()),
+        ];
+        let flags: String = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag).collect();
+        let flags = if flags.is_empty() { "N" } else { &flags };
+        let multi = details.queued.map_or("-1".into(), |queued| queued.to_string());
         let Details { name, database, channels, patterns, last_command, protocol, .. } = &*details;
         format!(
             "id={id} addr={peer} laddr={local} fd=-1 name={name} age={age} idle={idle} flags={flags} db={database} \
-             sub={channels} psub={patterns} ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+             sub={channels} psub={patterns} ssub=0 multi={multi} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
              oll=0 omem=0 tot-mem=0 events=r cmd={last_command} user=default redir=-1 resp={protocol}"
         )
+    }
+}
+
+/// A client that waits for items.
+pub(super) struct Wait<'a> {
+    client: &'a Client,
+    told: oneshot::Receiver<bool>,
+}
+
+impl Wait<'_> {
+    /// Resolves when another client lets it wait no longer: whether with an error.
+    pub(super) async fn unblocked(&mut self) -> bool {
+        match (&mut self.told).await {
+            Ok(with_error) => with_error,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        *lock(&self.client.waiting) = None;
     }
 }
 

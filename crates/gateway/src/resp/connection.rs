@@ -283,12 +283,14 @@ impl Connection {
                 ticket.is_waiting = matches!(entry.run, Run::Waiting(_));
                 ticket.is_alone = ticket.is_waiting || matches!(entry.run, Run::Alone(_));
                 (ticket.is_write, ticket.may_add) = (entry.command.is_write(), may_add(&entry.command));
-                (ticket.keys, ticket.reserved, ticket.started) = (keys, reserved, Some(Instant::now()));
+                (ticket.keys, ticket.reserved) = (keys, reserved);
+                // How long a client waits for others says nothing of the node.
+                ticket.started = (!ticket.is_waiting).then(Instant::now);
                 let call = self.call(entry, arguments);
                 self.pipeline.push(ticket, task(call).map(|outcome| outcome.unwrap_or_else(Answer::from)));
             }
             Run::Transaction(exec) => {
-                let transaction = self.session.transaction.take();
+                let transaction = self.session.end_transaction();
                 let call = self.call(entry, arguments);
                 ticket.keys = transaction.as_ref().map(|transaction| keys_in(&call, transaction)).unwrap_or_default();
                 (ticket.is_alone, ticket.may_add, ticket.started) = (true, true, Some(Instant::now()));
@@ -303,7 +305,12 @@ impl Connection {
     fn put_aside(&mut self, index: usize, entry: &Entry, arguments: Vec<Bytes>) {
         let ticket = self.ticket(Some(index));
         let added = self.check(entry, arguments.len()).and_then(|()| match &mut self.session.transaction {
-            Some(transaction) => transaction.add(entry, &self.shared, arguments),
+            Some(transaction) => {
+                let added = transaction.add(entry, &self.shared, arguments);
+                let queued = transaction.queued.len();
+                self.session.client.edit(|details| details.queued = Some(queued));
+                added
+            }
             None => Ok(()),
         });
         let answer = match added {
@@ -331,6 +338,7 @@ impl Connection {
             namespace: self.session.namespace.clone(),
             levels: self.session.levels,
             watched: self.session.watched.clone(),
+            client: self.session.client.clone(),
             is_in_transaction: self.session.transaction.is_some(),
             arguments,
             command: entry.command,

@@ -86,9 +86,17 @@ impl Session {
         self.is_authenticated = shared.settings.password.is_none();
         self.replies = Replies::default();
         self.subscription = None;
-        self.transaction = None;
+        self.end_transaction();
         self.watched.take();
         self.client.edit(|details| details.name.clear());
+    }
+
+    /// What was put aside since `MULTI`, if that came.
+    pub(super) fn end_transaction(&mut self) -> Option<Transaction> {
+        if self.transaction.is_some() {
+            self.client.edit(|details| details.queued = None);
+        }
+        self.transaction.take()
     }
 
     /// Lets a transaction, if there is one, come to nothing: a command was refused.
@@ -104,7 +112,7 @@ impl Session {
             self.abort_transaction();
             return failure;
         }
-        self.transaction = None;
+        self.end_transaction();
         self.watched.take();
         let reason = failure.0.strip_prefix("ERR ").unwrap_or(&failure.0);
         Failure(format!("EXECABORT Transaction discarded because of: {reason}"))

@@ -86,6 +86,11 @@ impl Waiting {
         self.clients.load(Ordering::Relaxed)
     }
 
+    /// How many keys somebody waits for here.
+    pub(super) fn lines(&self) -> usize {
+        self.table().here.len()
+    }
+
     /// Whether anybody may wait, here or elsewhere.
     pub(super) fn is_any(&self) -> bool {
         self.is_any.load(Ordering::Relaxed)

@@ -108,6 +108,31 @@ async fn what_follows_is_done_behind_it() {
 }
 
 #[tokio::test]
+async fn others_can_end_a_wait() {
+    let server = Server::start().await;
+    let (mut client, mut other) = (server.client().await, server.client().await);
+    client.check("CLIENT ID", ":1\r\n").await;
+    for (line, answer) in [
+        ("CLIENT UNBLOCK 1", NONE),
+        ("CLIENT UNBLOCK 1 TIMEOUT", NONE),
+        ("CLIENT UNBLOCK 1 ERROR", "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"),
+    ] {
+        client.ask("BLPOP {t}l 0").await;
+        waiting(&server, 1).await;
+        other.ask("CLIENT LIST ID 1").await;
+        other.line().await;
+        let told = other.line().await;
+        assert!(told.contains(" flags=b ") && told.contains(" multi=-1 "), "{told}");
+        other.check(line, ":1\r\n").await;
+        client.expect(answer).await;
+    }
+    other.check("CLIENT UNBLOCK 1", ":0\r\n").await;
+    other.check("CLIENT UNBLOCK 99", ":0\r\n").await;
+    other.check("CLIENT UNBLOCK x", "-ERR value is not an integer or out of range\r\n").await;
+    other.check("CLIENT UNBLOCK 1 x", "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR\r\n").await;
+}
+
+#[tokio::test]
 async fn a_server_that_stops_does_not_wait_for_them() {
     let server = Server::start().await;
     let mut client = server.client().await;

@@ -19,6 +19,8 @@ use crate::resp::{
 
 /// The pauses between attempts while nobody tells of anything.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+/// For how many keys attempts are made so often; where there are more, they are made more rarely.
+const LINES: usize = 32;
 
 /// Does a command of the registry, again and again until it finds something or its time is over.
 pub(in crate::resp) fn blocking(call: Call) -> BoxFuture<'static, Outcome> {
@@ -63,6 +65,7 @@ async fn attempt(call: &Call, keys: &[Key]) -> Result<Reply, Failure> {
 /// An attempt is never given up when the time is over: what it takes must come to the client.
 async fn wait(call: &Call, keys: &[Key], sources: &[Key], deadline: Option<Instant>) -> Result<Reply, Failure> {
     let place = call.shared.waiting.enter(sources);
+    let mut unblocked = call.client.wait();
     let mut pause = PAUSE.0;
     loop {
         let mut until = deadline;
@@ -82,9 +85,18 @@ async fn wait(call: &Call, keys: &[Key], sources: &[Key], deadline: Option<Insta
         }
         tokio::select! {
             () = place.woken() => pause = PAUSE.0,
-            () = reached(until) => pause = (pause * 2).min(PAUSE.1),
+            with_error = unblocked.unblocked() => return match with_error {
+                true => Err(Failure("UNBLOCKED client unblocked via CLIENT UNBLOCK".into())),
+                false => Ok(Reply::NullArray),
+            },
+            () = reached(until) => pause = (pause * 2).min(longest_pause(call.shared.waiting.lines())),
         }
     }
+}
+
+/// So that a node makes no more than so many attempts in a second, however many clients wait.
+fn longest_pause(lines: usize) -> Duration {
+    PAUSE.1 * u32::try_from(lines.div_ceil(LINES).max(1)).unwrap_or(u32::MAX)
 }
 
 /// Resolves at a moment; `None`: never.

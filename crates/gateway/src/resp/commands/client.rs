@@ -51,6 +51,10 @@ fn client(session: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> O
             kill(session, shared, &arguments[2..])
         }
         "REPLY" => reply(session, arguments),
+        "UNBLOCK" => {
+            expect_words(arguments, |count| count == 3 || count == 4)?;
+            unblock(shared, &arguments[2..])
+        }
         "SETINFO" => {
             expect_words(arguments, |count| count == 4)?;
             let is_known = is_word(&arguments[2], "lib-name") || is_word(&arguments[2], "lib-ver");
@@ -62,7 +66,7 @@ fn client(session: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> O
             if is_known { Ok(Answer::ok()) } else { Err(Failure::syntax()) }
         }
         "GETREDIR" => Ok(Reply::Integer(-1).into()),
-        word @ ("TRACKING" | "CACHING" | "TRACKINGINFO" | "PAUSE" | "UNPAUSE" | "UNBLOCK") => {
+        word @ ("TRACKING" | "CACHING" | "TRACKINGINFO" | "PAUSE" | "UNPAUSE") => {
             Err(Failure::new(format_args!("CLIENT {word} is not supported by difuse")))
         }
         "HELP" => help(
@@ -76,6 +80,7 @@ fn client(session: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> O
                 "NO-EVICT (ON|OFF)",
                 "REPLY (ON|OFF|SKIP)",
                 "SETNAME <name>",
+                "UNBLOCK <clientid> [TIMEOUT|ERROR]",
             ],
         ),
         _ => Err(unknown_subcommand(arguments)),
@@ -165,6 +170,19 @@ fn kill(session: &mut Session, shared: &Shared, options: &[Bytes]) -> Outcome {
         }
     }
     Ok(Reply::Integer(count).into())
+}
+
+/// Lets a client that waits for items wait no longer, as if its time were over, or with an error.
+fn unblock(shared: &Shared, arguments: &[Bytes]) -> Outcome {
+    let with_error = match arguments.get(1) {
+        None => false,
+        Some(word) if is_word(word, "timeout") => false,
+        Some(word) if is_word(word, "error") => true,
+        Some(_) => return Err(Failure::new("CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+    };
+    let id = parse_integer(&arguments[0]).ok_or(CommandError::NotInteger)?;
+    let found = shared.clients.all().into_iter().find(|client| u64::try_from(id) == Ok(client.id));
+    Ok(Reply::Integer(found.is_some_and(|client| client.unblock(with_error)).into()).into())
 }
 
 /// Whoever ends itself still gets its answer.

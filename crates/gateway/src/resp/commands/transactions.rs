@@ -46,11 +46,12 @@ fn multi(session: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
         return Err(Failure::new("MULTI calls can not be nested"));
     }
     session.transaction = Some(Transaction::default());
+    session.client.edit(|details| details.queued = Some(0));
     Ok(Answer::ok())
 }
 
 fn discard(session: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
-    if session.transaction.take().is_none() {
+    if session.end_transaction().is_none() {
         return Err(Failure::new("DISCARD without MULTI"));
     }
     session.watched.take();
