@@ -208,8 +208,12 @@ pub trait Store {
         self.check_room().is_err()
     }
 
-    /// Queues a batch, to be made durable together and in order; visible to reads at once.
+    /// Queues a batch, to be made durable together and in order; visible to reads at once. More may be about to follow: that
+    /// it becomes durable without delay is sure after [`Store::flush`] only.
     fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError>;
+
+    /// Begins to make durable what was written. Does not wait for it.
+    fn flush(&mut self) {}
 }
 
 /// How much of a slot a node holds.

@@ -452,6 +452,7 @@ impl<S: Store> Peer<S> {
         self.tick()?;
         self.keylog.finish_batch()?;
         self.settle()?;
+        self.keylog.store_mut().flush();
         Ok(std::mem::take(&mut self.outputs))
     }
 
@@ -759,7 +760,9 @@ impl<S: Store> Peer<S> {
 
     /// Remembers a small named value.
     pub fn remember(&mut self, name: &str, value: Vec<u8>) -> Result<(), StoreError> {
-        self.keylog.remember(vec![Write::Meta(name.to_string(), Some(value))])
+        self.keylog.remember(vec![Write::Meta(name.to_string(), Some(value))])?;
+        self.keylog.store_mut().flush();
+        Ok(())
     }
 
     /// Gives the store back, as for a restart.

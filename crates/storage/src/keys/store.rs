@@ -257,11 +257,12 @@ impl Store for KeyStore {
     }
 
     fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError> {
-        let mut head = vec![0; FRAME_HEADER_BYTES];
+        let mut head = Vec::with_capacity(FRAME_HEADER_BYTES + approximate_bytes(&writes));
+        head.resize(FRAME_HEADER_BYTES, 0);
         let ranges = put_batch(&mut head, &writes);
         let core = &self.core;
         let mut layers = core.lock_with_room(Admission::Always)?;
-        let appended = core.log.append(head, Bytes::new(), Admission::Always)?;
+        let appended = core.log.append_early(head, Bytes::new(), Admission::Always)?;
         let Layers { active, frozen, .. } = &mut *layers;
         let before = active.bytes();
         let heads = Some(&self.heads);
@@ -273,6 +274,22 @@ impl Store for KeyStore {
         core.added(layers, before);
         Ok(WriteSequence(appended.end.sequence))
     }
+
+    fn flush(&mut self) {
+        self.core.log.flush();
+    }
+}
+
+/// About how many bytes a batch takes when encoded.
+fn approximate_bytes(writes: &[Write]) -> usize {
+    let bytes_of = |write: &Write| match write {
+        Write::Accept { key, register, transactions, .. } => {
+            let transactions: usize = transactions.iter().map(Transaction::approximate_bytes).sum();
+            192 + key.encoded().len() + 16 * register.head.recent.len() + transactions
+        }
+        _ => 256,
+    };
+    writes.iter().map(bytes_of).sum()
 }
 
 /// Adds the first `limit` fitting registers of each overlay, the newest of each key, and which keys were dropped; whether

@@ -174,6 +174,9 @@ impl Store for Owned {
     fn write(&mut self, writes: Vec<Write>) -> Result<WriteSequence, StoreError> {
         self.store.as_mut().unwrap().write(writes)
     }
+    fn flush(&mut self) {
+        self.store.as_mut().unwrap().flush();
+    }
 }
 
 #[test]

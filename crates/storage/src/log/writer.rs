@@ -26,6 +26,8 @@ use super::{
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before a full disk is tried again.
 const FULL_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// With so many bytes queued, the log does not wait for what is about to follow.
+const EARLY_BYTES_MAX: usize = 64 << 10;
 /// What one write call takes at most, as Linux does.
 const SLICES_MAX: usize = 1024;
 
@@ -105,6 +107,8 @@ struct State {
     stop: Option<Stop>,
     /// The thread is gone.
     ended: bool,
+    /// The thread waits for records, and is to be woken.
+    is_idle: bool,
     space: FreeSpace,
     #[cfg(test)]
     fault: Option<i32>,
@@ -154,6 +158,7 @@ impl Log {
             full: None,
             stop: None,
             ended: false,
+            is_idle: false,
             space,
             #[cfg(test)]
             fault: None,
@@ -176,6 +181,14 @@ impl Log {
     /// Queues a record. `head` begins with [`FRAME_HEADER_BYTES`] of room. Fails when there is no room for what is
     /// admitted so, after a failure, and when the record is too long.
     pub fn append(&self, head: Vec<u8>, body: Bytes, admission: Admission) -> Result<Appended, StoreError> {
+        let appended = self.append_early(head, body, admission)?;
+        self.flush();
+        Ok(appended)
+    }
+
+    /// As [`Log::append`], but more is about to follow that shares the record's flush: it begins with [`Log::flush`], or a
+    /// little earlier if much is queued.
+    pub fn append_early(&self, head: Vec<u8>, body: Bytes, admission: Admission) -> Result<Appended, StoreError> {
         let length = head.len() + body.len();
         if length > PAYLOAD_BYTES_MAX + FRAME_HEADER_BYTES {
             return Err(StoreError::Failed(format!("a record of {length} bytes is too long")));
@@ -188,10 +201,18 @@ impl Log {
         Ok(self.shared.enqueue(state, head, body))
     }
 
+    /// Begins to write what is queued, if that has not begun.
+    pub fn flush(&self) {
+        self.shared.wake(self.shared.lock());
+    }
+
     /// Waits while too much is queued. Fails as [`Log::append`] would.
     pub fn wait_for_room(&self, admission: Admission) -> Result<(), StoreError> {
         let mut state = self.shared.lock();
         while state.queued_bytes > self.shared.options.queued_bytes_max && state.is_well() {
+            if std::mem::take(&mut state.is_idle) {
+                self.shared.queued.notify_one();
+            }
             state = self.shared.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.check(admission, &self.shared.options)
@@ -227,6 +248,7 @@ impl Log {
     }
 
     fn wait(&self, sequence: u64, through_full: bool) -> Result<(), StoreError> {
+        self.flush();
         let mut state = self.shared.lock();
         while state.durable < sequence {
             match &state.failure {
@@ -330,9 +352,19 @@ impl Shared {
         let end = *end;
         state.queue.push_back(Record { at, sequence: end.sequence, head, body });
         state.queued_bytes += length as usize;
-        drop(state);
-        self.queued.notify_one();
+        if state.queued_bytes >= EARLY_BYTES_MAX {
+            self.wake(state);
+        }
         Appended { at: Position { offset: at.offset + FRAME_HEADER_BYTES as u32, ..at }, end }
+    }
+
+    /// Wakes the thread if it waits and something is queued. (To tell a condition costs a call of the system, whether
+    /// anybody waits for it or not.)
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        if !state.queue.is_empty() && std::mem::take(&mut state.is_idle) {
+            drop(state);
+            self.queued.notify_one();
+        }
     }
 
     fn fail(&self, error: StoreError) {
@@ -404,8 +436,10 @@ impl Writer {
             if state.stop.is_some() {
                 return Ok(None);
             }
+            state.is_idle = true;
             let waited = self.shared.queued.wait_timeout(state, WATCH_EVERY);
-            let (locked, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            let (mut locked, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            locked.is_idle = false;
             if timeout.timed_out() {
                 self.check_directory()?;
             }
