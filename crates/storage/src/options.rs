@@ -37,7 +37,7 @@ impl Default for Options {
             clean_every: Duration::from_secs(1),
             block_segment_bytes: 64 << 20,
             index_cache_bytes: 16 << 20,
-            head_cache_bytes: 16 << 20,
+            head_cache_bytes: 32 << 20,
             index_after_bytes: 16 << 20,
             index_after: Duration::from_secs(5),
             unindexed_bytes_max: 128 << 20,

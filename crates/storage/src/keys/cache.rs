@@ -1,16 +1,23 @@
 use std::{
-    collections::HashMap,
+    collections::{
+        HashMap,
+        hash_map::Entry::{Occupied, Vacant},
+    },
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use difuse_keylog::{Register, Transaction};
 use difuse_types::{Key, SlotId};
 
+use crate::log::Location;
+
 /// A guess of what an entry takes in memory besides its key, its value and its operation ids.
 const ENTRY_BYTES: usize = 450;
+/// The same of an entry that says that there is no register.
+const ABSENT_BYTES: usize = 120;
 
-/// The heads of the keys in use, so that neither sled nor a segment is asked for them again and again. It always agrees
-/// with what lies below it, or does not know.
+/// The heads of the keys in use, and which of those keys have none, so that neither sled nor a segment is asked for them
+/// again and again. It always agrees with what lies below it, or does not know.
 ///
 /// What is used while the younger generation fills up stays; then the older one goes.
 #[derive(Debug)]
@@ -19,10 +26,15 @@ pub(crate) struct HeadCache {
     bytes_max: usize,
 }
 
+/// A key in its slot: there is a key that is in every slot.
+type Place = (SlotId, Key);
+/// What is known of a place; `None`: it has no register.
+type Entry = Option<Box<CachedHead>>;
+
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<(SlotId, Key), CachedHead>,
-    old: HashMap<(SlotId, Key), CachedHead>,
+    young: HashMap<Place, Entry>,
+    old: HashMap<Place, Entry>,
     /// About what the younger one takes in memory.
     young_bytes: usize,
 }
@@ -33,13 +45,16 @@ pub(crate) struct CachedHead {
     pub register: Register,
     /// The transaction that it ends at, if that is known too.
     pub transaction: Option<Transaction>,
+    /// Where the index said that the transaction's body lies; it may have been moved since.
+    pub location: Option<Location>,
 }
 
-impl CachedHead {
-    fn bytes(&self, key: &Key) -> usize {
-        let value = self.transaction.as_ref().and_then(Transaction::value).map_or(0, |value| value.bytes.len());
-        ENTRY_BYTES + key.encoded().len() + value + 16 * self.register.head.recent.len()
-    }
+fn bytes_of(key: &Key, entry: &Entry) -> usize {
+    let held = entry.as_ref().map_or(ABSENT_BYTES, |head| {
+        let value = head.transaction.as_ref().and_then(Transaction::value).map_or(0, |value| value.bytes.len());
+        ENTRY_BYTES + value + 16 * head.register.head.recent.len()
+    });
+    held + key.encoded().len()
 }
 
 impl HeadCache {
@@ -48,59 +63,71 @@ impl HeadCache {
         Self { generations: Mutex::default(), bytes_max }
     }
 
-    /// What `find` takes of the key's head; `None` if that is not known here.
-    pub fn get<T>(&self, slot: SlotId, key: &Key, find: impl FnOnce(&CachedHead) -> T) -> Option<T> {
+    /// What `find` takes of the key's head, or of there being none; `None` if that is not known here.
+    pub fn get<T>(&self, slot: SlotId, key: &Key, find: impl FnOnce(Option<&CachedHead>) -> T) -> Option<T> {
         let mut generations = self.lock();
         let place = (slot, key.clone());
-        if let Some(head) = generations.young.get(&place) {
-            return Some(find(head));
+        if let Some(entry) = generations.young.get(&place) {
+            return Some(find(entry.as_deref()));
         }
-        let head = generations.old.remove(&place)?;
-        let found = find(&head);
-        generations.insert(place, head, self.bytes_max);
+        let entry = generations.old.remove(&place)?;
+        let found = find(entry.as_deref());
+        generations.insert(place, entry, self.bytes_max);
         Some(found)
     }
 
-    /// Notes what lies below.
-    pub fn insert(&self, slot: SlotId, key: &Key, head: CachedHead) {
-        self.lock().insert((slot, key.clone()), head, self.bytes_max);
+    /// Notes what lies below; `None`: the key has no register.
+    pub fn insert(&self, slot: SlotId, key: &Key, head: Option<CachedHead>) {
+        let mut generations = self.lock();
+        let place = (slot, key.clone());
+        generations.old.remove(&place);
+        generations.insert(place, head.map(Box::new), self.bytes_max);
     }
 
     /// Adds the transaction that a known head ends at.
     pub fn complete(&self, slot: SlotId, key: &Key, transaction: &Transaction) {
         let mut generations = self.lock();
         let place = (slot, key.clone());
-        if let Some(head) = generations.remove(&place) {
-            let head = CachedHead { transaction: Some(transaction.clone()), ..head };
-            generations.insert(place, head, self.bytes_max);
+        if let Some(Some(mut head)) = generations.take(&place) {
+            head.transaction = Some(transaction.clone());
+            generations.insert(place, Some(head), self.bytes_max);
         }
     }
 
     /// Follows a change of a key, whose new head is that of `register`; `last` is the last of the transactions that came
-    /// with it. Returns the register before, if that was known.
+    /// with it. Returns the register before if that was known, the inner `None` if there was none.
     pub fn replace(
         &self,
         slot: SlotId,
         key: &Key,
         register: &Register,
         last: Option<&Transaction>,
-    ) -> Option<Register> {
+    ) -> Option<Option<Register>> {
         let mut generations = self.lock();
         let place = (slot, key.clone());
-        let before = generations.remove(&place);
-        let transaction = match (last, &before) {
-            (Some(last), _) => Some(last).filter(|last| last.height == register.head.height),
-            (None, Some(before)) if before.register.head.hash == register.head.hash => before.transaction.as_ref(),
-            (None, _) => None,
+        let before = generations.take(&place);
+        let head = |transaction| CachedHead { register: register.clone(), transaction, location: None };
+        let last_of_head = last.filter(|last| last.height == register.head.height).cloned();
+        let (before, entry) = match before {
+            Some(Some(mut held)) => {
+                let is_same = last.is_none() && held.register.head.hash == register.head.hash;
+                let transaction = if is_same { held.transaction.take() } else { last_of_head };
+                let before = std::mem::replace(&mut *held, head(transaction));
+                (Some(Some(before.register)), held)
+            }
+            before => (before.map(|_| None), Box::new(head(last_of_head))),
         };
-        let head = CachedHead { register: register.clone(), transaction: transaction.cloned() };
-        generations.insert(place, head, self.bytes_max);
-        before.map(|before| before.register)
+        generations.insert(place, Some(entry), self.bytes_max);
+        before
     }
 
-    /// Follows the removal of a key. Returns its register, if that was known.
-    pub fn remove(&self, slot: SlotId, key: &Key) -> Option<Register> {
-        self.lock().remove(&(slot, key.clone())).map(|before| before.register)
+    /// Follows the removal of a key. Returns what was known of its register, as [`HeadCache::replace`] does.
+    pub fn remove(&self, slot: SlotId, key: &Key) -> Option<Option<Register>> {
+        let mut generations = self.lock();
+        let place = (slot, key.clone());
+        let before = generations.take(&place);
+        generations.insert(place, None, self.bytes_max);
+        before.map(|before| before.map(|head| head.register))
     }
 
     /// Forgets everything.
@@ -114,19 +141,26 @@ impl HeadCache {
 }
 
 impl Generations {
-    fn remove(&mut self, place: &(SlotId, Key)) -> Option<CachedHead> {
-        if let Some(head) = self.young.remove(place) {
-            self.young_bytes = self.young_bytes.saturating_sub(head.bytes(&place.1));
-            return Some(head);
+    /// What is known of a place, to be inserted again.
+    fn take(&mut self, place: &Place) -> Option<Entry> {
+        if let Some(entry) = self.young.get_mut(place) {
+            let entry = entry.take();
+            self.young_bytes = self.young_bytes.saturating_sub(bytes_of(&place.1, &entry));
+            self.young_bytes += bytes_of(&place.1, &None);
+            return Some(entry);
         }
         self.old.remove(place)
     }
 
-    fn insert(&mut self, place: (SlotId, Key), head: CachedHead, bytes_max: usize) {
-        self.old.remove(&place);
-        self.young_bytes += head.bytes(&place.1);
-        if let Some(replaced) = self.young.insert(place.clone(), head) {
-            self.young_bytes = self.young_bytes.saturating_sub(replaced.bytes(&place.1));
+    /// Notes what is known of a place that is not in the older generation.
+    fn insert(&mut self, place: Place, entry: Entry, bytes_max: usize) {
+        self.young_bytes += bytes_of(&place.1, &entry);
+        match self.young.entry(place) {
+            Occupied(mut held) => {
+                let replaced = held.insert(entry);
+                self.young_bytes = self.young_bytes.saturating_sub(bytes_of(&held.key().1, &replaced));
+            }
+            Vacant(free) => drop(free.insert(entry)),
         }
         if self.young_bytes > bytes_max / 2 {
             self.old = std::mem::take(&mut self.young);
@@ -140,7 +174,7 @@ mod tests {
     use difuse_keylog::store::conformance;
     use difuse_types::{Hash, Key, SlotId};
 
-    use super::HeadCache;
+    use super::{CachedHead, HeadCache};
 
     const SLOT: SlotId = SlotId(1);
 
@@ -148,14 +182,15 @@ mod tests {
     fn replace(cache: &HeadCache, key: &Key, length: u64) -> Option<u64> {
         let transactions = conformance::sample_chain(key, (0, Hash::ZERO), length, 1);
         let register = conformance::sample_register(&transactions, 1);
-        cache.replace(SLOT, key, &register, transactions.last()).map(|before| before.head.height)
+        cache.replace(SLOT, key, &register, transactions.last()).flatten().map(|before| before.head.height)
     }
 
     /// The heights of the register and of the transaction that are known.
     fn heights(cache: &HeadCache, key: &Key) -> Option<(u64, Option<u64>)> {
-        cache.get(SLOT, key, |head| {
+        let heights = |head: &CachedHead| {
             (head.register.head.height, head.transaction.as_ref().map(|transaction| transaction.height))
-        })
+        };
+        cache.get(SLOT, key, |head| head.map(heights)).flatten()
     }
 
     #[test]
@@ -178,7 +213,7 @@ mod tests {
         let transactions = conformance::sample_chain(&key, (0, Hash::ZERO), 3, 1);
         assert_eq!(replace(&cache, &key, 3), None);
         let again = conformance::sample_register(&transactions, 5);
-        assert_eq!(cache.replace(SLOT, &key, &again, None).map(|before| before.head.height), Some(3));
+        assert_eq!(cache.replace(SLOT, &key, &again, None).flatten().map(|before| before.head.height), Some(3));
         assert_eq!(heights(&cache, &key), Some((3, Some(3))));
         let shorter = conformance::sample_register(&transactions[..2], 6);
         cache.replace(SLOT, &key, &shorter, None);
@@ -193,5 +228,19 @@ mod tests {
         replace(&cache, &key, 1);
         cache.clear();
         assert_eq!(heights(&cache, &key), None);
+    }
+
+    #[test]
+    fn that_there_is_no_register_is_known_as_well() {
+        let (cache, key) = (HeadCache::new(1 << 20), Key::new(b"k").unwrap());
+        let is_known_absent = |cache: &HeadCache| cache.get(SLOT, &key, |head| head.is_none());
+        assert_eq!(is_known_absent(&cache), None);
+        cache.insert(SLOT, &key, None);
+        assert_eq!(is_known_absent(&cache), Some(true));
+        replace(&cache, &key, 1);
+        assert_eq!(is_known_absent(&cache), Some(false));
+        assert_eq!(cache.remove(SLOT, &key).flatten().map(|before| before.head.height), Some(1));
+        assert_eq!(is_known_absent(&cache), Some(true));
+        assert_eq!(cache.remove(SLOT, &key), Some(None));
     }
 }

@@ -103,7 +103,7 @@ impl KeyIndex {
     }
 
     /// A key's register and where its head's body lies, if that is not listed with the others.
-    fn head(&self, slot: SlotId, key: &Key) -> Result<Option<(Register, Option<Location>)>, StoreError> {
+    pub fn head(&self, slot: SlotId, key: &Key) -> Result<Option<(Register, Option<Location>)>, StoreError> {
         value(&self.tree, &register_key(slot, key.encoded()), take_head)
     }
 
@@ -220,7 +220,7 @@ impl KeyIndex {
     ) -> Result<(), StoreError> {
         let key = &entry.key;
         let Some(register) = &entry.register else { return self.remove_key(slot, key, live) };
-        let before = if is_cleared { None } else { self.head(slot, key)? };
+        let before = if is_cleared || entry.is_new { None } else { self.head(slot, key)? };
         let base = register.base;
         if entry.cuts && !is_cleared {
             self.remove_listed(slot, key, entry.gone_from..u64::MAX, live)?;

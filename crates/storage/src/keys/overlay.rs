@@ -50,7 +50,7 @@ pub(crate) struct SlotOverlay {
     pub cleared: bool,
     pub totals: Totals,
     /// By encoded key.
-    pub entries: BTreeMap<Bytes, EntryOverlay>,
+    pub entries: BTreeMap<Bytes, Box<EntryOverlay>>,
     /// How many of the entries have no register, at most.
     pub dropped: usize,
 }
@@ -67,6 +67,8 @@ pub(crate) struct EntryOverlay {
     pub cuts: bool,
     /// Whether there may be transactions below the register's base.
     pub forgets: bool,
+    /// Whether nothing that lies below this overlay is of the key.
+    pub is_new: bool,
     /// By height. (A map would take ten times the memory for the usual one.)
     pub transactions: Vec<(Transaction, Location)>,
 }
@@ -217,7 +219,7 @@ impl Overlay {
     ) -> Result<(), StoreError> {
         let last = transactions.last().map(|(transaction, _)| transaction);
         let before = match below.heads.and_then(|heads| heads.replace(slot, &key, &register, last)) {
-            Some(before) => Some(before),
+            Some(before) => before,
             None => self.register_before(slot, &key, below)?,
         };
         let above = register.head.height.saturating_add(1);
@@ -239,8 +241,16 @@ impl Overlay {
         let mut bytes = added_bytes as usize + TRANSACTION_BYTES * transactions.len();
         let entry = overlay.entries.entry(key.encoded().clone()).or_insert_with(|| {
             bytes += ENTRY_BYTES + key.encoded().len() + 16 * register.head.recent.len();
-            let (register, transactions, is_ahead) = (register.clone(), Vec::new(), below.index_is_ahead);
-            EntryOverlay { key, register: Some(register), gone_from, cuts: is_ahead, forgets: is_ahead, transactions }
+            let is_ahead = below.index_is_ahead;
+            Box::new(EntryOverlay {
+                key,
+                register: None,
+                gone_from,
+                cuts: is_ahead,
+                forgets: is_ahead,
+                is_new: before.is_none() && !is_ahead,
+                transactions: Vec::new(),
+            })
         });
         let base = register.base;
         entry.register = Some(register);
@@ -248,7 +258,12 @@ impl Overlay {
         entry.cuts |= cuts;
         entry.forgets |= forgets;
         entry.transactions.truncate(entry.count_below(gone_from));
-        entry.transactions.extend(transactions);
+        if entry.transactions.is_empty() {
+            // As a rule there is one, and stays the only one: it takes no more room than it needs.
+            entry.transactions = transactions;
+        } else {
+            entry.transactions.extend(transactions);
+        }
         entry.transactions.drain(..entry.count_below(base));
         self.bytes += bytes;
         Ok(())
@@ -256,7 +271,7 @@ impl Overlay {
 
     fn drop_key(&mut self, slot: SlotId, key: Key, below: Below<'_>) -> Result<(), StoreError> {
         let before = match below.heads.and_then(|heads| heads.remove(slot, &key)) {
-            Some(before) => Some(before),
+            Some(before) => before,
             None => self.register_before(slot, &key, below)?,
         };
         let removed_bytes = if before.is_some() { self.bytes_in(slot, &key, 0..u64::MAX, below)? } else { 0 };
@@ -271,9 +286,10 @@ impl Overlay {
             gone_from: 0,
             cuts: true,
             forgets: true,
+            is_new: false,
             transactions: Vec::new(),
         };
-        overlay.entries.insert(key.encoded().clone(), gone);
+        overlay.entries.insert(key.encoded().clone(), Box::new(gone));
         self.bytes += bytes;
         Ok(())
     }

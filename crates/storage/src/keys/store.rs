@@ -154,30 +154,45 @@ impl Store for KeyStore {
     }
 
     fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
-        if let Some(register) = self.heads.get(slot, key, |head| head.register.clone()) {
-            return Ok(Some(register));
+        if let Some(known) = self.heads.get(slot, key, |head| head.map(|head| head.register.clone())) {
+            return Ok(known);
         }
         let known = self.find(|overlay| overlay.register(slot, key));
-        let register = match known {
-            Known::Answer(register) => register,
-            Known::Unknown => self.core.index.register(slot, key)?,
+        let found = match known {
+            Known::Answer(register) => register.map(|register| (register, None)),
+            Known::Unknown => self.core.index.head(slot, key)?,
         };
-        if let Some(register) = &register {
-            self.heads.insert(slot, key, CachedHead { register: register.clone(), transaction: None });
-        }
+        let register = found.as_ref().map(|(register, _)| register.clone());
+        let head = found.map(|(register, location)| CachedHead { register, transaction: None, location });
+        self.heads.insert(slot, key, head);
         Ok(register)
     }
 
     fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError> {
-        let cached = self.heads.get(slot, key, |head| {
-            let is_head = head.register.head.height == height;
-            (is_head, if is_head { head.transaction.clone() } else { None })
+        let known = self.heads.get(slot, key, |head| match head {
+            None => Known::Answer(None),
+            Some(head) if head.register.head.height != height => Known::Unknown,
+            Some(head) => Known::Answer(Some((head.transaction.clone(), head.location))),
         });
-        if let Some((_, Some(transaction))) = cached {
-            return Ok(Some(transaction));
-        }
+        let is_head = match known {
+            Some(Known::Answer(None)) => return Ok(None),
+            Some(Known::Answer(Some((Some(transaction), _)))) => return Ok(Some(transaction)),
+            Some(Known::Answer(Some((None, Some(location))))) => {
+                // It may have been moved: then the index knows where to.
+                if let Ok(body) = self.core.files.read(location)
+                    && let Ok(transaction) = decode_all(body, |from| take_body(key, from))
+                    && transaction.height == height
+                {
+                    self.heads.complete(slot, key, &transaction);
+                    return Ok(Some(transaction));
+                }
+                true
+            }
+            Some(Known::Answer(Some((None, None)))) => true,
+            Some(Known::Unknown) | None => false,
+        };
         let transaction = self.uncached_transaction(slot, key, height)?;
-        if let (Some((true, None)), Some(transaction)) = (cached, &transaction) {
+        if let Some(transaction) = transaction.as_ref().filter(|_| is_head) {
             self.heads.complete(slot, key, transaction);
         }
         Ok(transaction)
