@@ -162,6 +162,13 @@ pub(crate) enum Appending {
     },
 }
 
+impl Append {
+    /// Whether it is to be evaluated on what the key holds.
+    fn is_command(&self) -> bool {
+        matches!(self.appending, Appending::Command { .. })
+    }
+}
+
 impl Appending {
     pub(crate) fn level(&self) -> Level {
         match self {

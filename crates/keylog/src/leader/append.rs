@@ -74,7 +74,8 @@ impl<S: Store> Keylog<S> {
         if outcome(self.must_wait_for_generation(slot, key))?.unwrap_or(false) {
             return Ok(());
         }
-        let mut draft = match outcome(self.draft(slot, key))? {
+        let is_read = self.must_read(slot, key);
+        let mut draft = match outcome(self.draft(slot, key, is_read))? {
             Ok(draft) => draft,
             Err(failure) => {
                 self.fail_appends(slot, key, &failure);
@@ -181,13 +182,25 @@ impl<S: Store> Keylog<S> {
         }
     }
 
-    pub(super) fn draft(&mut self, slot: SlotId, key: &Key) -> Result<Draft, ReadError> {
+    /// The end of a key's log, to be built on; with the value that it holds only if that is going to be looked at.
+    pub(super) fn draft(&mut self, slot: SlotId, key: &Key, is_read: bool) -> Result<Draft, ReadError> {
         let base = self.store.register(slot, key)?;
         let (height, hash) = base.as_ref().map_or((0, Hash::ZERO), |base| (base.head.height, base.head.hash));
-        let head = if height == 0 { None } else { self.stored(slot, key, height)? };
-        let content = head.map(|head| Content::of(&head.operation)).unwrap_or_default();
+        let content = match &base {
+            None => Content::default(),
+            Some(base) if !is_read => Content::unread(&base.head),
+            Some(_) => self.stored(slot, key, height)?.map(|head| Content::of(&head.operation)).unwrap_or_default(),
+        };
         let checkpoint = base.as_ref().map_or(0, |base| base.head.checkpoint);
         Ok(Draft { key: key.clone(), base, height, hash, content, checkpoint, transactions: Vec::new() })
+    }
+
+    /// Whether what waits for a key depends on its value: what is written without being evaluated takes the place of any. A key
+    /// that is known to be damaged is not written before it is repaired.
+    fn must_read(&mut self, slot: SlotId, key: &Key) -> bool {
+        let state = self.leadership(slot).and_then(|leadership| leadership.keys.get(key));
+        let is_evaluated = state.is_some_and(|state| state.appends.iter().any(Append::is_command));
+        is_evaluated || self.is_damaged(slot, key, 0..=u64::MAX)
     }
 
     /// Why an append may not be decided now, for the sake of the blocks that its value names. One that was applied before

@@ -11,8 +11,10 @@ use difuse_types::{Key, OperationId, SlotId, WallTime};
 
 use super::append::Draft;
 use crate::{
-    Failure, MAX_INLINE_BYTES, MAX_OPERATION_BYTES, Operation, REPLY_BYTES_MAX, Value, ValueKind, keylog::Keylog,
-    replica::damage::ReadError, store::Store,
+    Failure, MAX_INLINE_BYTES, MAX_OPERATION_BYTES, Operation, REPLY_BYTES_MAX, Value, ValueKind,
+    keylog::Keylog,
+    replica::damage::ReadError,
+    store::{Head, Store},
 };
 
 /// What a key holds at a point of its log.
@@ -52,6 +54,13 @@ impl Content {
         }
         self.parts.extend_from_slice(part);
         Some((index + 1 == count).then(|| std::mem::take(&mut self.parts)))
+    }
+
+    /// What a head tells of its key without its last transaction: whether there is a value, and until when. The value
+    /// itself is left empty.
+    pub(crate) fn unread(head: &Head) -> Self {
+        let value = Value::inline(Bytes::new()).until(head.deadline);
+        Self { value: head.deleted.is_none().then_some(value), ..Self::default() }
     }
 
     /// Whether the key exists at this time.

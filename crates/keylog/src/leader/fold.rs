@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use difuse_types::{Hash, Key, SlotId};
 
-use super::{Appending, evaluate::Content};
+use super::{Append, evaluate::Content};
 use crate::{
     Failure, Transaction,
     keylog::Keylog,
@@ -47,9 +47,7 @@ impl<S: Store> Keylog<S> {
     pub(super) fn must_fold_first(&mut self, slot: SlotId, key: &Key) -> Result<bool, ReadError> {
         let Some(leadership) = self.leadership(slot) else { return Ok(false) };
         let is_evaluated = leadership.steps.holds(key)
-            || leadership.keys.get(key).is_some_and(|state| {
-                state.appends.iter().any(|append| matches!(append.appending, Appending::Command { .. }))
-            });
+            || leadership.keys.get(key).is_some_and(|state| state.appends.iter().any(Append::is_command));
         if !is_evaluated {
             return Ok(false);
         }

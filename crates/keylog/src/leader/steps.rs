@@ -244,7 +244,7 @@ impl<S: Store> Keylog<S> {
 
     /// Holds the keys of the steps that wait, and decides the steps when nothing is under way for any.
     fn gather_steps(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
-        let drafted = outcome(self.draft(slot, key))?;
+        let drafted = outcome(self.draft(slot, key, true))?;
         match &drafted {
             Ok(draft) => self.judge_appends(slot, draft),
             Err(failure) => self.fail_appends(slot, key, failure),
@@ -474,7 +474,7 @@ impl<S: Store> Keylog<S> {
     ) -> Result<Result<(bytes::Bytes, Option<(u64, Hash)>), Failure>, ReadError> {
         for key in step.keys() {
             if !drafts.keys.contains_key(key) {
-                let draft = self.draft(slot, key)?;
+                let draft = self.draft(slot, key, true)?;
                 drafts.keys.insert(key.clone(), draft);
             }
         }

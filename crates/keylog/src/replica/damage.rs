@@ -89,7 +89,9 @@ impl<S: Store> Keylog<S> {
 
     /// Whether a key's chain is known to be damaged within a range of heights.
     pub(crate) fn is_damaged(&self, slot: SlotId, key: &Key, heights: std::ops::RangeInclusive<u64>) -> bool {
-        self.damages.get(&(slot, key.clone())).is_some_and(|damage| heights.contains(&damage.from_height))
+        // Seldom is any key damaged.
+        !self.damages.is_empty()
+            && self.damages.get(&(slot, key.clone())).is_some_and(|damage| heights.contains(&damage.from_height))
     }
 
     /// How many keys have transactions here that cannot be read.
