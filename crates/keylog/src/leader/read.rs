@@ -19,6 +19,16 @@ use crate::{
 /// For how long reads wait for the round before theirs to end: under load few rounds then serve many reads each.
 const ROUND_PATIENCE: Duration = Duration::from_millis(5);
 
+/// What a leader knows to be committed of a key's log.
+struct CommittedEnd {
+    /// Up to here; 0: the key was never written.
+    height: u64,
+    /// Of what is there, if it is known without reading it.
+    hash: Option<Hash>,
+    /// Up to where whoever sees it has seen its slot.
+    mark: Option<Ballot>,
+}
+
 impl<S: Store> Keylog<S> {
     /// Begins a round for the reads that wait, unless the one before is still on its way.
     pub(crate) fn start_round(&mut self) -> Result<(), StoreError> {
@@ -131,39 +141,44 @@ impl<S: Store> Keylog<S> {
         Ok(())
     }
 
-    /// The height up to which the key's log here is committed, and the hash of what is there if it is known without
-    /// reading it.
-    fn committed_end(&mut self, slot: SlotId, key: &Key) -> Result<(u64, Option<Hash>), StoreError> {
+    /// What is committed of the key's log here.
+    fn committed_end(&mut self, slot: SlotId, key: &Key) -> Result<CommittedEnd, StoreError> {
         let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
-        if let Some(Stage::Proposing(proposing)) = stage
-            && let Some(height) = proposing.committed_height
-        {
-            return Ok((height, None));
+        let proposed = match stage {
+            Some(Stage::Proposing(proposing)) => Some((proposing.proposal.ballot, proposing.committed_height)),
+            _ => None,
+        };
+        // The committed head was accepted at a ballot below the proposal's.
+        let below = |ballot: Ballot| Ballot { sequence: ballot.sequence.saturating_sub(1), ..ballot };
+        if let Some((ballot, Some(height))) = proposed {
+            return Ok(CommittedEnd { height, hash: None, mark: Some(below(ballot)) });
         }
         let register = self.store.register(slot, key)?;
-        Ok(register.map_or((0, None), |register| (register.head.height, Some(register.head.hash))))
-    }
-
-    /// Up to where whoever sees the committed head of a key has seen its slot.
-    fn mark(&mut self, slot: SlotId, key: &Key) -> Result<Option<Ballot>, StoreError> {
-        let stage = self.leadership(slot).and_then(|leadership| leadership.keys.get(key)).map(|state| &state.stage);
-        if let Some(Stage::Proposing(proposing)) = stage {
-            // The committed head was accepted at a ballot below the proposal's.
-            let (term, sequence) =
-                (proposing.proposal.ballot.term, proposing.proposal.ballot.sequence.saturating_sub(1));
-            return Ok(Some(Ballot { term, sequence }));
-        }
-        Ok(self.store.register(slot, key)?.map(|register| register.ballot))
+        let mark = proposed.map(|(ballot, _)| below(ballot)).or(register.as_ref().map(|register| register.ballot));
+        let head = register.map(|register| register.head);
+        let height = head.as_ref().map_or(0, |head| head.height);
+        Ok(CommittedEnd { height, hash: head.map(|head| head.hash), mark })
     }
 
     /// The committed head of a key as this leader knows it.
     pub(crate) fn own_head(&mut self, slot: SlotId, key: &Key) -> Result<CommittedHead, ReadError> {
-        let head = self.committed_head(slot, key)?;
-        Ok(CommittedHead { head, is_linearizable: false, mark: self.mark(slot, key)? })
+        let end = self.committed_end(slot, key)?;
+        let head = self.head_at(slot, key, &end)?;
+        Ok(CommittedHead { head, is_linearizable: false, mark: end.mark })
     }
 
     fn committed_head(&mut self, slot: SlotId, key: &Key) -> Result<Option<(Hash, Transaction)>, ReadError> {
-        let (height, hash) = self.committed_end(slot, key)?;
+        let end = self.committed_end(slot, key)?;
+        self.head_at(slot, key, &end)
+    }
+
+    fn head_at(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        end: &CommittedEnd,
+    ) -> Result<Option<(Hash, Transaction)>, ReadError> {
+        let CommittedEnd { height, hash, .. } = *end;
         if height == 0 {
             return Ok(None);
         }
@@ -184,7 +199,7 @@ impl<S: Store> Keylog<S> {
                 Ok(Answer::Head(Box::new(read)))
             }
             KeyRead::Log { from_height, limit } => {
-                let (head_height, _) = self.committed_end(slot, key)?;
+                let head_height = self.committed_end(slot, key)?.height;
                 if let Some(checkpoint) = self.base_above(slot, key, *from_height)? {
                     return Ok(Answer::Pruned(checkpoint));
                 }
