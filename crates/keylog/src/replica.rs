@@ -42,47 +42,54 @@ enum Standing {
 }
 
 impl<S: Store> Keylog<S> {
-    /// The record of a slot that this node is a member of, in the epoch of `term`. Answers the sender if its term
-    /// belongs to an epoch that is over, and asks it for the newer configuration if this replica is behind.
-    fn check_epoch(&mut self, from: NodeId, slot: SlotId, epoch: u64) -> Option<SlotRecord> {
-        let Some(record) = self.slots.get(&slot).map(|state| state.record.clone()) else {
+    /// Whether this node is a member of a slot that is in an epoch here. Answers the sender if its epoch is over, and asks
+    /// it for the newer configuration if this replica is behind.
+    fn check_epoch(&mut self, from: NodeId, slot: SlotId, epoch: u64) -> bool {
+        let Some(state) = self.slots.get(&slot) else {
             // What introduced the slot was lost. The sender has a later configuration than none, and answers with it.
             if slot.0 < self.options.slots.count() {
                 self.send(from, KeylogMessage::Holdings { slots: vec![(slot, 0, SlotDigest::default())] });
             }
-            return None;
+            return false;
         };
-        if epoch < record.configuration.epoch && !self.breaks(Rule::OneEpoch) {
-            self.send(from, KeylogMessage::Outdated { configuration: record.configuration });
-            return None;
+        let configuration = &state.record.configuration;
+        let own = configuration.epoch;
+        if epoch < own && !self.breaks(Rule::OneEpoch) {
+            let configuration = configuration.clone();
+            self.send(from, KeylogMessage::Outdated { configuration });
+            return false;
         }
-        if epoch > record.configuration.epoch {
+        if epoch > own {
             // A receiver in a later epoch answers with its configuration.
             let digest = self.store.digest(slot).unwrap_or_default();
-            self.send(from, KeylogMessage::Holdings { slots: vec![(slot, record.configuration.epoch, digest)] });
-            return None;
+            self.send(from, KeylogMessage::Holdings { slots: vec![(slot, own, digest)] });
+            return false;
         }
-        record.configuration.contains(&self.me).then_some(record)
+        configuration.contains(&self.me)
     }
 
     /// Enters a higher term of the leader `from` on any of its messages: the term was promised by a majority already.
     /// Refuses a lower one.
     fn check_term(&mut self, from: NodeId, slot: SlotId, term: Term) -> Result<Standing, StoreError> {
-        if term.node != from {
+        if term.node != from || !self.check_epoch(from, slot, term.epoch) {
             return Ok(Standing::Dealt);
         }
-        let Some(record) = self.check_epoch(from, slot, term.epoch) else { return Ok(Standing::Dealt) };
-        if term.epoch == record.configuration.epoch && !record.configuration.contains(&from) {
+        let Some(SlotRecord { configuration, promised, .. }) = self.slots.get(&slot).map(|state| &state.record) else {
+            return Ok(Standing::Dealt);
+        };
+        if term.epoch == configuration.epoch && !configuration.contains(&from) {
             // It leads in another recovery that shares the epoch.
-            self.send(from, KeylogMessage::Outdated { configuration: record.configuration });
+            let configuration = configuration.clone();
+            self.send(from, KeylogMessage::Outdated { configuration });
             return Ok(Standing::Dealt);
         }
-        let is_of_another_epoch = term.epoch < record.promised.epoch && self.breaks(Rule::OneEpoch);
-        if term < record.promised && !is_of_another_epoch {
-            self.send(from, KeylogMessage::Refuse { slot, term, promised: record.promised });
+        let promised = *promised;
+        let is_of_another_epoch = term.epoch < promised.epoch && self.breaks(Rule::OneEpoch);
+        if term < promised && !is_of_another_epoch {
+            self.send(from, KeylogMessage::Refuse { slot, term, promised });
             return Ok(Standing::Dealt);
         }
-        if term > record.promised {
+        if term > promised {
             self.promise(slot, term)?;
         }
         if let Some(state) = self.slots.get_mut(&slot) {
@@ -118,7 +125,10 @@ impl<S: Store> Keylog<S> {
             return Ok(());
         }
         self.enter_if_newer(configuration.clone())?;
-        let Some(record) = self.check_epoch(from, slot, term.epoch) else { return Ok(()) };
+        if !self.check_epoch(from, slot, term.epoch) {
+            return Ok(());
+        }
+        let Some(record) = self.slots.get(&slot).map(|state| state.record.clone()) else { return Ok(()) };
         if record.configuration != configuration {
             // Of two recoveries that share an epoch this node knows the one that stands.
             self.send(from, KeylogMessage::Outdated { configuration: record.configuration });

@@ -108,6 +108,9 @@ impl<S: Store> Keylog<S> {
     /// Proposes the configuration when nothing else is under way.
     pub(crate) fn continue_change(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let now = self.now;
+        if self.leadership(slot).is_none_or(|leadership| leadership.change.is_none()) {
+            return Ok(());
+        }
         let is_wanted = self.is_still_wanted(slot);
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let is_quiet = leadership.is_quiet();

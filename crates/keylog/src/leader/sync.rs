@@ -11,7 +11,7 @@ use difuse_types::{Instant, Key, NodeId, SlotId};
 
 use super::{Leadership, Phase, Stage};
 use crate::{
-    KeylogMessage, RegisterSummary, SlotDigest, Term,
+    Configuration, KeylogMessage, RegisterSummary, SlotDigest, Term,
     keylog::{Held, Keylog, SlotState},
     replica::summary_of,
     store::{Store, StoreError},
@@ -362,9 +362,15 @@ impl<S: Store> Keylog<S> {
     }
 
     /// The members in sight that are not known to hold the same as this node, the leader.
-    pub(crate) fn unheard(&self, state: &SlotState, leadership: &Leadership) -> impl Iterator<Item = NodeId> {
-        let members = state.record.configuration.all_members().into_iter();
-        members.filter(|node| *node != self.me && !leadership.in_sync.contains(node) && !self.suspects.contains(node))
+    pub(crate) fn unheard<'a>(
+        &'a self,
+        state: &'a SlotState,
+        leadership: &'a Leadership,
+    ) -> impl Iterator<Item = NodeId> + 'a {
+        let Configuration { members, joint, .. } = &state.record.configuration;
+        let members = members.iter().chain(joint.iter().filter(|node| !members.contains(node))).copied();
+        members
+            .filter(move |node| *node != self.me && !leadership.in_sync.contains(node) && !self.suspects.contains(node))
     }
 
     /// A member told the digest of what it holds.

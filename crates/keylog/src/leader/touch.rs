@@ -277,7 +277,7 @@ impl<S: Store> Keylog<S> {
         committed_height: Option<u64>,
         results: Vec<super::Decided>,
     ) -> Result<(), StoreError> {
-        let now = self.now;
+        let (me, now) = (self.me, self.now);
         let Some(configuration) = self.configuration(slot) else { return Ok(()) };
         let members = configuration.all_members();
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
@@ -297,10 +297,9 @@ impl<S: Store> Keylog<S> {
         };
         let voters = Default::default();
         let proposing = Proposing { proposal, voters, committed_height, results, sent_at: now };
-        let (for_myself, for_others) = (proposing.proposal_to(true), proposing.proposal_to(false));
+        let proposals: Vec<_> = members.iter().map(|member| proposing.proposal_to(*member == me)).collect();
         state.stage = Stage::Proposing(proposing);
-        for member in members {
-            let proposal = if member == self.me { for_myself.clone() } else { for_others.clone() };
+        for (member, proposal) in members.into_iter().zip(proposals) {
             self.send(member, KeylogMessage::Accept { slot, proposal });
         }
         Ok(())
