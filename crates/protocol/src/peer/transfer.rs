@@ -1,7 +1,10 @@
 //! Getting a slot's blocks from its other members: as a newcomer of a slot that moves, and as a member that was away or
 //! lost some. Digests are compared first; what differs is listed, and what is missing is read and stored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use difuse_blocks::BlockRecord;
 use difuse_keylog::{Configuration, KeylogMessage, Store, StoreError};
@@ -11,7 +14,7 @@ use super::{BlockCommand, BlockResult, Peer, blocks::AskedOf, member::CommandPur
 use crate::message::{BlockAnswer, BlockQuestion};
 
 /// How long a node with a full disk waits before it tries to fetch anything again.
-const PAUSE_WHEN_FULL: std::time::Duration = std::time::Duration::from_secs(5);
+const PAUSE_WHEN_FULL: Duration = Duration::from_secs(5);
 
 /// One slot's transfer.
 pub(crate) struct Transfer {
@@ -59,7 +62,12 @@ pub(crate) struct Repair {
     next_at: Instant,
     /// This node's disk is full: nothing is fetched before this.
     paused_until: Instant,
+    /// When it is looked next whether a slot waits for its blocks that nobody fetches.
+    next_look: Instant,
 }
+
+/// How often that is: it means to look at every slot.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl<S: Store> Peer<S> {
     /// This node is a newcomer of the slot.
@@ -405,9 +413,12 @@ impl<S: Store> Peer<S> {
         if now < self.repair.paused_until {
             return;
         }
-        for configuration in self.keylog.waiting_for_blocks() {
-            if !self.transfers.contains_key(&configuration.slot) {
-                self.start_transfer(&configuration);
+        if self.repair.next_look <= now {
+            self.repair.next_look = now + LOOK_EVERY;
+            for configuration in self.keylog.waiting_for_blocks() {
+                if !self.transfers.contains_key(&configuration.slot) {
+                    self.start_transfer(&configuration);
+                }
             }
         }
         let waiting: Vec<SlotId> =
