@@ -5,7 +5,10 @@ use bytes::Bytes;
 use difuse_keylog::{Anchor, Condition, Failure, Operation, Store, StoreError};
 use difuse_types::{Instant, Key, Level, NodeId, OperationId, SlotId, Space};
 
-use super::{Peer, RequestId, serve::Purpose};
+use super::{
+    Peer, RequestId,
+    serve::{Asked, Purpose},
+};
 use crate::{
     message::{Message, Outcome},
     request::{ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, PAGE_MAX, Reply, Request, RequestError, Since},
@@ -463,13 +466,12 @@ fn describe(error: &RequestError) -> String {
 }
 
 /// What a leader's failure means to whoever coordinates the request.
-pub(super) fn outcome_of_failure(slot: SlotId, request: &Request, failure: Failure) -> Outcome {
-    match (failure, request) {
-        (
-            Failure::Redirect { was_proposed: true, .. },
-            Request::Write { operation_id, since, .. } | Request::Command { operation_id, since, .. },
-        ) => Outcome::Error(RequestError::Unknown { operation_id: *operation_id, since: since.anchor() }),
-        (Failure::Forgotten { now }, Request::Write { operation_id, .. } | Request::Command { operation_id, .. }) => {
+pub(super) fn outcome_of_failure(slot: SlotId, asked: &Asked, failure: Failure) -> Outcome {
+    match (failure, asked) {
+        (Failure::Redirect { was_proposed: true, .. }, Asked::Append { operation_id, since }) => {
+            Outcome::Error(RequestError::Unknown { operation_id: *operation_id, since: since.anchor() })
+        }
+        (Failure::Forgotten { now }, Asked::Append { operation_id, .. }) => {
             Outcome::Error(RequestError::Forgotten { operation_id: *operation_id, now })
         }
         // Only a write fails so.

@@ -1,9 +1,9 @@
 //! Serving requests as the leader of a slot: for clients of this node, and for nodes that coordinate for theirs.
 
 use difuse_keylog::{
-    Answer, CommittedHead, Failure, Invocation, Job, Store, StoreError, Submission, Ticket, Transaction,
+    Answer, CommittedHead, Failure, Invocation, Job, Operation, Store, StoreError, Submission, Ticket, Transaction,
 };
-use difuse_types::{Hash, Level, NodeId, SlotId, WallTime};
+use difuse_types::{Hash, Level, NodeId, OperationId, SlotId, WallTime};
 
 use super::{
     Peer,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     message::{Message, Outcome},
-    request::{CollectionStep, Entry, ListEntry, Reading, Reply, Request, RequestError},
+    request::{CollectionStep, Entry, ListEntry, Reading, Reply, Request, RequestError, Since},
 };
 
 /// The most requests of other nodes that wait here.
@@ -23,9 +23,31 @@ pub(crate) enum Purpose {
     /// A request that this node coordinates.
     Local(Asker),
     /// A request that another node coordinates, or a client that came straight to the leader.
-    Remote { from: NodeId, id: u64, slot: SlotId, request: Box<Request> },
+    Remote { from: NodeId, id: u64, slot: SlotId, asked: Asked },
     /// One slot of a listing of all slots that this node leads.
     ListPart { list: u64, slot: SlotId },
+}
+
+/// As much of a request as its answer depends on besides the job's result.
+pub(crate) enum Asked {
+    /// A write or a command.
+    Append { operation_id: OperationId, since: Since },
+    /// A step of a collection.
+    Step(Box<Request>),
+    /// Something else that changes nothing.
+    Read,
+}
+
+impl Asked {
+    pub(super) fn of(request: &Request) -> Self {
+        match request {
+            Request::Write { operation_id, since, .. } | Request::Command { operation_id, since, .. } => {
+                Self::Append { operation_id: *operation_id, since: *since }
+            }
+            Request::Generation { .. } | Request::Collection { .. } => Self::Step(Box::new(request.clone())),
+            _ => Self::Read,
+        }
+    }
 }
 
 impl<S: Store> Peer<S> {
@@ -65,7 +87,7 @@ impl<S: Store> Peer<S> {
             request => match self.slot_of(&request) {
                 Some(slot) => {
                     let ticket = self.next_id();
-                    self.jobs.insert(ticket, Purpose::Remote { from, id, slot, request: Box::new(request.clone()) });
+                    self.jobs.insert(ticket, Purpose::Remote { from, id, slot, asked: Asked::of(&request) });
                     self.submit(ticket, slot, request)
                 }
                 None => {
@@ -145,12 +167,12 @@ impl<S: Store> Peer<S> {
         match self.jobs.remove(&ticket) {
             Some(Purpose::Local(request)) => {
                 let Some(pending) = self.keys.get(&request) else { return Ok(()) };
-                let (slot, wanted) = (pending.slot, pending.request.clone());
-                let outcome = self.outcome_of(slot, &wanted, result)?;
+                let (slot, asked) = (pending.slot, Asked::of(&pending.request));
+                let outcome = self.outcome_of(slot, &asked, result)?;
                 self.handle_outcome(request, ticket, self.me, outcome)
             }
-            Some(Purpose::Remote { from, id, slot, request }) => {
-                let outcome = self.outcome_of(slot, &request, result)?;
+            Some(Purpose::Remote { from, id, slot, asked }) => {
+                let outcome = self.outcome_of(slot, &asked, result)?;
                 self.send(from, Message::Response { id, outcome });
                 Ok(())
             }
@@ -165,25 +187,25 @@ impl<S: Store> Peer<S> {
     fn outcome_of(
         &mut self,
         slot: SlotId,
-        request: &Request,
+        asked: &Asked,
         result: Result<Answer, Failure>,
     ) -> Result<Outcome, StoreError> {
-        match (request, &result) {
-            (Request::Generation { .. } | Request::Collection { .. }, Ok(_)) => self.generation_outcome(slot, request),
-            _ => Ok(outcome_of(slot, request, result, self.wall)),
+        match (asked, &result) {
+            (Asked::Step(request), Ok(_)) => self.generation_outcome(slot, request),
+            _ => Ok(outcome_of(slot, asked, result, self.wall)),
         }
     }
 }
 
 /// What a job came to, as a client sees it at a time: what has expired by then has no value.
-fn outcome_of(slot: SlotId, request: &Request, result: Result<Answer, Failure>, now: WallTime) -> Outcome {
+fn outcome_of(slot: SlotId, asked: &Asked, result: Result<Answer, Failure>, now: WallTime) -> Outcome {
     let reply = match result {
-        Err(failure) => return outcome_of_failure(slot, request, failure),
+        Err(failure) => return outcome_of_failure(slot, asked, failure),
         Ok(Answer::Conflict(current)) => return Outcome::Error(RequestError::Conflict { current }),
         Ok(Answer::Pruned(checkpoint)) => return Outcome::Error(RequestError::Pruned(checkpoint)),
         Ok(Answer::Head(read)) => {
             let CommittedHead { head, is_linearizable, mark } = *read;
-            let entry = head.map(|(hash, transaction)| entry_of(hash, &transaction, now));
+            let entry = head.map(|(hash, transaction)| entry_of(hash, transaction, now));
             Reply::Entry(Reading { entry, is_linearizable, mark })
         }
         Ok(Answer::Appended { height, hash, created, mark }) => Reply::Written { height, hash, created, mark },
@@ -194,20 +216,19 @@ fn outcome_of(slot: SlotId, request: &Request, result: Result<Answer, Failure>, 
     Outcome::Reply(reply)
 }
 
-fn entry_of(hash: Hash, transaction: &Transaction, now: WallTime) -> Entry {
-    Entry {
-        height: transaction.height,
-        hash,
-        time: transaction.time,
-        author: transaction.author,
-        value: transaction.value().filter(|value| !value.has_expired(now)).cloned(),
-    }
+fn entry_of(hash: Hash, transaction: Transaction, now: WallTime) -> Entry {
+    let Transaction { height, time, author, operation, .. } = transaction;
+    let value = match operation {
+        Operation::Set(value) => Some(value).filter(|value| !value.has_expired(now)),
+        Operation::Delete => None,
+    };
+    Entry { height, hash, time, author, value }
 }
 
 pub(super) fn entries_of(heads: Vec<(Hash, Transaction)>, now: WallTime) -> Vec<ListEntry> {
-    let entry = |(hash, transaction): (Hash, Transaction)| {
-        let entry = entry_of(hash, &transaction, now);
-        ListEntry { key: transaction.key, entry }
+    let entry = |(hash, transaction): (Hash, Transaction)| ListEntry {
+        key: transaction.key.clone(),
+        entry: entry_of(hash, transaction, now),
     };
     heads.into_iter().map(entry).filter(|listed| listed.entry.value.is_some()).collect()
 }
