@@ -511,6 +511,16 @@ impl<S: Store> Keylog<S> {
         std::mem::take(&mut self.outputs)
     }
 
+    /// Whether [`Keylog::take_outputs`] would give anything.
+    pub fn has_outputs(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
+    /// As [`Keylog::take_outputs`], into `taken`, which is empty and whose memory is used for the next ones.
+    pub fn swap_outputs(&mut self, taken: &mut Vec<Output>) {
+        std::mem::swap(&mut self.outputs, taken);
+    }
+
     /// The store, to read from.
     pub fn store(&self) -> &S {
         &self.store

@@ -299,6 +299,8 @@ pub struct Peer<S> {
     pub(crate) keylog: Keylog<S>,
     pub(crate) outputs: Vec<Output>,
     ring_outputs: Vec<RingOutput>,
+    /// Empty between calls: what the key logs want is taken out here, in memory that is kept.
+    keylog_outputs: Vec<KeylogOutput>,
     /// Messages to this node itself.
     inbox: Vec<Message>,
     is_joined: bool,
@@ -374,6 +376,7 @@ impl<S: Store> Peer<S> {
             keylog,
             outputs: Vec::new(),
             ring_outputs: Vec::new(),
+            keylog_outputs: Vec::new(),
             inbox: Vec::new(),
             is_joined: is_founder,
             placement_stale: true,
@@ -503,18 +506,20 @@ impl<S: Store> Peer<S> {
     /// Works off what the parts have for each other until none has anything left.
     fn settle(&mut self) -> Result<(), StoreError> {
         loop {
-            let ring_outputs = std::mem::take(&mut self.ring_outputs);
-            let keylog_outputs = self.keylog.take_outputs();
-            let inbox = std::mem::take(&mut self.inbox);
-            if ring_outputs.is_empty() && keylog_outputs.is_empty() && inbox.is_empty() && !self.placement_stale {
+            let is_idle = self.ring_outputs.is_empty() && !self.keylog.has_outputs() && self.inbox.is_empty();
+            if is_idle && !self.placement_stale {
                 return Ok(());
             }
+            let (ring_outputs, inbox) = (std::mem::take(&mut self.ring_outputs), std::mem::take(&mut self.inbox));
+            let mut keylog_outputs = std::mem::take(&mut self.keylog_outputs);
+            self.keylog.swap_outputs(&mut keylog_outputs);
             for output in ring_outputs {
                 self.handle_ring_output(output)?;
             }
-            for output in keylog_outputs {
+            for output in keylog_outputs.drain(..) {
                 self.handle_keylog_output(output)?;
             }
+            self.keylog_outputs = keylog_outputs;
             for message in inbox {
                 self.handle_message(self.me, message)?;
             }
