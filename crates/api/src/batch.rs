@@ -112,7 +112,8 @@ struct Batch<D, E> {
     consistency: Consistency,
     items: BoxStream<'static, Result<Item, E>>,
     is_at_end: bool,
-    running: FuturesOrdered<BoxFuture<'static, Finished<E>>>,
+    /// Results that come before their turn are sorted: small ones are moved about for less.
+    running: FuturesOrdered<BoxFuture<'static, Box<Finished<E>>>>,
     /// Of the items that are running.
     bytes: usize,
     begun: u64,
@@ -132,7 +133,7 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Batch<D, E> {
         let item = match item {
             Ok(item) => item,
             Err(error) => {
-                let finished = Finished { number: 0, key: None, bytes: 0, result: Err(error) };
+                let finished = Box::new(Finished { number: 0, key: None, bytes: 0, result: Err(error) });
                 return self.running.push_back(std::future::ready(finished).boxed());
             }
         };
@@ -149,7 +150,7 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Batch<D, E> {
             }
             let result = serve(datastore, item, consistency).await.map_err(E::from);
             drop(done);
-            Finished { number, key: Some(key), bytes, result }
+            Box::new(Finished { number, key: Some(key), bytes, result })
         };
         self.running.push_back(run.boxed());
     }
@@ -180,7 +181,7 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Stream for Batc
             }
         }
         match self.running.poll_next_unpin(context) {
-            Poll::Ready(Some(finished)) => Poll::Ready(Some(self.end(finished))),
+            Poll::Ready(Some(finished)) => Poll::Ready(Some(self.end(*finished))),
             Poll::Ready(None) if self.is_at_end => Poll::Ready(None),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }

@@ -21,7 +21,7 @@ use difuse_api::{
     request::Condition,
 };
 use difuse_types::{Hash, Key};
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio_util::{
     codec::{FramedRead, LinesCodec, LinesCodecError},
@@ -36,6 +36,8 @@ use super::{
     problem::Problem,
 };
 
+/// Answers that are there at the same time are sent as one part of the body, up to about so many bytes.
+const PART_BYTES_ENOUGH: usize = 16 << 10;
 /// The longest line, in bytes: longer values have a request of their own.
 const LINE_BYTES_MAX: usize = 8 << 20;
 
@@ -103,10 +105,11 @@ pub(super) async fn run(State(gateway): State<Gateway>, uri: Uri, body: Body) ->
     let answers = results.zip(stream::iter(1..)).map(move |(result, line)| {
         // Held until the last answer is read.
         let _transfer = &transfer;
-        Ok::<_, Infallible>(text_of(&answer(line, result)))
+        answer(line, result)
     });
+    let parts = parts_of(answers).map(Ok::<_, Infallible>);
     let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
-    Ok((content_type, Body::from_stream(answers)).into_response())
+    Ok((content_type, Body::from_stream(parts)).into_response())
 }
 
 /// The lines of a body. A line that is too long is an error in its place; where the body is cut off, an error is the last
@@ -219,8 +222,18 @@ fn failed(line: u64, problem: Problem) -> AnswerLine {
     AnswerLine { line, status: status.as_u16(), code: Some(code), detail: Some(detail), ..AnswerLine::default() }
 }
 
-fn text_of(answer: &AnswerLine) -> Bytes {
-    let mut text = serde_json::to_vec(answer).unwrap_or_default();
-    text.push(b'\n');
-    text.into()
+/// The text of answers, as many at a time as are there.
+fn parts_of(answers: impl Stream<Item = AnswerLine> + Send) -> impl Stream<Item = Bytes> + Send {
+    stream::unfold(Box::pin(answers.fuse()), |mut answers| async move {
+        let mut text = Vec::new();
+        let mut next = answers.next().await;
+        while let Some(answer) = next {
+            // There is nothing in it that cannot be written.
+            let _ = serde_json::to_writer(&mut text, &answer);
+            text.push(b'\n');
+            let is_enough = text.len() >= PART_BYTES_ENOUGH;
+            next = if is_enough { None } else { answers.next().now_or_never().flatten() };
+        }
+        (!text.is_empty()).then(|| (Bytes::from(text), answers))
+    })
 }
