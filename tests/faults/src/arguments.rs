@@ -99,7 +99,7 @@ pub struct RunOptions {
     /// With how many nodes the ring begins (4 to 7).
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(4..=7), value_name = "N")]
     pub nodes: u8,
-    /// How many times as many clients as usual (the usual number is 21).
+    /// How many times as many clients as usual (the usual number is 30).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "N")]
     pub clients_times: u8,
     /// Where report.txt, availability.svg and the nodes' logs go [default: target/faults/SEED].

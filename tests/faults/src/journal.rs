@@ -14,11 +14,13 @@ pub enum Class {
     Counters,
     /// Files of a directory, put, read, listed and deleted.
     Files,
+    /// Counters, sets and lists of clients of Redis.
+    Structures,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Registers, Self::Counters, Self::Files];
+    pub const ALL: [Self; 4] = [Self::Registers, Self::Counters, Self::Files, Self::Structures];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Class {
             Self::Registers => "registers",
             Self::Counters => "counters",
             Self::Files => "files",
+            Self::Structures => "structures",
         }
     }
 }

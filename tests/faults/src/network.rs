@@ -18,6 +18,7 @@ pub const PLACES: Place = 8;
 const NETWORK: [u8; 3] = [10, 77, 0];
 const HTTP_PORT: u16 = 9090;
 const RING_PORT: u16 = 4624;
+const RESP_PORT: u16 = 6379;
 
 /// Packets from the first place to the second that are dropped.
 pub type Cuts = BTreeSet<(Place, Place)>;
@@ -30,8 +31,8 @@ pub enum Network {
     Loopback {
         /// Why there are no namespaces.
         reason: String,
-        /// The ports of each place: of the gateway and of the ring.
-        ports: Vec<(u16, u16)>,
+        /// The ports of each place: of the gateway, of the ring, and for clients of Redis.
+        ports: Vec<(u16, u16, u16)>,
     },
 }
 
@@ -60,7 +61,7 @@ impl Network {
 
     /// No namespaces, because of `reason`.
     pub fn on_loopback(reason: &str) -> Self {
-        let ports = (0..PLACES).map(|_| (free_port(), free_port())).collect();
+        let ports = (0..PLACES).map(|_| (free_port(), free_port(), free_port())).collect();
         Self::Loopback { reason: reason.into(), ports }
     }
 
@@ -87,7 +88,12 @@ impl Network {
         self.address(place, RING_PORT, |ports| ports.1)
     }
 
-    fn address(&self, place: Place, port: u16, choose: fn(&(u16, u16)) -> u16) -> SocketAddr {
+    /// Where it listens for clients of Redis.
+    pub fn resp(&self, place: Place) -> SocketAddr {
+        self.address(place, RESP_PORT, |ports| ports.2)
+    }
+
+    fn address(&self, place: Place, port: u16, choose: fn(&(u16, u16, u16)) -> u16) -> SocketAddr {
         match self {
             Self::Namespaces => {
                 let [a, b, c] = NETWORK;

@@ -33,7 +33,7 @@ fn write_report(text: &mut String, finished: &Finished) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "  {:9} {:7} reads, {:7} writes, {:6} refused, {:6} failed attempts",
+            "  {:10} {:7} reads, {:7} writes, {:6} refused, {:6} failed attempts",
             class.name(),
             of(Kind::Read, Outcome::Acknowledged),
             of(Kind::Write, Outcome::Acknowledged),
@@ -45,11 +45,12 @@ fn write_report(text: &mut String, finished: &Finished) -> std::fmt::Result {
     writeln!(text)?;
     write_faults(text, finished)?;
     write_gaps(text, finished)?;
-    let [registers, counters, directories] = checked.histories;
+    let [registers, counters, directories, structures] = checked.histories;
     writeln!(text, "checked")?;
     writeln!(
         text,
-        "  {registers} registers, {counters} counters, {directories} directories: {} operations, {} of unknown outcome",
+        "  {registers} registers, {counters} counters, {directories} directories, {structures} structures: {} operations, \
+         {} of unknown outcome",
         checked.operations, checked.unknown
     )?;
     writeln!(text, "  {} chains, {} transactions, recomputed", checked.chains, checked.transactions)?;
@@ -99,14 +100,14 @@ fn write_faults(text: &mut String, finished: &Finished) -> std::fmt::Result {
 
 fn write_gaps(text: &mut String, finished: &Finished) -> std::fmt::Result {
     writeln!(text, "longest time without an acknowledged")?;
-    writeln!(text, "              read      write")?;
+    writeln!(text, "               read      write")?;
     let rows = Class::ALL.map(Some).into_iter().chain([None]);
     for class in rows {
         let gap = |kind| {
             let (length, since) = longest_gap(finished, class, kind);
             format!("{:.2} s (at {:.0} s)", length.as_secs_f64(), since.as_secs_f64())
         };
-        writeln!(text, "  {:9}  {}   {}", class.map_or("any", Class::name), gap(Kind::Read), gap(Kind::Write))?;
+        writeln!(text, "  {:10}  {}   {}", class.map_or("any", Class::name), gap(Kind::Read), gap(Kind::Write))?;
     }
     writeln!(text)
 }

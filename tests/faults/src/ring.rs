@@ -158,7 +158,7 @@ impl Ring {
             more.push("--open".into());
         }
         let settings = NodeSettings {
-            resp: None,
+            resp: Some(self.network.resp(place)),
             http: self.network.http(place),
             bind: self.network.bind(place),
             data_dir: self.folder.join("data").join(&name),

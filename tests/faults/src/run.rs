@@ -14,7 +14,7 @@ use crate::{
     gateways::Gateways,
     journal::{Journal, Records},
     nemesis::Nemesis,
-    network::{Network, Place},
+    network::{Network, PLACES, Place},
     picture, report,
     ring::{Ring, RingOptions},
 };
@@ -116,7 +116,8 @@ async fn work(
         finished.records = journal.records();
         return finished;
     }
-    let clients = Clients::start(journal.clone(), gateways.clone(), seed, options.clients_times.into());
+    let resp = (1..=PLACES).map(|place| ring.network().resp(place)).collect();
+    let clients = Clients::start(journal.clone(), gateways.clone(), resp, seed, options.clients_times.into());
     finished.clients = clients.count();
     let mut nemesis = Nemesis::new(ring, seed, journal.clone(), gateways);
     let begin = journal.now();

@@ -64,6 +64,8 @@ fn verify(key: &[u8], previous: &str, height: u64, entry: &Json) -> Result<Link,
         ("delete", _) => (0u8, Vec::new()),
         ("set", Some("inline")) => (1, decode(&entry["value"])?),
         ("set", Some("inode")) => (2, decode(&entry["value"])?),
+        ("set", Some("operation")) => (3, decode(&entry["value"])?),
+        ("set", Some("state")) => (4, decode(&entry["value"])?),
         other => return Err(format!("unknown operation {other:?}")),
     };
     let time_ms = entry["time_ms"].as_u64().ok_or("time_ms is missing")?;

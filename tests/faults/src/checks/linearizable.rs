@@ -14,6 +14,7 @@ use crate::clients::{
     directory::{DirectoryOperation, Listing},
     object::Entry,
     register::RegisterOperation,
+    structure::StructureOperation,
 };
 
 /// Whether these operations are linearizable. One without an end may take effect at any time after its beginning: it
@@ -97,6 +98,53 @@ impl Specification for DirectorySpecification {
     }
 }
 
+/// A counter, a set or a list: each uses what it needs of the state.
+pub struct StructureSpecification;
+
+impl Specification for StructureSpecification {
+    type State = (i64, Vec<u64>);
+    type Operation = StructureOperation;
+
+    fn init() -> Self::State {
+        (0, Vec::new())
+    }
+
+    fn apply(operation: &Self::Operation, state: &Self::State) -> (bool, Self::State) {
+        let (mut count, mut items) = state.clone();
+        let is_valid = match operation {
+            StructureOperation::Increment(told) => {
+                count += 1;
+                told.is_none_or(|total| total == count)
+            }
+            StructureOperation::Count(seen) => *seen == count,
+            StructureOperation::Include(item, told) => {
+                let is_new = !items.contains(item);
+                if is_new {
+                    items.push(*item);
+                    items.sort_unstable();
+                }
+                told.is_none_or(|told| told == is_new)
+            }
+            StructureOperation::Exclude(item, told) => {
+                let was_there = items.contains(item);
+                items.retain(|other| other != item);
+                told.is_none_or(|told| told == was_there)
+            }
+            StructureOperation::Members(seen) => seen.iter().eq(&items),
+            StructureOperation::Push(item, told) => {
+                items.push(*item);
+                told.is_none_or(|length| length == items.len())
+            }
+            StructureOperation::Pop(told) => {
+                let first = (!items.is_empty()).then(|| items.remove(0));
+                told.is_none_or(|told| told == first)
+            }
+            StructureOperation::Items(seen) => *seen == items,
+        };
+        (is_valid, if is_valid { (count, items) } else { state.clone() })
+    }
+}
+
 /// The operations of a history, one a line, for people.
 pub fn describe<O: std::fmt::Debug>(entries: &[Entry<O>]) -> String {
     let mut sorted: Vec<_> = entries.iter().collect();
@@ -122,7 +170,7 @@ pub fn duplicates<T: Eq + Hash + Clone>(items: impl IntoIterator<Item = T>) -> V
 mod tests {
     use std::time::Duration;
 
-    use super::{DirectorySpecification, RegisterSpecification, is_linearizable};
+    use super::{DirectorySpecification, RegisterSpecification, StructureSpecification, is_linearizable};
     use crate::clients::{
         directory::{
             DirectoryOperation::{self, Delete, Get, List, Put},
@@ -130,6 +178,7 @@ mod tests {
         },
         object::Entry,
         register::RegisterOperation::{self, CompareAndSet, Read, Write},
+        structure::StructureOperation::{self, Count, Exclude, Include, Increment, Items, Members, Pop, Push},
     };
 
     /// Operation, start, end (0: unknown).
@@ -148,6 +197,10 @@ mod tests {
 
     fn directory(operations: &[(DirectoryOperation, u64, u64)]) -> bool {
         is_linearizable::<DirectorySpecification>(&entries(operations))
+    }
+
+    fn structure(operations: &[(StructureOperation, u64, u64)]) -> bool {
+        is_linearizable::<StructureSpecification>(&entries(operations))
     }
 
     fn cas(expected: Option<u64>, new: u64, did: Option<bool>) -> RegisterOperation {
@@ -182,6 +235,22 @@ mod tests {
         // What was read once stays, though its writer never had an answer.
         assert!(!register(&[(Write(1), 1, 0), (Read(Some(1)), 2, 3), (Read(None), 4, 5)]));
         assert!(!register(&[(RegisterOperation::Delete(Some(true)), 1, 2)]));
+    }
+
+    #[test]
+    fn counters_sets_and_lists() {
+        assert!(structure(&[(Increment(Some(1)), 1, 2), (Increment(None), 3, 0), (Increment(Some(3)), 4, 5)]));
+        assert!(structure(&[(Increment(Some(2)), 1, 9), (Increment(Some(1)), 2, 8), (Count(2), 10, 11)]));
+        // One increment, applied twice; and one that is lost.
+        assert!(!structure(&[(Increment(Some(1)), 1, 2), (Count(2), 3, 4)]));
+        assert!(!structure(&[(Increment(Some(1)), 1, 2), (Increment(Some(1)), 3, 4)]));
+        assert!(structure(&[(Include(1, Some(true)), 1, 2), (Exclude(1, None), 3, 0), (Members([].into()), 4, 5)]));
+        assert!(!structure(&[(Include(1, Some(true)), 1, 2), (Include(1, Some(true)), 3, 4)]));
+        assert!(!structure(&[(Include(1, Some(true)), 1, 2), (Members([].into()), 3, 4)]));
+        let pushed = [(Push(1, Some(1)), 1, 2), (Push(2, Some(2)), 3, 4)];
+        assert!(structure(&[&pushed[..], &[(Pop(Some(Some(1))), 5, 6), (Items(vec![2]), 7, 8)]].concat()));
+        assert!(!structure(&[&pushed[..], &[(Pop(Some(Some(2))), 5, 6)]].concat()));
+        assert!(!structure(&[&pushed[..], &[(Pop(Some(Some(1))), 5, 6), (Pop(Some(Some(1))), 5, 6)]].concat()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use reqwest::Method;
 pub use self::blocks::Counted;
 use self::{
     chain::Link,
-    linearizable::{DirectorySpecification, RegisterSpecification, describe, is_linearizable},
+    linearizable::{DirectorySpecification, RegisterSpecification, StructureSpecification, describe, is_linearizable},
 };
 use crate::{
     clients::{
@@ -27,6 +27,7 @@ use crate::{
         directory::{Directory, DirectoryOperation, Listing, content_of, listing_of},
         object::Told,
         register::{Register, RegisterOperation},
+        structure::{RedisCaller, Structure},
     },
     journal::Journal,
 };
@@ -37,8 +38,8 @@ const REPLICAS: usize = 3;
 /// What was checked.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Checked {
-    /// Histories, of registers, counters and directories.
-    pub histories: [usize; 3],
+    /// Histories, of registers, counters, directories and structures.
+    pub histories: [usize; 4],
     /// Operations in them.
     pub operations: usize,
     /// How many of them have an unknown outcome.
@@ -79,6 +80,14 @@ pub async fn all(shared: &Arc<Shared>, nodes: Vec<Http>, began: SystemTime) -> C
         links.extend(chains);
     }
     drop(directories);
+    checked.histories[3] = shared.structures().len();
+    let mut reader = RedisCaller::new(shared.clone(), 0);
+    for structure in shared.structures() {
+        if !reader.read(&structure).await {
+            journal.anomaly(format!("{} cannot be read on a settled ring", structure.name));
+        }
+        links.extend(ring.chain(&structure.name, "").await);
+    }
     checked.files = files;
     checked.chains = links.len();
     checked.transactions = links.iter().map(Vec::len).sum();
@@ -109,6 +118,7 @@ fn clock_error(link: &Link, began: SystemTime) -> u64 {
 /// Judges every history, on every core; how many operations there were, and how many of unknown outcome.
 fn judge(shared: &Shared) -> (usize, usize) {
     let (registers, directories) = (shared.registers(), shared.directories());
+    let structures = shared.structures();
     let (next, lengths) = (AtomicUsize::new(0), Mutex::new((0, 0)));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -120,6 +130,8 @@ fn judge(shared: &Shared) -> (usize, usize) {
                         judge_register(register, &shared.journal)
                     } else if let Some(directory) = directories.get(number - registers.len()) {
                         judge_directory(directory, &shared.journal)
+                    } else if let Some(structure) = structures.get(number - registers.len() - directories.len()) {
+                        judge_structure(structure, &shared.journal)
                     } else {
                         return;
                     };
@@ -146,6 +158,15 @@ fn judge_directory(directory: &Directory, journal: &Journal) -> (usize, usize) {
         journal.anomaly(format!("{} is not linearizable:\n{}", directory.path, describe(&entries)));
     }
     directory.history.lengths()
+}
+
+fn judge_structure(structure: &Structure, journal: &Journal) -> (usize, usize) {
+    let entries = structure.history.entries();
+    if !is_linearizable::<StructureSpecification>(&entries) {
+        let Structure { name, shape, .. } = structure;
+        journal.anomaly(format!("{name}, a {shape:?}, is not linearizable:\n{}", describe(&entries)));
+    }
+    structure.history.lengths()
 }
 
 /// Reads from all nodes in turn.

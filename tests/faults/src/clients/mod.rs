@@ -5,8 +5,10 @@ pub mod content;
 pub mod directory;
 pub mod object;
 pub mod register;
+pub mod structure;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,6 +23,7 @@ use self::{
     directory::{Directory, DirectoryClient},
     object::Group,
     register::{Register, RegisterClient},
+    structure::{Shape, Structure, StructureClient},
 };
 use crate::{
     gateways::Gateways,
@@ -30,7 +33,8 @@ use crate::{
 /// How many clients race on one object.
 const RIVALS: usize = 3;
 /// How many objects of each class there are at a time.
-const GROUPS: [(Class, usize); 3] = [(Class::Registers, 3), (Class::Counters, 2), (Class::Files, 2)];
+const GROUPS: [(Class, usize); 4] =
+    [(Class::Registers, 3), (Class::Counters, 2), (Class::Files, 2), (Class::Structures, 3)];
 /// The longest pause of a client between two operations, in milliseconds.
 const PAUSE_MS_MAX: u64 = 40;
 
@@ -40,12 +44,15 @@ pub struct Shared {
     pub journal: Arc<Journal>,
     /// The nodes.
     pub gateways: Arc<Gateways>,
+    /// Where the node at each place, from 1, listens for clients of Redis.
+    pub resp: Vec<SocketAddr>,
     seed: u64,
     next_id: AtomicU64,
     next_name: AtomicU64,
     is_over: AtomicBool,
     registers: Mutex<Vec<Arc<Register>>>,
     directories: Mutex<Vec<Arc<Directory>>>,
+    structures: Mutex<Vec<Arc<Structure>>>,
 }
 
 impl Shared {
@@ -89,6 +96,18 @@ impl Shared {
         self.directories.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// All counters, sets and lists that they have.
+    pub fn structures(&self) -> Vec<Arc<Structure>> {
+        self.structures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn new_structure(&self, shape: Shape) -> Arc<Structure> {
+        let number = self.next_name.fetch_add(1, Ordering::Relaxed);
+        let structure = Arc::new(Structure::new(format!("structure-{number}"), shape));
+        self.structures.lock().unwrap_or_else(PoisonError::into_inner).push(structure.clone());
+        structure
+    }
+
     fn new_register(&self, is_counter: bool) -> Arc<Register> {
         let number = self.next_name.fetch_add(1, Ordering::Relaxed);
         let kind = if is_counter { "counter" } else { "register" };
@@ -113,30 +132,43 @@ pub struct Clients {
 
 impl Clients {
     /// Starts them, `times` as many as usual.
-    pub fn start(journal: Arc<Journal>, gateways: Arc<Gateways>, seed: u64, times: usize) -> Self {
+    pub fn start(
+        journal: Arc<Journal>,
+        gateways: Arc<Gateways>,
+        resp: Vec<SocketAddr>,
+        seed: u64,
+        times: usize,
+    ) -> Self {
         let shared = Arc::new(Shared {
             journal,
             gateways,
+            resp,
             seed,
             next_id: AtomicU64::new(1),
             next_name: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
             registers: Mutex::default(),
             directories: Mutex::default(),
+            structures: Mutex::default(),
         });
         let mut clients = Self { shared, tasks: Vec::new() };
         for (class, groups) in GROUPS {
-            for _ in 0..groups * times {
-                clients.start_group(class);
+            for group in 0..groups * times {
+                clients.start_group(class, group);
             }
         }
         clients
     }
 
-    fn start_group(&mut self, class: Class) {
+    fn start_group(&mut self, class: Class, group: usize) {
         let (shared, first) = (self.shared.clone(), self.tasks.len());
         let numbers = first..first + RIVALS;
-        if class == Class::Files {
+        if class == Class::Structures {
+            let shape = [Shape::Counter, Shape::Set, Shape::List][group % 3];
+            let group = Arc::new(Group::new(move || shared.new_structure(shape)));
+            let client = |number| StructureClient::new(self.shared.clone(), group.clone(), number);
+            self.tasks.extend(numbers.map(|number| tokio::spawn(client(number).run())));
+        } else if class == Class::Files {
             let group = Arc::new(Group::new(move || shared.new_directory()));
             let client = |number| DirectoryClient::new(self.shared.clone(), group.clone(), number);
             self.tasks.extend(numbers.map(|number| tokio::spawn(client(number).run())));
