@@ -10,7 +10,7 @@ use difuse_api::{
 use difuse_types::{Key, Level};
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{is_word, long};
+use super::{is_word, keyed, long};
 use crate::resp::{
     Shared,
     call::Call,
@@ -23,6 +23,10 @@ use crate::resp::{
 pub(in crate::resp) fn stepped(call: Call) -> BoxFuture<'static, Outcome> {
     let task = async move {
         let keys = keys_of(&call.shared, call.database, &call.arguments)?;
+        // One key that is only read may be read here, at the connection's level.
+        if keys.len() == 1 && call.command.keys.first == 1 && !call.command.is_write() {
+            return keyed(call).await;
+        }
         match step(&call, keys.clone()).await? {
             Some(reply) => Ok(reply.into()),
             None => long::change_several(call, keys).await,
