@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use difuse_keylog::{
-    Answer, Condition, Configuration, Failure, Job, Submission, Transaction, generation_operation, store::MemoryStore,
+    Answer, Condition, Configuration, Failure, Job, Store, Submission, Transaction, generation_operation,
+    store::MemoryStore,
 };
 use difuse_types::{Key, Level};
 
@@ -155,6 +156,44 @@ fn of_two_recoveries_that_drew_the_same_nothing_is_mixed() {
         group.run_until(|group| group.is_settled_with(&[further, 4, behind]) && group.heads(&untouched).len() == 1);
         assert_eq!(group.log(further, &untouched).len(), 1, "what the side that is given up wrote has come back");
     }
+}
+
+/// A member of one recovery hears of another that drew the same, and takes part in it; then it hears how the first has gone
+/// on without it. It was taken to have been there all the time, and brought along what only the other had decided.
+#[test]
+fn a_member_that_changes_between_recoveries_that_drew_the_same_brings_nothing_along() {
+    let mut group = Group::joined(&[1, 2, 3, 4, 5], 8);
+    let key = key("k");
+    group.append(1, &key, 1, Condition::None);
+    group.run_until(|group| group.heads(&key).len() == 1);
+    group.kill(4);
+    group.kill(5);
+    part(&mut group, [&[1, 2], &[3]], true);
+    let lost = group.replicas[&node(1)].configuration(SLOT).unwrap().clone();
+    let recovered =
+        |members: &[u8], drawn| lost.recovered(members.iter().map(|name| node(*name)).collect(), drawn).unwrap();
+    let is_above = |drawn: &u32| recovered(&[3, 2], *drawn).supersedes(&recovered(&[1, 2], *drawn));
+    let drawn = (0..).find(is_above).unwrap();
+    assert_eq!(group.recover_from(&lost, &[1, 2], drawn), [true, true]);
+    let other = recovered(&[3, 2], drawn);
+    assert!(group.replicas.get_mut(&node(3)).unwrap().recover(lost.clone(), other.clone()).unwrap());
+
+    // Node 2 has agreed to go on with node 1, and hears of the other recovery before it hears that this is decided.
+    group.run_until(|group| group.replicas[&node(2)].store().slot(SLOT).unwrap().unwrap().proposed.is_some());
+    group.cut.insert((node(1), node(2)));
+    group.run_until(|group| !group.replicas[&node(1)].configuration(SLOT).unwrap().is_recovery());
+    part(&mut group, [&[1], &[2]], true);
+    part(&mut group, [&[3], &[2]], false);
+    group.run_until(|group| *group.replicas[&node(2)].configuration(SLOT).unwrap() == other);
+    group.append(3, &key, 3, Condition::None);
+
+    part(&mut group, [&[3], &[2]], true);
+    part(&mut group, [&[1], &[2]], false);
+    group.place(&[1, 2]);
+    group.run_until(|group| group.is_settled_with(&[1, 2]));
+    group.append(1, &key, 2, Condition::None);
+    let ids: Vec<u8> = group.log(1, &key).iter().map(|one| one.operation_id.0[0]).collect();
+    assert_eq!(ids, [1, 2], "what was decided in the other recovery has come along");
 }
 
 /// A member that was given up by mistake and comes back as a newcomer at once brings nothing back with it: what it alone had
