@@ -136,6 +136,10 @@ impl<S: Store> Keylog<S> {
         if !is_next || !is_sound || !recovered.contains(&self.me) {
             return Ok(false);
         }
+        if lost.contains(&self.me) {
+            // Who was to be a newcomer and had not heard of it has nothing to go on with.
+            self.enter_if_newer(lost)?;
+        }
         self.enter(recovered)?;
         self.deliver_to_self()?;
         Ok(true)

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use difuse_keylog::{
-    Answer, Condition, Configuration, Failure, Job, Store, Submission, Transaction, generation_operation,
+    Answer, Condition, Configuration, Failure, Job, Operation, Store, Submission, Transaction, generation_operation,
     store::MemoryStore,
 };
 use difuse_types::{Key, Level};
 
-use super::{Group, SLOT, height_of, key, node, submission};
+use super::{Group, SLOT, dropping::grow_old_and_drop, height_of, key, node, submission};
 
 impl Group {
     /// What an operator's command does: the survivors are told of the recovery; each says whether it entered it.
@@ -232,6 +232,37 @@ fn a_member_that_was_given_up_begins_as_a_newcomer() {
         group.run_until(|group| group.is_settled_with(&[1, 3]) && group.heads(&key).len() == 1);
         assert_eq!(group.log(3, &key).len(), 1, "seed {seed}");
     }
+}
+
+/// A node that was to become a member again, and had not heard of it when the majority was lost, is a survivor. It went on
+/// with what it held as an earlier member: a key that was deleted and forgotten meanwhile had its value again.
+#[test]
+fn a_survivor_that_was_to_be_a_newcomer_brings_nothing_back() {
+    let mut group = Group::joined(&[1, 2, 3], 11);
+    let key = key("k");
+    group.append(1, &key, 1, Condition::None);
+    group.run_until(|group| group.heads(&key).len() == 1);
+    group.start(node(4), MemoryStore::default());
+    group.replicas.get_mut(&node(3)).unwrap().store_mut().flush_all();
+    group.kill(3);
+    group.place(&[1, 2, 4]);
+    group.run_until(|group| group.is_settled_with(&[1, 2, 4]));
+    let delete = Submission { operation: Operation::Delete, ..submission(2, Condition::None) };
+    height_of(&group.ask(1, &key, Job::Append(delete)).unwrap());
+    grow_old_and_drop(&mut group, &key);
+
+    group.restart(3);
+    group.cut = [1, 2, 4].map(|from| (node(from), node(3))).into();
+    group.place(&[1, 2, 3]);
+    group.run_until(|group| group.replicas[&node(4)].configuration(SLOT).unwrap().is_joint());
+    group.kill(1);
+    group.kill(2);
+    assert!(!group.replicas[&node(3)].configuration(SLOT).unwrap().is_joint());
+    assert_eq!(group.recover(&[4, 3], 7), [true, true]);
+    group.cut.clear();
+    assert_eq!(group.head(4, &key), None, "what was deleted has come back");
+    group.place(&[4, 3]);
+    group.run_until(|group| group.is_settled_with(&[3, 4]));
 }
 
 /// The leader that is given up is only cut off, and has a lease: nothing is committed without it while it may answer reads

@@ -152,10 +152,11 @@ impl<S: Store> Peer<S> {
     ) -> Result<(), StoreError> {
         self.give_up_silent(id, &given_up);
         let drawn = self.rng.u32(..);
+        let surveys = self.recovering(id).map(|recovering| recovering.surveys.clone()).unwrap_or_default();
         let mut begun = BTreeMap::new();
         let mut told: BTreeMap<NodeId, Vec<(Configuration, Configuration)>> = BTreeMap::new();
         for slot in lost.iter().filter(|slot| slot.missing().all(|node| given_up.contains(&node))) {
-            let members = self.members_after(slot);
+            let members = self.members_after(slot, &surveys);
             let Some(recovered) = slot.configuration.recovered(members.clone(), drawn) else { continue };
             for member in &members {
                 told.entry(*member).or_default().push((slot.configuration.clone(), recovered.clone()));
@@ -194,9 +195,8 @@ impl<S: Store> Peer<S> {
     }
 
     /// With whom a slot is begun anew: the survivors, or else a node that holds nothing of it.
-    fn members_after(&self, slot: &LostSlot) -> Vec<NodeId> {
-        let survivors = slot.survivors.iter().map(|survivor| survivor.node);
-        let members: Vec<NodeId> = survivors.take(Configuration::MEMBERS_MAX).collect();
+    fn members_after(&self, slot: &LostSlot, surveys: &BTreeMap<NodeId, Option<Vec<SlotSurvey>>>) -> Vec<NodeId> {
+        let members = survivors_to_go_on(slot, surveys);
         if !members.is_empty() {
             return members;
         }
@@ -327,6 +327,22 @@ fn lost_slot(surveys: &[(NodeId, &SlotSurvey)], alive: &BTreeSet<NodeId>) -> Opt
     Some(LostSlot { configuration: newest.clone(), survivors, recovered: false })
 }
 
+/// The survivors of a slot, but for those that were to be newcomers and had not heard of it: what they hold is from long ago.
+/// They become members again in the ordinary way, unless there is nobody else.
+fn survivors_to_go_on(slot: &LostSlot, surveys: &BTreeMap<NodeId, Option<Vec<SlotSurvey>>>) -> Vec<NodeId> {
+    let newcomers = slot.configuration.newcomers();
+    let has_entered = |node: &NodeId| {
+        let told = surveys.get(node).into_iter().flatten().flatten();
+        told.into_iter().any(|survey| survey.configuration == slot.configuration)
+    };
+    let all: Vec<NodeId> = slot.survivors.iter().map(|survivor| survivor.node).collect();
+    let (settled, stale): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|node| !newcomers.contains(node) || has_entered(node));
+    let mut members = if settled.is_empty() { stale } else { settled };
+    members.truncate(Configuration::MEMBERS_MAX);
+    members
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -334,7 +350,7 @@ mod tests {
     use difuse_keylog::Configuration;
     use difuse_types::{NodeId, SlotId};
 
-    use super::lost_slots;
+    use super::{lost_slots, survivors_to_go_on};
     use crate::request::SlotSurvey;
 
     fn nodes(names: &[u8]) -> Vec<NodeId> {
@@ -353,6 +369,22 @@ mod tests {
         let survivors =
             lost.first().map(|slot| slot.survivors.iter().map(|survivor| survivor.node).collect::<Vec<_>>());
         assert_eq!(survivors, expected.map(nodes));
+    }
+
+    #[test]
+    fn who_was_to_be_a_newcomer_and_has_not_heard_of_it_does_not_go_on() {
+        let old = Configuration::first(SlotId(0), nodes(&[1, 2, 3]));
+        let moving = old.towards(nodes(&[4, 5])).completed().unwrap().towards(nodes(&[3, 5, 6]));
+        let check = |told: &[(u8, &Configuration)], expected: &[u8]| {
+            let told = told.iter().map(|(name, known)| (NodeId([*name; 32]), Some(vec![survey(known)])));
+            let surveys: BTreeMap<NodeId, Option<Vec<SlotSurvey>>> = told.collect();
+            let lost = lost_slots(&surveys, SlotId(0), 1);
+            assert_eq!(survivors_to_go_on(&lost[0], &surveys), nodes(expected));
+        };
+        check(&[(5, &moving), (3, &old)], &[5]);
+        check(&[(5, &old), (6, &moving)], &[5, 6]);
+        // Node 1 has seen the move, and is no member.
+        check(&[(1, &moving), (3, &old)], &[3]);
     }
 
     #[test]
