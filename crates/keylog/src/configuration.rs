@@ -88,6 +88,11 @@ impl Configuration {
         epoch >> (Self::STEP_BITS + Self::DRAWN_BITS)
     }
 
+    /// The epoch with which the last recovery before an epoch began; 0 if there was none.
+    pub(crate) const fn recovery_epoch(epoch: u64) -> u64 {
+        epoch >> Self::STEP_BITS << Self::STEP_BITS
+    }
+
     /// Whether this configuration goes back to another recovery than `known`, so that what a member accepted under
     /// `known` may be what the recovery did without: the member must drop it and begin as a newcomer. Not so for those
     /// that the recovery itself names, since it goes on with what they hold.

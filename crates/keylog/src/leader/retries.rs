@@ -19,7 +19,8 @@ use super::{
     jobs::KEY_QUEUE_MAX,
 };
 use crate::{
-    Anchor, Answer, Ballot, Failure, Submission, keylog::Keylog, replica::damage::ReadError, rule::Rule, store::Store,
+    Anchor, Answer, Ballot, Configuration, Failure, Submission, keylog::Keylog, replica::damage::ReadError, rule::Rule,
+    store::Store,
 };
 
 /// How many of the appends of a key that has some waiting are remembered: all that were applied while one waited.
@@ -64,8 +65,13 @@ impl<S: Store> Keylog<S> {
         let Some(state) = keys.get_mut(&draft.key) else { return };
         let first_known = state.applied.front().map_or(u64::MAX, |first| first.height);
         let forgotten_height = draft.forgotten_height().min(first_known - 1);
+        let recovered_at = Configuration::recovery_epoch(ballot.term.epoch);
         let is_remembered = |since: Option<Anchor>| match since {
-            Some(since) => since.height >= forgotten_height && Some(since.ballot) >= dropped,
+            Some(since) => {
+                // A recovery may have set the key back to a lesser height than was told before.
+                let height = if since.ballot.term.epoch >= recovered_at { since.height } else { 0 };
+                height >= forgotten_height && Some(since.ballot) >= dropped
+            }
             None => forgotten_height == 0 && dropped.is_none(),
         };
         let (mut known, mut others, mut forgotten) = (VecDeque::new(), VecDeque::new(), Vec::new());

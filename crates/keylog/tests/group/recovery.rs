@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use difuse_keylog::{
-    Answer, Condition, Configuration, Failure, Job, Operation, Store, Submission, Transaction, generation_operation,
-    store::MemoryStore,
+    Anchor, Answer, Condition, Configuration, Failure, Job, Operation, Store, Submission, Transaction,
+    generation_operation, store::MemoryStore,
 };
 use difuse_types::{Key, Level};
 
@@ -263,6 +263,31 @@ fn a_survivor_that_was_to_be_a_newcomer_brings_nothing_back() {
     assert_eq!(group.head(4, &key), None, "what was deleted has come back");
     group.place(&[4, 3]);
     group.run_until(|group| group.is_settled_with(&[3, 4]));
+}
+
+/// What was told of a key before a recovery says nothing of it since: the key may have been set back. A write that was first
+/// sent before, and applied since, was applied again after 128 others, at a height below the one that its sender knew of.
+#[test]
+fn a_write_from_before_a_recovery_is_applied_once() {
+    let mut group = Group::joined(&[1, 2, 3], 12);
+    let key = key("k");
+    group.append(1, &key, 1, Condition::None);
+    group.run_until(|group| group.heads(&key).len() == 1);
+    part(&mut group, [&[1], &[2, 3]], true);
+    group.append_many(2, &key, 200);
+    let (_, last) = group.head(2, &key).unwrap();
+    let ballot = group.replicas[&node(2)].store().register(SLOT, &key).unwrap().unwrap().ballot;
+    let since = Some(Anchor { ballot, height: last.height });
+    group.kill(2);
+    group.kill(3);
+    assert_eq!(group.recover(&[1], 7), [true]);
+    assert_eq!(group.head(1, &key).unwrap().1.height, 1);
+
+    let job = Job::Append(Submission { since, ..submission(77, Condition::None) });
+    assert_eq!(height_of(&group.ask(1, &key, job.clone()).unwrap()), 2);
+    group.append_many(1, &key, 180);
+    let again = group.ask(1, &key, job);
+    assert!(matches!(again, Err(Failure::Forgotten { .. })), "{again:?}");
 }
 
 /// The leader that is given up is only cut off, and has a lease: nothing is committed without it while it may answer reads
