@@ -254,12 +254,7 @@ impl<S: Store> Keylog<S> {
                 self.write(vec![Write::Accept { slot, key: key.clone(), register, transactions }])?;
                 if let Some(state) = self.slots.get_mut(&slot) {
                     let is_anew = existing.is_some() && !matches!(beginning, Beginning::Held);
-                    let before = existing.as_ref().filter(|_| !is_anew);
-                    if is_anew {
-                        // It may be another life of the key: what is known of the one held says nothing of this one.
-                        state.committed.note_dropped(&key);
-                    }
-                    state.committed.note_accepted(&key, ballot, before, committed_height);
+                    state.committed.note_accepted(&key, ballot, existing.as_ref(), committed_height, is_anew);
                 }
                 self.send_durably(from, KeylogMessage::Accepted { slot, ballot, key });
             }

@@ -63,16 +63,18 @@ impl Committed {
         register.is_some_and(is_below) || (self.is_base_known && !self.pending.contains_key(key))
     }
 
-    /// A proposal was accepted. `before` is what was held of the key, `committed_height` what the
-    /// leader told.
+    /// A proposal was accepted. `before` is what was held of the key, `committed_height` what the leader told; `is_anew`: it
+    /// does not build on what was held, but brings its own chain, perhaps of another life of the key.
     pub(crate) fn note_accepted(
         &mut self,
         key: &Key,
         ballot: Ballot,
         before: Option<&Register>,
         committed_height: u64,
+        is_anew: bool,
     ) {
         let known = match self.pending.get(key) {
+            _ if is_anew => None,
             Some(pending) => pending.committed_height,
             None => self.is_committed(key, before).then(|| before.map_or(0, |before| before.head.height)),
         };

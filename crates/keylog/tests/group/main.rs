@@ -757,3 +757,27 @@ fn a_member_tells_what_it_holds_when_it_is_on_its_disk() {
     member.handle_durable(written).unwrap();
     assert!(tells(member.take_outputs()));
 }
+
+/// A leader that had nothing of a key sends all of its chain along. Members that held it took it for one of another life of the
+/// key, and a key that had been known to have a value for one that was known to have none.
+#[test]
+fn a_leader_that_brings_a_chain_anew_does_not_set_back_what_members_show() {
+    for seed in 0..8 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        group.kill(1);
+        (1..4).for_each(|id| _ = group.append(2, &key, id, Condition::None));
+        group.run_until(|group| {
+            let mut shown = group.replicas[&node(3)].clone();
+            let read = shown.read_lazily(SLOT, &key, None).unwrap();
+            read.and_then(|read| read.head).is_some_and(|(_, head)| head.height == 3)
+        });
+        let seen = group.replicas.get_mut(&node(3)).unwrap().read_lazily(SLOT, &key, None).unwrap().unwrap().mark;
+        group.restart(1);
+        group.run_until(|group| {
+            let read = group.replicas[&node(3)].clone().read_lazily(SLOT, &key, seen).unwrap();
+            assert!(read.is_none_or(|read| read.head.is_some()), "seed {seed}: it is shown as never written");
+            group.replicas[&node(1)].is_leading(SLOT) && group.is_settled_with(&[1, 2, 3])
+        });
+    }
+}
