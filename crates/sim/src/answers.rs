@@ -1,5 +1,6 @@
 //! What clients make of the answers: they go into the histories, and what they show must be true.
 
+use difuse_keylog::Ballot;
 use difuse_protocol::{
     RequestId,
     request::{Entry, ListEntry, Reading, Reply, RequestError},
@@ -36,6 +37,9 @@ impl Simulation {
         if let Some(write) = self.bursts.take(id) {
             return self.handle_burst_reply(write, result);
         }
+        if let Some(asked) = self.disasters.take(id) {
+            return self.handle_recovery(asked, result);
+        }
         let Some(client) = self.clients.take_pending(id) else {
             return self.handle_leave_reply(node, result);
         };
@@ -58,7 +62,7 @@ impl Simulation {
             Err(RequestError::Forgotten { .. }) => {
                 self.figures.forgotten += 1;
                 if let Aim::Write { history, call, .. } = under_way.aim {
-                    self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at);
+                    self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at, None);
                 }
                 self.finish_client(client);
             }
@@ -87,34 +91,41 @@ impl Simulation {
             // It is not committed yet: it may be lost with the leader, or refused later.
             (Aim::Write { history, call, level: Level::Leader, .. }, Reply::Written { .. })
             | (Aim::Write { history, call, level: Level::Lazy, .. }, Reply::Queued { .. }) => {
-                self.clients.record(client, history, call, Answer::Unknown, invoked_at);
+                self.clients.record(client, history, call, Answer::Unknown, invoked_at, None);
             }
             (Aim::Write { history, operation, call, .. }, Reply::Written { height, hash, mark, .. }) => {
                 let key = self.clients.histories[history].key.clone();
-                let shown = self.show(&key, height, hash)?;
+                let recovery = self.answered_under(&key, mark, invoked_at);
+                let shown = self.show(&key, height, hash, recovery)?;
                 if shown != operation {
                     let reason = format!("write {operation} was acknowledged with the hash of write {shown}");
                     return Err(Violation::WrongAnswer(reason));
                 }
                 self.clients.saw(client, history, hash);
-                self.clients.saw_in_session(client, history, height, mark);
-                self.clients.record(client, history, call, Answer::Written, invoked_at);
+                let certain = self.answered_under(&key, None, invoked_at);
+                self.clients.saw_in_session(client, history, height, mark, certain);
+                self.clients.record(client, history, call, Answer::Written, invoked_at, recovery);
             }
-            (Aim::Read { history, least_height }, Reply::Entry(Reading { entry, is_linearizable, mark })) => {
+            (
+                Aim::Read { history, least_height, seen_under },
+                Reply::Entry(Reading { entry, is_linearizable, mark }),
+            ) => {
                 let key = self.clients.histories[history].key.clone();
-                let last = self.show_entry(&key, entry.as_ref())?;
+                let certain = self.answered_under(&key, None, invoked_at);
+                let recovery = self.answered_under(&key, mark, invoked_at);
+                let last = self.show_entry(&key, entry.as_ref(), recovery)?;
                 let height = entry.as_ref().map_or(0, |entry| entry.height);
-                if height < least_height {
+                if height < least_height && certain == Some(seen_under) {
                     let reason =
                         format!("a session that has seen height {least_height} of {key} reads height {height}");
                     return Err(Violation::WrongAnswer(reason));
                 }
                 if let Some(entry) = entry {
                     self.clients.saw(client, history, entry.hash);
-                    self.clients.saw_in_session(client, history, height, mark);
+                    self.clients.saw_in_session(client, history, height, mark, certain);
                 }
                 if is_linearizable {
-                    self.clients.record(client, history, Call::Read, Answer::Last(last), invoked_at);
+                    self.clients.record(client, history, Call::Read, Answer::Last(last), invoked_at, recovery);
                 } else if !is_weak {
                     return Err(Violation::WrongAnswer("a read at quorum or all is not linearizable".into()));
                 }
@@ -127,11 +138,14 @@ impl Simulation {
                 self.handle_list(client, &histories, invoked_at, &entries)?;
             }
             (Aim::PutBlock { hash, is_safe }, Reply::BlockPut { .. }) => {
-                if is_safe {
+                let slot = self.plan.settings.slots.of_block(&hash);
+                if is_safe && self.recoveries.certain(slot, invoked_at).is_some() {
                     self.blocks.acknowledge(hash);
                 }
             }
             (Aim::ReadBlock { hash, must_be_there }, Reply::Block(bytes)) => {
+                // Since it was asked for, a recovery may have done without it.
+                let must_be_there = must_be_there && self.blocks.acknowledged().contains(&hash);
                 self.blocks.check_read(hash, bytes.as_ref(), must_be_there)?;
             }
             (aim, reply) => return Err(Violation::WrongAnswer(format!("{aim:?} was answered with {reply:?}"))),
@@ -152,10 +166,11 @@ impl Simulation {
             match written {
                 Some((height, hash)) => {
                     let key = self.clients.histories[history].key.clone();
-                    if self.show(&key, height, hash)? != operation {
+                    let recovery = self.answered_under(&key, None, under_way.invoked_at);
+                    if self.show(&key, height, hash, recovery)? != operation {
                         return Err(Violation::WrongAnswer(format!("write {operation} is told applied as {hash:?}")));
                     }
-                    self.clients.record(client, history, call, Answer::Written, under_way.invoked_at);
+                    self.clients.record(client, history, call, Answer::Written, under_way.invoked_at, recovery);
                 }
                 None if is_applied => {
                     return Err(Violation::WrongAnswer(format!(
@@ -164,9 +179,9 @@ impl Simulation {
                 }
                 // An earlier attempt may be on its way.
                 None if under_way.is_open => {
-                    self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at);
+                    self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at, None);
                 }
-                None => _ = self.clients.refused.insert(operation),
+                None => self.note_refused(history, operation, under_way.invoked_at),
             }
         }
         self.finish_client(client);
@@ -184,10 +199,11 @@ impl Simulation {
             return Err(Violation::WrongAnswer(format!("{aim:?} was answered with a conflict")));
         };
         let key = self.clients.histories[history].key.clone();
+        let recovery = self.answered_under(&key, None, invoked_at);
         let last = match current {
             None => NEVER_WRITTEN,
             Some((height, hash, has_value)) => {
-                let last = self.show(&key, height, hash)?;
+                let last = self.show(&key, height, hash, recovery)?;
                 let written = self.clients.writes.get(&last);
                 if written.is_none_or(|written| written.value.is_some() != has_value) {
                     return Err(Violation::WrongAnswer(format!(
@@ -198,8 +214,8 @@ impl Simulation {
                 last
             }
         };
-        self.clients.refused.insert(operation);
-        self.clients.record(client, history, call, Answer::Conflict(last), invoked_at);
+        self.note_refused(history, operation, invoked_at);
+        self.clients.record(client, history, call, Answer::Conflict(last), invoked_at, recovery);
         Ok(())
     }
 
@@ -219,25 +235,50 @@ impl Simulation {
         }
         for history in histories {
             let key = self.clients.histories[*history].key.clone();
+            let recovery = self.answered_under(&key, None, invoked_at);
             let answer = match entries.iter().find(|entry| entry.key == key) {
-                Some(entry) => Answer::Last(self.show_entry(&key, Some(&entry.entry))?),
+                Some(entry) => Answer::Last(self.show_entry(&key, Some(&entry.entry), recovery)?),
                 None => Answer::NoValue,
             };
-            self.clients.record(client, *history, Call::Read, answer, invoked_at);
+            self.clients.record(client, *history, Call::Read, answer, invoked_at, recovery);
         }
         Ok(())
     }
 
-    /// A client saw this transaction as committed; gives the number of its write.
-    pub(crate) fn show(&mut self, key: &Key, height: u64, hash: Hash) -> Result<u64, Violation> {
-        self.chains.show(key, height, hash)?;
+    /// The recovery of a key's slot under which an answer with this mark was given; `None` if that is not certain.
+    pub(crate) fn answered_under(&self, key: &Key, mark: Option<Ballot>, asked_at: u64) -> Option<Hash> {
+        let slot = self.plan.settings.slots.of_key(key);
+        // What was accepted before a recovery may be read after it.
+        let marked = || mark.and_then(|mark| self.recoveries.of_epoch(slot, mark.term.epoch));
+        self.recoveries.certain(slot, asked_at).or_else(|| marked().filter(|recovery| *recovery != Hash::ZERO))
+    }
+
+    /// A client was told that its write changed nothing; a recovery may do without whoever told it.
+    pub(crate) fn note_refused(&mut self, history: usize, operation: u64, asked_at: u64) {
+        let slot = self.plan.settings.slots.of_key(&self.clients.histories[history].key);
+        if self.recoveries.certain(slot, asked_at).is_some() {
+            self.clients.refused.insert(operation);
+        }
+    }
+
+    /// A client saw this transaction as committed, under a recovery if that is certain; gives the number of its write.
+    pub(crate) fn show(
+        &mut self,
+        key: &Key,
+        height: u64,
+        hash: Hash,
+        recovery: Option<Hash>,
+    ) -> Result<u64, Violation> {
+        if let Some(recovery) = recovery {
+            self.chains.show(key, height, hash, recovery)?;
+        }
         let known = self.chains.known(&hash).filter(|known| known.height == height);
         known.map(|known| known.operation).ok_or_else(|| Violation::Unheard { key: key.clone(), height, hash })
     }
 
-    fn show_entry(&mut self, key: &Key, entry: Option<&Entry>) -> Result<u64, Violation> {
+    fn show_entry(&mut self, key: &Key, entry: Option<&Entry>, recovery: Option<Hash>) -> Result<u64, Violation> {
         let Some(entry) = entry else { return Ok(NEVER_WRITTEN) };
-        let operation = self.show(key, entry.height, entry.hash)?;
+        let operation = self.show(key, entry.height, entry.hash, recovery)?;
         let written = self.clients.writes.get(&operation);
         let value = entry.value.as_ref().map(|value| &value.bytes);
         if written.is_none_or(|written| written.key != *key || written.value.as_ref() != value) {

@@ -126,9 +126,10 @@ impl Simulation {
     ) -> Result<(), Violation> {
         self.bursts.sent.push((operation, repeated));
         match result {
-            Ok(Reply::Written { height, hash, .. }) => {
+            Ok(Reply::Written { height, hash, mark, .. }) => {
                 let key = self.bursts.key.clone();
-                let shown = self.show(&key, height, hash)?;
+                let recovery = self.answered_under(&key, mark, 0);
+                let shown = self.show(&key, height, hash, recovery)?;
                 if shown == operation {
                     return Ok(());
                 }
@@ -144,7 +145,9 @@ impl Simulation {
             }
             Err(error) if error.is_transient() || matches!(error, RequestError::Full { .. }) => {
                 // Of one that was repeated, another attempt may have been applied.
-                if !self.bursts.repeated.contains(&operation) {
+                let slot = self.plan.settings.slots.of_key(&self.bursts.key);
+                let is_certain = self.recoveries.certain(slot, 0).is_some();
+                if is_certain && !self.bursts.repeated.contains(&operation) {
                     self.clients.refused.insert(operation);
                 }
                 Ok(())

@@ -47,6 +47,8 @@ pub(crate) enum Aim {
     Read {
         history: usize,
         least_height: u64,
+        /// Under which recovery it was seen.
+        seen_under: Hash,
     },
     List {
         histories: Vec<usize>,
@@ -97,13 +99,20 @@ struct Client {
     seen: BTreeMap<usize, Hash>,
     /// Its session: the latest mark of each slot, and the greatest height of each key, that it saw.
     marks: BTreeMap<SlotId, Ballot>,
-    heights: BTreeMap<usize, u64>,
+    heights: BTreeMap<(usize, Hash), u64>,
 }
 
 /// One key and what clients did with it.
 pub(crate) struct History {
     pub(crate) key: Key,
-    pub(crate) operations: Vec<Operation>,
+    pub(crate) operations: Vec<Noted>,
+}
+
+/// An operation, and the recovery of its slot under which it was answered, where that is certain.
+#[derive(Clone, Copy)]
+pub(crate) struct Noted {
+    pub(crate) operation: Operation,
+    pub(crate) recovery: Option<Hash>,
 }
 
 /// What a write put there.
@@ -172,6 +181,18 @@ impl Clients {
         self.clock
     }
 
+    /// The time by the clock that counts the beginnings and ends of operations.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock
+    }
+
+    /// Whatever was refused in a slot may have been decided after all: what told otherwise is lost.
+    pub(crate) fn forget_refused(&mut self, slot: SlotId) {
+        let (slots, writes) = (self.slots, &self.writes);
+        let is_elsewhere = |operation: &u64| writes.get(operation).is_none_or(|it| slots.of_key(&it.key) != slot);
+        self.refused.retain(is_elsewhere);
+    }
+
     fn new_history(&mut self) -> usize {
         let name = format!("k{}", self.histories.len());
         // The name is neither empty nor long.
@@ -214,29 +235,54 @@ impl Clients {
         self.clients[client].seen.insert(history, hash);
     }
 
-    /// A client's session saw this height of a key, in an answer with this mark.
-    pub(crate) fn saw_in_session(&mut self, client: usize, history: usize, height: u64, mark: Option<Ballot>) {
+    /// A client's session saw this height of a key, in an answer with this mark, under a recovery if that is certain.
+    pub(crate) fn saw_in_session(
+        &mut self,
+        client: usize,
+        history: usize,
+        height: u64,
+        mark: Option<Ballot>,
+        recovery: Option<Hash>,
+    ) {
         let slot = self.slots.of_key(&self.histories[history].key);
         let client = &mut self.clients[client];
         if let Some(mark) = mark {
             let known = client.marks.entry(slot).or_insert(mark);
             *known = (*known).max(mark);
-            let known = client.heights.entry(history).or_default();
-            *known = (*known).max(height);
+            if let Some(recovery) = recovery {
+                let known = client.heights.entry((history, recovery)).or_default();
+                *known = (*known).max(height);
+            }
         }
     }
 
     /// The client is done; what it was told goes into the key's history, if there is anything to tell.
-    pub(crate) fn record(&mut self, client: usize, history: usize, call: Call, answer: Answer, invoked_at: u64) {
+    pub(crate) fn record(
+        &mut self,
+        client: usize,
+        history: usize,
+        call: Call,
+        answer: Answer,
+        invoked_at: u64,
+        recovery: Option<Hash>,
+    ) {
         let completed_at = if answer == Answer::Unknown { u64::MAX } else { self.tick() };
         let operations = &mut self.histories[history].operations;
         if operations.len() < OPERATIONS_MAX {
-            operations.push(Operation { client, call, answer, invoked_at, completed_at });
+            let operation = Operation { client, call, answer, invoked_at, completed_at };
+            operations.push(Noted { operation, recovery });
         }
     }
 
     /// The client thinks of something new to ask for.
-    fn invent(&mut self, client: usize, now: Instant, blocks: &mut crate::invariants::Blocks, rng: &mut fastrand::Rng) {
+    fn invent(
+        &mut self,
+        client: usize,
+        now: Instant,
+        blocks: &mut crate::invariants::Blocks,
+        recoveries: &crate::invariants::Recoveries,
+        rng: &mut fastrand::Rng,
+    ) {
         let place = rng.usize(..self.active.len());
         if self.histories[self.active[place]].operations.len() >= OPERATIONS_PER_KEY {
             self.active[place] = self.new_history();
@@ -249,14 +295,17 @@ impl Clients {
             0..50 => self.invent_write(client, history, rng),
             50..82 => {
                 let level = level(rng);
-                let seen = self.clients[client].marks.get(&self.slots.of_key(&self.histories[history].key)).copied();
+                let slot = self.slots.of_key(&self.histories[history].key);
+                let seen = self.clients[client].marks.get(&slot).copied();
                 let is_session = matches!(level, Level::Lazy | Level::Leader) && rng.bool();
                 let seen = seen.filter(|_| is_session);
+                let seen_under = recoveries.standing(slot);
+                let heights = &self.clients[client].heights;
                 let least_height = match seen {
-                    Some(_) if !self.forgets => self.clients[client].heights.get(&history).copied().unwrap_or_default(),
+                    Some(_) if !self.forgets => heights.get(&(history, seen_under)).copied().unwrap_or_default(),
                     _ => 0,
                 };
-                (Aim::Read { history, least_height }, self.read_request(history, level, seen))
+                (Aim::Read { history, least_height, seen_under }, self.read_request(history, level, seen))
             }
             82..86 => self.invent_list(),
             86..93 => {
@@ -356,11 +405,17 @@ impl Simulation {
     pub(crate) fn step_client(&mut self, client: usize) -> Result<(), Violation> {
         if self.clients.under_way(client).is_none() {
             match self.phase {
-                Phase::Faults => self.clients.invent(client, self.now, &mut self.blocks, &mut self.rng),
+                Phase::Faults => {
+                    self.clients.invent(client, self.now, &mut self.blocks, &self.recoveries, &mut self.rng);
+                }
                 Phase::LastReads => {
                     if let Some(history) = self.clients.last_reads.pop() {
                         let request = self.clients.read_request(history, Level::Quorum, None);
-                        self.clients.begin(client, Aim::Read { history, least_height: 0 }, request);
+                        self.clients.begin(
+                            client,
+                            Aim::Read { history, least_height: 0, seen_under: Hash::ZERO },
+                            request,
+                        );
                     }
                 }
                 _ => return Ok(()),
@@ -457,9 +512,9 @@ impl Simulation {
         if let Aim::Write { history, operation, call, .. } = under_way.aim {
             if under_way.is_open {
                 self.figures.unknown += 1;
-                self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at);
+                self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at, None);
             } else {
-                self.clients.refused.insert(operation);
+                self.note_refused(history, operation, under_way.invoked_at);
             }
         }
         self.finish_client(client);

@@ -4,11 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use difuse_keylog::{Keylog, Store, store::MemoryStore};
 use difuse_protocol::{Input, request::Request};
-use difuse_types::{NodeId, SlotId};
+use difuse_types::{Hash, Key, NodeId, SlotId};
 
 use crate::{
     Violation,
-    linearizability::{Operation, is_linearizable},
     node::Node,
     simulation::{Event, Phase, Simulation},
 };
@@ -182,39 +181,29 @@ impl Simulation {
         Some(format!("node {id:?} lacks the acknowledged block {missing:?} of slot {slot}"))
     }
 
+    /// What the leader of a key's slot holds.
+    pub(crate) fn last_head(&self, key: &Key) -> Option<(u64, Hash)> {
+        let slot = self.plan.settings.slots.of_key(key);
+        let (_, leader) = self.running().find(|(_, keylog)| keylog.is_leading(slot))?;
+        let register = leader.store().register(slot, key).ok().flatten()?;
+        Some((register.head.height, register.head.hash))
+    }
+
     /// All that was acknowledged is in the chains that the members hold in the end.
     pub(crate) fn check_last_heads(&self) -> Result<(), Violation> {
         let keys = self.clients.histories.iter().map(|history| &history.key).chain([&self.bursts.key]);
         let keys = keys.chain(self.pairs.keys());
         for key in keys {
-            let slot = self.plan.settings.slots.of_key(key);
-            let leader = self.running().find(|(_, keylog)| keylog.is_leading(slot));
-            let register = leader.and_then(|(_, keylog)| keylog.store().register(slot, key).ok().flatten());
-            let head = register.map(|register| (register.head.height, register.head.hash));
+            let (slot, head) = (self.plan.settings.slots.of_key(key), self.last_head(key));
             let is_refused = |operation| self.clients.refused.contains(&operation);
-            self.chains.check_final(key, head, self.plan.tombstones_kept.is_some(), is_refused)?;
+            self.chains.check_final(
+                key,
+                head,
+                self.recoveries.standing(slot),
+                self.plan.tombstones_kept.is_some(),
+                is_refused,
+            )?;
         }
         Ok(())
-    }
-
-    /// What clients saw has an order.
-    pub(crate) fn check_histories(&mut self) -> Result<(), Violation> {
-        self.check_pairs()?;
-        for history in &self.clients.histories {
-            self.figures.histories += 1;
-            if !is_linearizable(&history.operations, self.plan.tombstones_kept.is_some()) {
-                let history_text = history.operations.iter().map(describe).collect::<Vec<_>>().join("\n");
-                return Err(Violation::NotLinearizable { key: history.key.clone(), history: history_text });
-            }
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn describe(operation: &Operation) -> String {
-    let Operation { client, call, answer, invoked_at, completed_at } = operation;
-    match completed_at {
-        &u64::MAX => format!("  {invoked_at:>6}..       client {client}: {call:?} -> {answer:?}"),
-        _ => format!("  {invoked_at:>6}..{completed_at:<6} client {client}: {call:?} -> {answer:?}"),
     }
 }

@@ -33,6 +33,9 @@ impl Simulation {
         if std::mem::take(&mut process.hosts_changed) {
             node.known_hosts = process.peer.hosts();
         }
+        for brought in self.recoveries.take_durable(id, sequence) {
+            self.chains.bring(brought.key, brought.recovery, brought.height, brought.hash);
+        }
         self.give(id, Input::Durable(sequence));
         self.begin_flush(id);
         Ok(())

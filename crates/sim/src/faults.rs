@@ -29,6 +29,7 @@ impl Simulation {
         self.schedule_fault();
         self.schedule_burst();
         self.schedule_pairs();
+        self.schedule_disaster();
     }
 
     fn schedule_fault(&mut self) {
@@ -43,11 +44,16 @@ impl Simulation {
         let patience = Duration::from_secs(90) + self.plan.gone_after.min(Duration::from_secs(20)) * 2;
         self.phase_ends_at = self.now + patience;
         self.network.heal();
+        self.disasters.heal(|id| self.nodes.get(id).is_none_or(|node| node.is_retired));
         for id in self.node_ids.clone() {
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.flush_max = self.plan.flush_max;
             }
             self.make_room(id)?;
+            if self.plan.disasters > 0 && self.nodes.get(&id).is_some_and(|node| !node.has_joined) {
+                // Those that it was to join through may be lost.
+                self.crash(id);
+            }
             self.start(id)?;
         }
         Ok(())
@@ -152,7 +158,7 @@ impl Simulation {
         let mended_at = self.now + self.some_time(100..10_000);
         self.queue.push(mended_at, Event::Mend { cut });
         // A transport gives up a connection over which nothing comes, sooner or later.
-        let given_up_at = self.now + self.some_time(500..20_000);
+        let given_up_at = self.now + self.some_time(self.plan.given_up_after_ms.clone());
         self.queue.push(given_up_at, Event::GiveUpConnections);
     }
 
@@ -176,6 +182,11 @@ impl Simulation {
         result: Result<Reply, RequestError>,
     ) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_leaving) else { return Ok(()) };
+        if self.plan.disasters > 0 && matches!(result, Err(RequestError::Invalid(_))) {
+            // All others are given up.
+            node.is_leaving = false;
+            return Ok(());
+        }
         if result != Ok(Reply::Done) {
             return Err(Violation::WrongAnswer(format!("node {id:?} was to leave, and answers {result:?}")));
         }

@@ -31,6 +31,10 @@ pub struct Figures {
     pub histories: u64,
     /// Faults injected.
     pub faults: u64,
+    /// Slots whose majority was made to die.
+    pub disasters: u64,
+    /// Recoveries that came to stand.
+    pub recoveries: u64,
     /// Processes that died.
     pub crashes: u64,
     /// Nodes that left as planned.
@@ -56,6 +60,8 @@ impl AddAssign for Figures {
         self.forgotten += other.forgotten;
         self.histories += other.histories;
         self.faults += other.faults;
+        self.disasters += other.disasters;
+        self.recoveries += other.recoveries;
         self.crashes += other.crashes;
         self.leaves += other.leaves;
         self.forgetful += other.forgetful;

@@ -17,9 +17,11 @@ mod clients;
 #[cfg(feature = "controls")]
 mod controls;
 mod convergence;
+mod disasters;
 mod disks;
 mod faults;
 mod figures;
+mod histories;
 mod invariants;
 pub mod linearizability;
 mod network;

@@ -75,8 +75,13 @@ pub struct Operation {
 /// Whether some order explains the history. At most [`OPERATIONS_MAX`] operations. `forgets`: a deleted key may become one
 /// that was never written, at any time.
 pub fn is_linearizable(operations: &[Operation], forgets: bool) -> bool {
+    is_linearizable_from(NEVER_WRITTEN, operations, forgets)
+}
+
+/// The same of a key whose last write was `beginning` when the history began.
+pub fn is_linearizable_from(beginning: WriteId, operations: &[Operation], forgets: bool) -> bool {
     assert!(operations.len() <= OPERATIONS_MAX, "a history is kept short");
-    Search { operations, forgets, visited: BTreeSet::new() }.search(0, NEVER_WRITTEN)
+    Search { operations, forgets, visited: BTreeSet::new() }.search(0, beginning)
 }
 
 struct Search<'a> {

@@ -125,11 +125,11 @@ fn report(outcome: &Outcome) {
 fn summary(figures: &Figures, failures: u64) -> String {
     let Figures { seeds, virtual_time, messages, operations, retries, errors, unknown, histories, forgetful, .. } =
         figures;
-    let Figures { faults, crashes, leaves, inputs, forgotten, .. } = figures;
+    let Figures { faults, disasters, recoveries, crashes, leaves, inputs, forgotten, .. } = figures;
     let hours = virtual_time.as_secs_f64() / 3600.0;
     format!(
         "{seeds} seeds, {hours:.1} virtual hours: {messages} messages, {inputs} inputs, {operations} operations \
          ({retries} retries, {errors} transient errors, {unknown} of unknown outcome, {forgotten} of forgotten outcome), {histories} histories checked; \
-         {faults} faults, {crashes} crashes, {leaves} leaves; {forgetful} members forgot the beginning of a history; {failures} seeds failed"
+         {faults} faults, {disasters} disasters, {recoveries} recoveries, {crashes} crashes, {leaves} leaves; {forgetful} members forgot the beginning of a history; {failures} seeds failed"
     )
 }

@@ -223,6 +223,11 @@ impl Node {
         self.disk().and_then(|store| store.slots().ok()).unwrap_or_default()
     }
 
+    /// What is on the disk of a slot's configuration.
+    pub(crate) fn record(&self, slot: SlotId) -> Option<difuse_keylog::SlotRecord> {
+        self.disk().and_then(|store| store.slot(slot).ok().flatten())
+    }
+
     /// Whether it holds any key or block of a slot.
     pub(crate) fn holds(&self, slot: SlotId) -> bool {
         let size = self.disk().and_then(|store| store.size(slot).ok()).unwrap_or_default();

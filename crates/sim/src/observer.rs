@@ -9,7 +9,7 @@ use difuse_types::{Hash, Key, NodeId, SlotId, Slots};
 use crate::{
     Violation,
     clients::operation_number,
-    invariants::{Chains, Known},
+    invariants::{Brought, Chains, Known},
     node::Node,
     simulation::Simulation,
 };
@@ -51,10 +51,23 @@ impl Simulation {
         }
         let changes = seen.and_then(|seen| store.changed_since(seen));
         let changes = changes.unwrap_or_else(|| everything(store, self.plan.settings.slots));
+        let has_changed = !changes.records.is_empty();
+        let mut entered = Vec::new();
+        for record in changes.records.iter().filter_map(|slot| store.slot(*slot).ok().flatten()) {
+            self.configurations.observe(&record.configuration)?;
+            self.recoveries.observe(&record.configuration);
+            if self.plan.disasters > 0 {
+                let brought = self.recoveries.enter(id, &record.configuration);
+                entered.extend(brought.map(|brought| (brought, record.configuration.recovery)));
+            }
+        }
         for (slot, key) in changes.keys {
             let Ok(Some(register)) = store.register(slot, &key) else { continue };
             let (height, hash) = (register.head.height, register.head.hash);
             self.ballots.observe(slot, &key, register.ballot, (height, hash))?;
+            if self.plan.disasters > 0 {
+                self.recoveries.hold(id, slot, &key, hash);
+            }
             let lowest_named = (height + 1).saturating_sub(register.head.recent.len() as u64);
             if register.base > 1 && register.base > lowest_named {
                 let base = register.base;
@@ -62,14 +75,23 @@ impl Simulation {
             }
             let base = if register.base > 1 { store.transaction(slot, &key, register.base) } else { Ok(None) };
             if let Ok(Some(base)) = base {
-                self.chains.rely(&key, base.height, base.hash());
+                let recovery = self.recoveries.of_epoch(slot, register.ballot.term.epoch);
+                recovery.into_iter().for_each(|recovery| self.chains.rely(&key, base.height, base.hash(), recovery));
             }
             transactions.extend(unknown_transactions(store, &self.chains, slot, &key, height, hash));
         }
-        for record in changes.records.into_iter().filter_map(|slot| store.slot(slot).ok().flatten()) {
-            self.configurations.observe(&record.configuration)?;
-        }
         transactions.iter().for_each(|transaction| self.learn(transaction));
+        if has_changed {
+            self.judge_recoveries();
+        }
+        for ((lost, heads), recovery) in entered {
+            // What it holds of what clients were told is committed must stay.
+            for (key, head) in heads {
+                if let Some((height, hash)) = self.chains.last_shown(&key, head, lost) {
+                    self.recoveries.bring(Brought { by: id, sequence: written, recovery, key, height, hash });
+                }
+            }
+        }
         Ok(())
     }
 }

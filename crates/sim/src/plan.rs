@@ -2,7 +2,7 @@
 //! seed uses only some kinds of faults ("swarm testing", Groce et al., ISSTA 2012): a fault that is always there hides
 //! what goes wrong without it.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use difuse_types::{Hash, RingId, RingSettings};
 
@@ -88,6 +88,8 @@ pub struct Plan {
     pub faults_for: Duration,
     /// How long it is from one fault to the next at most.
     pub fault_every_max: Duration,
+    /// After how many milliseconds connections are given up over which nothing comes.
+    pub given_up_after_ms: Range<u64>,
     /// The kinds of faults, each as often as it is more likely than the others.
     pub faults: Vec<Fault>,
     /// Messages lost, of a thousand.
@@ -115,6 +117,8 @@ pub struct Plan {
     pub bursts: u32,
     /// How many operations there are on pairs of keys that change together.
     pub pairs: u32,
+    /// How many disasters there are: the majority of a slot is lost for ever, and operators recover what is left.
+    pub disasters: u32,
     /// How far checkpoints are apart at least.
     pub checkpoint_every: u64,
     /// For how long tombstones are kept; `None`: for ever. If not, nothing is written at level lazy, and clocks on walls agree.
@@ -137,17 +141,26 @@ impl Plan {
         let share = rng.u32(1..=5);
         let kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.u32(..10) < share).collect();
         let drops = seed % 4 == 2;
-        let kinds = kinds.into_iter().filter(|fault| !drops || *fault != Fault::ClockJump);
+        let has_disasters = seed % 5 == 4;
+        let is_drawn = |fault: &Fault| match fault {
+            Fault::ClockJump => !drops,
+            // One more copy that is lost could be the last.
+            Fault::Amnesia | Fault::Rot => !has_disasters,
+            _ => true,
+        };
+        let kinds = kinds.into_iter().filter(is_drawn);
         let faults = kinds.flat_map(|fault| std::iter::repeat_n(fault, rng.usize(1..=4))).collect();
         Self {
             // The numbers above are within their ranges.
             settings: settings.unwrap_or_else(|error| unreachable!("{error}")),
             nodes: rng.usize(3..=5),
-            gone_after: Duration::from_secs(if rng.bool() { rng.u64(4..15) } else { 300 }),
+            gone_after: Duration::from_secs(if rng.bool() { rng.u64(4..15) } else { 300 })
+                .min(Duration::from_secs(if has_disasters { 15 } else { 300 })),
             request_timeout: Duration::from_secs(if drops { rng.u64(3..=10).min(2) } else { rng.u64(3..=10) }),
             is_calm_start: rng.u32(..4) > 0,
             faults_for: Duration::from_secs(if drops { rng.u64(15..=40).max(40) } else { rng.u64(15..=40) }),
             fault_every_max: Duration::from_millis([500, 2000, 6000][rng.usize(..3)]),
+            given_up_after_ms: 500..20_000,
             faults,
             loss_per_mille: [0, 0, 5, 30, 100][rng.usize(..5)],
             duplicates_per_mille: [0, 0, 5, 50][rng.usize(..4)],
@@ -161,6 +174,7 @@ impl Plan {
             pause_max: Duration::from_millis([5, 50, 400][rng.usize(..3)]),
             bursts: if seed.is_multiple_of(3) { 12 } else { 0 },
             pairs: if seed % 2 == 1 { 150 } else { 0 },
+            disasters: if has_disasters { 1 + (seed / 5 % 2) as u32 } else { 0 },
             checkpoint_every: 256,
             tombstones_kept: drops.then(|| Duration::from_secs(12)),
             is_through_wire: rng.u32(..4) == 0,
@@ -171,12 +185,15 @@ impl Plan {
     }
 
     /// Whether what the ring's invariants presuppose holds: that nodes fail only by stopping, that whoever does not
-    /// answer has stopped, and that never all stop.
+    /// answer has stopped, and that never many stop at once.
     pub fn is_fail_stop(&self) -> bool {
         use Fault::{Amnesia, Blink, ClockJump, Crash, DiskError, DiskFull, Join, SlowDisk};
         let is_stop = |fault: &Fault| {
             matches!(fault, Amnesia | Blink | ClockJump | Crash | DiskError | DiskFull | Join | SlowDisk)
         };
-        self.faults.iter().all(is_stop) && self.loss_per_mille == 0 && self.stragglers_per_mille == 0
+        self.disasters == 0
+            && self.faults.iter().all(is_stop)
+            && self.loss_per_mille == 0
+            && self.stragglers_per_mille == 0
     }
 }

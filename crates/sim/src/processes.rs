@@ -75,6 +75,9 @@ impl Simulation {
         self.figures.crashes += 1;
         self.written.remove(&id);
         self.trace.line(self.now, || format!("crash {id:?}"));
+        // What was not durable is undone.
+        self.recoveries.crash(id);
+        self.judge_recoveries();
         for peer in self.network.connected_to(id) {
             let delay = Duration::from_micros(self.rng.u64(100..5000));
             self.disconnect(id, peer, delay);

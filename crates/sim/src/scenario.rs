@@ -47,7 +47,7 @@ impl Scenario {
             plan.service_max = Duration::from_micros(50);
             plan.flush_max = Duration::from_millis(1);
             plan.clients = 0;
-            plan.bursts = 0;
+            (plan.bursts, plan.disasters) = (0, 0);
             plan.pairs = 0;
             plan.do_disks_lie = false;
             plan.drift_ppm_max = 0;

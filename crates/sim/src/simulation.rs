@@ -15,7 +15,8 @@ use crate::{
     Figures, Plan, Violation,
     bursts::Bursts,
     clients::Clients,
-    invariants::{Ballots, Blocks, Chains, Configurations, check_ring},
+    disasters::Disasters,
+    invariants::{Ballots, Blocks, Chains, Configurations, Recoveries, check_ring},
     network::{CutId, Network},
     node::Node,
     pairs::Pairs,
@@ -80,6 +81,12 @@ pub(crate) enum Event {
     Burst,
     /// Something is done with a pair of keys.
     Pair,
+    /// The majority of a slot is lost.
+    Disaster,
+    /// An operator looks for slots that lost their majority.
+    Operator {
+        operator: usize,
+    },
     Restart {
         node: NodeId,
     },
@@ -127,6 +134,7 @@ pub(crate) struct Simulation {
     pub(crate) clients: Clients,
     pub(crate) bursts: Bursts,
     pub(crate) pairs: Pairs,
+    pub(crate) disasters: Disasters,
     pub(crate) phase: Phase,
     pub(crate) phase_ends_at: Instant,
     pub(crate) trace: Trace,
@@ -141,6 +149,7 @@ pub(crate) struct Simulation {
     pub(crate) permanent_losses: usize,
     pub(crate) ballots: Ballots,
     pub(crate) configurations: Configurations,
+    pub(crate) recoveries: Recoveries,
     /// The last batch that the store of each process had been given when it was looked into.
     pub(crate) written: BTreeMap<NodeId, WriteSequence>,
     /// Whether the ring's invariants are to be expected.
@@ -160,6 +169,7 @@ impl Simulation {
             clients: Clients::new(&plan),
             bursts: Bursts::new(seed, plan.bursts),
             pairs: Pairs::new(seed, plan.pairs),
+            disasters: Disasters::new(seed, plan.disasters),
             rng,
             now: Instant(0),
             queue: Queue::new(),
@@ -177,6 +187,7 @@ impl Simulation {
             permanent_losses: 0,
             ballots: Ballots::default(),
             configurations: Configurations::default(),
+            recoveries: Recoveries::default(),
             written: BTreeMap::new(),
             is_base_sound: false,
             events: 0,
@@ -291,6 +302,11 @@ impl Simulation {
             }
             Event::Pair => {
                 self.use_pair();
+                Ok(())
+            }
+            Event::Disaster => self.strike(),
+            Event::Operator { operator } => {
+                self.look_for_losses(operator);
                 Ok(())
             }
             Event::Restart { node } => self.start(node),

@@ -27,6 +27,11 @@ impl Blocks {
         self.acknowledged.insert(hash);
     }
 
+    /// Of these blocks nothing is expected any more.
+    pub(crate) fn forget(&mut self, is_concerned: impl Fn(&Hash) -> bool) {
+        self.acknowledged.retain(|hash| !is_concerned(hash));
+    }
+
     /// The acknowledged blocks.
     pub(crate) fn acknowledged(&self) -> &BTreeSet<Hash> {
         &self.acknowledged

@@ -5,10 +5,12 @@ mod ballots;
 mod blocks;
 mod chains;
 mod configurations;
+mod recoveries;
 mod ring;
 
 pub(crate) use ballots::Ballots;
 pub(crate) use blocks::Blocks;
 pub(crate) use chains::{Chains, Known};
 pub(crate) use configurations::Configurations;
+pub(crate) use recoveries::{Brought, Recoveries};
 pub(crate) use ring::check_ring;

@@ -1,0 +1,101 @@
+//! Whether what clients saw of each key has an order. Where the slot was recovered there are two: one of what was answered
+//! before any recovery, and one of what was answered under the recovery that stands, from whatever that began with.
+
+use difuse_types::Hash;
+
+use crate::{
+    Violation,
+    clients::{History, Noted},
+    linearizability::{Answer, Call, NEVER_WRITTEN, Operation, WriteId, is_linearizable, is_linearizable_from},
+    simulation::{Phase, Simulation},
+};
+
+impl Simulation {
+    /// What clients saw has an order.
+    pub(crate) fn check_histories(&mut self) -> Result<(), Violation> {
+        self.check_pairs()?;
+        for history in &self.clients.histories {
+            self.figures.histories += 1;
+            if !self.has_order(history) {
+                let history_text = history.operations.iter().map(describe_noted).collect::<Vec<_>>().join("\n");
+                return Err(Violation::NotLinearizable { key: history.key.clone(), history: history_text });
+            }
+        }
+        Ok(())
+    }
+
+    fn has_order(&self, history: &History) -> bool {
+        let slot = self.plan.settings.slots.of_key(&history.key);
+        let forgets = self.plan.tombstones_kept.is_some();
+        let before: Vec<Operation> = history.operations.iter().filter_map(before_recoveries).collect();
+        // A ring that does not come to rest has no last head.
+        let has_more = self.recoveries.is_recovered(slot) && self.phase == Phase::Over;
+        is_linearizable(&before, forgets) && (!has_more || self.has_order_since(history, forgets))
+    }
+
+    /// The same of what was answered under the recovery that stands. It may have begun with any write that was committed by
+    /// then: most likely with the last that was not answered under it.
+    fn has_order_since(&self, history: &History, forgets: bool) -> bool {
+        let recovery = self.recoveries.standing(self.plan.settings.slots.of_key(&history.key));
+        let committed = self.chains.committed(&history.key, self.last_head(&history.key), forgets);
+        let is_earlier = |id: WriteId| {
+            let writes_it = |noted: &&Noted| writes(noted) == Some(id);
+            history.operations.iter().find(writes_it).is_some_and(|noted| noted.recovery != Some(recovery))
+        };
+        let begins_after = |done: usize| {
+            let beginning = done.checked_sub(1).map_or(NEVER_WRITTEN, |last| committed[last]);
+            let place = |id| committed.iter().position(|committed| *committed == id);
+            let since = |noted: &Noted| since_recovery(noted, recovery, writes(noted).and_then(place), done);
+            let since: Vec<Operation> = history.operations.iter().filter_map(since).collect();
+            is_linearizable_from(beginning, &since, forgets)
+        };
+        let may_begin_after = |done: &usize| done.checked_sub(1).is_none_or(|last| is_earlier(committed[last]));
+        (0..=committed.len()).rev().filter(may_begin_after).any(begins_after)
+    }
+}
+
+fn writes(noted: &Noted) -> Option<WriteId> {
+    match noted.operation.call {
+        Call::Write { id, .. } => Some(id),
+        Call::Read => None,
+    }
+}
+
+/// An operation as one that may be done at any time.
+fn open(operation: Operation) -> Option<Operation> {
+    let is_open = matches!(operation.call, Call::Write { .. }) && !matches!(operation.answer, Answer::Conflict(_));
+    is_open.then_some(Operation { answer: Answer::Unknown, completed_at: u64::MAX, ..operation })
+}
+
+/// Before any recovery: whatever was answered later may have been done already.
+fn before_recoveries(noted: &Noted) -> Option<Operation> {
+    if noted.recovery == Some(Hash::ZERO) { Some(noted.operation) } else { open(noted.operation) }
+}
+
+/// Under a recovery that began when so many of the committed writes were done, of which a write has this place: what was not
+/// committed was not done, and what was is not done again.
+fn since_recovery(noted: &Noted, recovery: Hash, place: Option<usize>, done: usize) -> Option<Operation> {
+    let is_answered = noted.recovery == Some(recovery);
+    match (open(noted.operation), place) {
+        (Some(operation), Some(place)) if place < done => Some(Operation { invoked_at: u64::MAX, ..operation }),
+        (Some(operation), Some(_)) if !is_answered => Some(operation),
+        _ => is_answered.then_some(noted.operation),
+    }
+}
+
+fn describe_noted(noted: &Noted) -> String {
+    let under = match noted.recovery {
+        Some(Hash::ZERO) => String::new(),
+        recovery => format!(" under recovery {recovery:?}"),
+    };
+    describe(&noted.operation) + &under
+}
+
+/// An operation, for people.
+pub(crate) fn describe(operation: &Operation) -> String {
+    let Operation { client, call, answer, invoked_at, completed_at } = operation;
+    match completed_at {
+        &u64::MAX => format!("  {invoked_at:>6}..       client {client}: {call:?} -> {answer:?}"),
+        _ => format!("  {invoked_at:>6}..{completed_at:<6} client {client}: {call:?} -> {answer:?}"),
+    }
+}
