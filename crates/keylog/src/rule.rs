@@ -18,6 +18,14 @@ pub enum Rule {
     OneBallot,
     /// A leader calls what it reads without asking anybody linearizable only while it has a lease.
     Lease,
+    /// A member that has granted a lease promises the slot to nobody else until it has run out.
+    GrantedLease,
+    /// A tombstone is dropped only when every member has accepted it.
+    HeldTombstones,
+    /// A member that has dropped a key's register accepts nothing of the key's earlier life.
+    DroppedFloor,
+    /// A survivor of a lost majority goes on with what it holds.
+    SurvivingCopies,
     /// A replica forgets what is below a checkpoint only when the checkpoint is known to be committed.
     CommittedCheckpoint,
     /// A value whose blocks were stored in a generation that is over is refused.

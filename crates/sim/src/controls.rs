@@ -18,6 +18,14 @@ pub enum Control {
     OneBallot,
     /// A leader calls a read linearizable without asking anybody only while it has a lease.
     Lease,
+    /// A member that has granted a lease promises the slot to nobody else.
+    GrantedLease,
+    /// A tombstone is dropped only when every member has accepted it.
+    HeldTombstones,
+    /// Nothing of the earlier life of a key that was dropped is accepted.
+    DroppedFloor,
+    /// A survivor of a lost majority goes on with what it holds.
+    SurvivingCopies,
     /// What is below a checkpoint is forgotten only when the checkpoint is committed.
     CommittedCheckpoint,
     /// A write that may have been applied before, and forgotten, is not applied.
@@ -38,6 +46,10 @@ impl Control {
             Self::OneEpoch => BrokenRule::Keylog(Rule::OneEpoch),
             Self::OneBallot => BrokenRule::Keylog(Rule::OneBallot),
             Self::Lease => BrokenRule::Keylog(Rule::Lease),
+            Self::GrantedLease => BrokenRule::Keylog(Rule::GrantedLease),
+            Self::HeldTombstones => BrokenRule::Keylog(Rule::HeldTombstones),
+            Self::DroppedFloor => BrokenRule::Keylog(Rule::DroppedFloor),
+            Self::SurvivingCopies => BrokenRule::Keylog(Rule::SurvivingCopies),
             Self::CommittedCheckpoint => BrokenRule::Keylog(Rule::CommittedCheckpoint),
             Self::UploadGeneration => BrokenRule::Keylog(Rule::UploadGeneration),
             Self::RememberedAppends => BrokenRule::Keylog(Rule::RememberedAppends),

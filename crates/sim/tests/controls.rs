@@ -41,15 +41,57 @@ fn a_ballot_that_is_used_again_is_caught() {
     check(Control::FreshBallots, 0..1000, |_| {}, |violation| matches!(violation, Violation::TwoValues { .. }));
 }
 
+/// A lease matters where a leader is cut off from the rest but not from its clients.
+fn cut_off(plan: &mut Plan) {
+    plan.faults = vec![Fault::Isolate, Fault::Split];
+    (plan.clients, plan.keys, plan.bursts, plan.disasters) = (6, 1, 0, 0);
+    (plan.fault_every_max, plan.pause_max) = (Duration::from_secs(2), Duration::from_millis(5));
+}
+
 #[test]
 fn a_leader_that_reads_without_a_lease_is_caught() {
-    // A lease matters where a leader is cut off from the rest but not from its clients.
-    let cut_off = |plan: &mut Plan| {
-        plan.faults = vec![Fault::Isolate, Fault::Split];
-        (plan.clients, plan.keys, plan.bursts) = (6, 1, 0);
-        (plan.fault_every_max, plan.pause_max) = (Duration::from_secs(2), Duration::from_millis(5));
-    };
     check(Control::Lease, 0..1000, cut_off, is_about_keys);
+}
+
+/// Others lead at once only where they notice at once that the leader is cut off: when its connections break.
+fn broken_off(plan: &mut Plan) {
+    cut_off(plan);
+    plan.given_up_after_ms = 1..20;
+    plan.fault_every_max = Duration::from_secs(1);
+}
+
+#[test]
+fn a_member_that_does_not_keep_to_the_lease_it_granted_is_caught() {
+    check(Control::GrantedLease, 0..1000, broken_off, is_about_keys);
+}
+
+/// Keys that are deleted are forgotten soon, and many messages are lost or late.
+fn forgetful(plan: &mut Plan) {
+    plan.tombstones_kept = Some(Duration::from_millis(300));
+    plan.faults = vec![Fault::Crash, Fault::Blink, Fault::CutLink, Fault::Pause];
+    (plan.clients, plan.keys, plan.bursts, plan.disasters) = (6, 2, 0, 0);
+    (plan.loss_per_mille, plan.duplicates_per_mille, plan.stragglers_per_mille) = (100, 50, 50);
+    (plan.fault_every_max, plan.pause_max) = (Duration::from_secs(1), Duration::from_millis(20));
+    (plan.request_timeout, plan.faults_for) = (Duration::from_secs(2), Duration::from_secs(40));
+}
+
+#[test]
+fn a_tombstone_that_is_dropped_before_all_have_it_is_caught() {
+    check(Control::HeldTombstones, 0..1000, forgetful, is_about_keys);
+}
+
+#[test]
+fn a_member_that_accepts_the_earlier_life_of_a_dropped_key_is_caught() {
+    let late = |plan: &mut Plan| {
+        forgetful(plan);
+        (plan.loss_per_mille, plan.duplicates_per_mille, plan.stragglers_per_mille) = (20, 200, 200);
+    };
+    check(Control::DroppedFloor, 0..1000, late, is_about_keys);
+}
+
+#[test]
+fn a_recovery_that_does_without_what_survivors_hold_is_caught() {
+    check(Control::SurvivingCopies, 0..1000, |_| {}, |violation| matches!(violation, Violation::Lost { .. }));
 }
 
 #[test]

@@ -91,7 +91,8 @@ impl<S: Store> Keylog<S> {
     pub(crate) fn is_leased_to_another(&mut self, slot: SlotId, candidate: NodeId) -> bool {
         let now = self.now;
         let lease = self.slots.get(&slot).and_then(|state| state.lease);
-        lease.is_some_and(|lease| lease.holder != Some(candidate) && now < lease.until)
+        let is_kept = !self.breaks(Rule::GrantedLease);
+        is_kept && lease.is_some_and(|lease| lease.holder != Some(candidate) && now < lease.until)
     }
 
     /// The leader asks for a lease.

@@ -26,6 +26,7 @@ use super::{Leadership, Phase, Stage};
 use crate::{
     Ballot, DROPS_MAX, KeylogMessage, Proposal, Register, SCAN_PAGE_MAX,
     keylog::{Keylog, SlotState},
+    rule::Rule,
     store::{Store, StoreError},
 };
 
@@ -120,10 +121,12 @@ impl<S: Store> Keylog<S> {
 
     /// Drops the tombstones that every member has accepted; whether there were any.
     fn drop_held(&mut self, slot: SlotId) -> Result<bool, StoreError> {
+        let is_hasty = self.breaks(Rule::HeldTombstones);
         let Some(leadership) = self.leadership(slot) else { return Ok(false) };
         let is_held = |(key, waiting): &(&Key, &Waiting)| {
             let is_idle = !leadership.keys.contains_key(*key);
-            waiting.missing.is_empty() && is_idle && leadership.is_done_through(waiting.ballot.sequence)
+            let is_accepted = waiting.missing.is_empty() || is_hasty;
+            is_accepted && is_idle && leadership.is_done_through(waiting.ballot.sequence)
         };
         let held: Vec<(Key, Ballot)> = leadership
             .tombstones

@@ -7,6 +7,7 @@ use crate::{
     Ballot, Configuration, KeylogMessage, Term,
     keylog::{Keylog, Lease, Output, SlotState},
     leader::can_decide,
+    rule::Rule,
     store::{Proposed, SlotRecord, Store, StoreError, Write},
 };
 
@@ -66,7 +67,9 @@ impl<S: Store> Keylog<S> {
         self.step_down(slot);
         let is_member = configuration.contains(&self.me);
         let known = self.configuration(slot);
-        let begins_anew = is_member && known.is_some_and(|known| configuration.begins_anew_after(known));
+        let is_emptied = configuration.is_recovery() && self.breaks(Rule::SurvivingCopies);
+        let begins_anew =
+            is_member && (is_emptied || known.is_some_and(|known| configuration.begins_anew_after(known)));
         let is_newcomer = configuration.newcomers().contains(&self.me);
         // Promises die with their epoch; the leader who decided its end has given up its lease before anyone else knew.
         // But whom a recovery gives up was not asked, and may have a lease.

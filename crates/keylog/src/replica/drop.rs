@@ -6,6 +6,7 @@ use super::Standing;
 use crate::{
     Ballot,
     keylog::Keylog,
+    rule::Rule,
     store::{Store, StoreError, Write},
 };
 
@@ -50,6 +51,6 @@ impl<S: Store> Keylog<S> {
     /// Whether a proposal for a key that has no register here may be one of an earlier life of the key.
     pub(super) fn may_be_of_a_dropped_key(&self, slot: SlotId, ballot: Ballot) -> bool {
         let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped);
-        dropped.is_some_and(|dropped| ballot <= dropped)
+        dropped.is_some_and(|dropped| ballot <= dropped) && !self.breaks(Rule::DroppedFloor)
     }
 }
