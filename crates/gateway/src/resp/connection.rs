@@ -20,7 +20,7 @@ use super::{
     Shared,
     answer::{Answer, Content, Part},
     call::Call,
-    catalogue::{Entry, Run, keys_of},
+    catalogue::{AtOnce, Entry, Run, keys_of},
     commands::{keys_in, tell_of},
     encode::{self, Protocol, encode as encode_reply, encode_push},
     failure::Failure,
@@ -260,24 +260,7 @@ impl Connection {
             details.last_active = std::time::Instant::now();
         });
         match entry.run {
-            Run::AtOnce(run) | Run::InOrder(run) => {
-                let before = self.session.replies;
-                if matches!(entry.run, Run::InOrder(_)) {
-                    // What was published before comes before, and nothing of a channel after its end.
-                    self.push_ready_messages();
-                }
-                let answer = run(&mut self.session, &shared, &arguments).unwrap_or_else(Answer::from);
-                if entry.command.name == "publish" {
-                    // What a client publishes to itself comes before the answer, as in Redis.
-                    self.push_ready_messages();
-                }
-                // `HELLO` is answered in the protocol that it chooses.
-                ticket.protocol = self.session.protocol;
-                if self.session.replies != before {
-                    ticket.is_silent = self.session.replies != Replies::On;
-                }
-                self.answer_at_once(ticket, answer);
-            }
+            Run::AtOnce(run) | Run::InOrder(run) => self.do_at_once(entry, run, ticket, &arguments),
             Run::OnKeys(task) | Run::Alone(task) | Run::Waiting(task) => {
                 ticket.bytes = arguments.iter().map(Bytes::len).sum();
                 ticket.is_waiting = matches!(entry.run, Run::Waiting(_));
@@ -299,6 +282,25 @@ impl Connection {
             }
         }
         None
+    }
+
+    fn do_at_once(&mut self, entry: &Entry, run: AtOnce, mut ticket: Ticket, arguments: &[Bytes]) {
+        let (shared, before) = (self.shared.clone(), self.session.replies);
+        if matches!(entry.run, Run::InOrder(_)) {
+            // What was published before comes before, and nothing of a channel after its end.
+            self.push_ready_messages();
+        }
+        let answer = run(&mut self.session, &shared, arguments).unwrap_or_else(Answer::from);
+        if entry.command.name == "publish" {
+            // What a client publishes to itself comes before the answer, as in Redis.
+            self.push_ready_messages();
+        }
+        // `HELLO` is answered in the protocol that it chooses.
+        ticket.protocol = self.session.protocol;
+        if self.session.replies != before {
+            ticket.is_silent = self.session.replies != Replies::On;
+        }
+        self.answer_at_once(ticket, answer);
     }
 
     /// Keeps a command for `EXEC`.
