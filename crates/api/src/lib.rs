@@ -27,6 +27,7 @@ pub mod collection;
 mod consistency;
 pub mod files;
 pub mod keys;
+pub mod namespaces;
 pub mod pins;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -15,6 +15,7 @@ mod leave;
 mod local;
 mod locate;
 mod ls;
+mod namespace;
 mod output;
 mod pin;
 mod progress;
@@ -75,6 +76,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Import(arguments) => import::run(&session, arguments).await,
         Command::Export(arguments) => export::run(&session, arguments).await,
         Command::Kv { command } => kv::run(&session, command).await,
+        Command::Namespace { command } => namespace::run(&session, command).await,
         Command::Block { command } => block::run(&session, command).await,
         Command::Pin { command } => pin::run(&session, command).await,
         Command::Ring => ring::run(&session).await,

@@ -13,7 +13,7 @@ use axum::{
     Router,
     http::HeaderValue,
     middleware,
-    routing::{any, get, post},
+    routing::{any, delete, get, post},
 };
 use difuse_api::{Consistency, Datastore, files::Files};
 use difuse_types::NodeId;
@@ -31,6 +31,7 @@ mod inspect;
 mod keys;
 mod log;
 mod metrics;
+mod namespaces;
 mod observe;
 mod operations;
 mod parameters;
@@ -174,6 +175,8 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/files/", get(files::read).head(files::read).put(files::write).delete(files::delete))
         .route("/v1/files/{*path}", get(files::read).head(files::read).put(files::write).delete(files::delete))
         .route("/v1/operations/{id}", get(operations::outcome))
+        .route("/v1/namespaces", get(namespaces::list))
+        .route("/v1/namespaces/{name}", delete(namespaces::delete))
         .route("/v1/pins", get(pins::list).post(pins::post))
         .route("/v1/pins/{*hash}", get(pins::read).head(pins::read).put(pins::put).delete(pins::delete))
         .route("/v1/ring", get(cluster::ring))

@@ -133,6 +133,11 @@ impl Key {
         Ok(Self::assemble(Space::Keys, namespace, &[name])?.0)
     }
 
+    /// The common beginning of all flat keys, of whatever namespace: those of one follow each other.
+    pub fn prefix_of_names() -> KeyPrefix {
+        Bytes::from_static(&[1])
+    }
+
     fn assemble(space: Space, namespace: &str, parts: &[&[u8]]) -> Result<Self, KeyError> {
         let length = u8::try_from(namespace.len())
             .ok()

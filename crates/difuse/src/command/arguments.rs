@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     bench::BenchCommand, block::BlockCommand, export, gc, get, import, kv::KvCommand, leave, locate, ls,
-    pin::PinCommand, put, recover, rm, scrub, stat,
+    namespace::NamespaceCommand, pin::PinCommand, put, recover, rm, scrub, stat,
 };
 
 const AFTER_HELP: &str = "\
@@ -97,6 +97,11 @@ pub enum Command {
     Kv {
         #[command(subcommand)]
         command: KvCommand,
+    },
+    /// List the namespaces of keys, and drop one.
+    Namespace {
+        #[command(subcommand)]
+        command: NamespaceCommand,
     },
     /// Write the records of a file, JSON lines or CSV, as keys with values.
     Import(import::ImportArguments),

@@ -19,7 +19,7 @@ use prometheus_client::{
 };
 
 /// The routes that are counted apart; whatever is none of them counts as the first.
-pub(super) const ROUTES: [&str; 24] = [
+pub(super) const ROUTES: [&str; 26] = [
     "none",
     "/v1/keys/{*key}",
     "/v1/keys",
@@ -33,6 +33,8 @@ pub(super) const ROUTES: [&str; 24] = [
     "/v1/files",
     "/v1/files/",
     "/v1/files/{*path}",
+    "/v1/namespaces",
+    "/v1/namespaces/{name}",
     "/v1/pins",
     "/v1/pins/{*hash}",
     "/v1/ring",

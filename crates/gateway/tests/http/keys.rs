@@ -407,3 +407,24 @@ async fn what_goes_wrong_behind_the_gateway() {
     }
     server.put("/v1/keys/k", "x").await.expect(201);
 }
+
+#[tokio::test]
+async fn namespaces_are_listed_and_dropped() {
+    let server = Server::start().await;
+    assert_eq!(server.call("GET", "/v1/namespaces").await.expect(200).json()["namespaces"], serde_json::json!([]));
+    for path in ["/v1/keys/a", "/v1/keys/a?namespace=n%20m", "/v1/keys/b?namespace=n%20m"] {
+        server.put(path, "value").await.expect(201);
+    }
+    let names = server.call("GET", "/v1/namespaces").await.expect(200).json();
+    assert_eq!(names["namespaces"], serde_json::json!(["", "n m"]));
+    assert_eq!(server.call("DELETE", "/v1/namespaces/n%20m").await.expect(200).json()["deleted"], 2);
+    server.call("GET", "/v1/keys/a?namespace=n%20m").await.expect(404);
+    server.call("GET", "/v1/keys/a").await.expect(200);
+    let long = format!("/v1/namespaces/{}", "n".repeat(65));
+    server.call("DELETE", &long).await.expect_problem(400, "bad_key", "namespace");
+    server.call("DELETE", "/v1/namespaces/a?consistency=some").await.expect_problem(
+        400,
+        "bad_parameter",
+        "consistency",
+    );
+}

@@ -1,0 +1,117 @@
+//! Namespaces of keys: which there are, and dropping one.
+
+use difuse_keylog::Operation;
+use difuse_types::{Key, KeyError, KeyPrefix, Level, MAX_KEY_BYTES};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::{
+    Datastore, keys,
+    request::{Condition, PAGE_MAX, RequestError},
+};
+
+/// How many keys are deleted at the same time.
+const IN_FLIGHT: usize = 64;
+
+/// Why a namespace was not dropped, or not wholly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DropError {
+    /// There can be no such namespace.
+    #[error(transparent)]
+    Name(#[from] KeyError),
+    /// A request failed. What was deleted stays deleted: dropping it again goes on.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+/// The namespaces that have keys, in order; the default one is `""`. One listing of one key for each.
+pub async fn list<D: Datastore + ?Sized>(datastore: &D) -> Result<Vec<String>, RequestError> {
+    let mut names = Vec::new();
+    let mut after = None;
+    loop {
+        let page = keys::list(datastore, Key::prefix_of_names(), after, 1, None).await?;
+        let Some(entry) = page.entries.first() else {
+            match page.next {
+                // A page of keys that have no value any more.
+                Some(next) => after = Some(next),
+                None => break,
+            }
+            continue;
+        };
+        let name = entry.key.namespace().to_owned();
+        // The longest and greatest name: nothing of this namespace comes after it.
+        after = Key::in_namespace(&name, &[u8::MAX; MAX_KEY_BYTES]).ok();
+        names.push(name);
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Deletes every key of a namespace, page by page; `deleted` is told how many are gone so far. What is written meanwhile
+/// may stay. Returns how many keys it deleted.
+///
+/// # Errors
+/// At the first key that cannot be deleted.
+pub async fn drop<D: Datastore + ?Sized>(
+    datastore: &D,
+    namespace: &str,
+    level: Level,
+    mut deleted: impl FnMut(u64),
+) -> Result<u64, DropError> {
+    let prefix: KeyPrefix = Key::prefix(namespace, b"")?;
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let page = keys::list(datastore, prefix.clone(), after, PAGE_MAX, None).await?;
+        let delete = |key: Key| async move {
+            let id = keys::new_operation_id();
+            match keys::submit(datastore, key, Operation::Delete, Condition::Present, id, level).await {
+                // Somebody else was faster.
+                Err(RequestError::Conflict { .. }) => Ok(0),
+                submitted => submitted.map(|_| 1),
+            }
+        };
+        let keys = stream::iter(page.entries).map(|entry| delete(entry.key));
+        let mut done = keys.buffer_unordered(IN_FLIGHT);
+        while let Some(one) = done.try_next().await? {
+            count += one;
+            deleted(count);
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use difuse_types::{Key, Level};
+    use futures::executor::block_on;
+
+    use super::{DropError, drop, list};
+    use crate::{keys, testing::FakeDatastore};
+
+    #[test]
+    fn namespaces_are_listed_and_one_is_dropped_whole() {
+        block_on(async {
+            let datastore = FakeDatastore::new();
+            assert_eq!(list(&datastore).await, Ok(vec![]));
+            let names = ["", "orders", "zz", "a-rather-long-one"];
+            for namespace in names {
+                for number in 0..1_100 {
+                    let key = Key::in_namespace(namespace, format!("key {number}").as_bytes()).unwrap();
+                    keys::set(&datastore, key, "value".into(), Level::Quorum).await.unwrap();
+                }
+            }
+            let last = Key::in_namespace("orders", &[u8::MAX; difuse_types::MAX_KEY_BYTES]).unwrap();
+            keys::set(&datastore, last, "value".into(), Level::Quorum).await.unwrap();
+            assert_eq!(list(&datastore).await.unwrap(), ["", "a-rather-long-one", "orders", "zz"]);
+            let mut told = 0;
+            assert_eq!(drop(&datastore, "orders", Level::Quorum, |count| told = count).await, Ok(1_101));
+            assert_eq!(told, 1_101);
+            assert_eq!(list(&datastore).await.unwrap(), ["", "a-rather-long-one", "zz"]);
+            assert_eq!(drop(&datastore, "orders", Level::Quorum, |_| {}).await, Ok(0));
+            let long = "n".repeat(65);
+            assert!(matches!(drop(&datastore, &long, Level::Quorum, |_| {}).await, Err(DropError::Name(_))));
+        });
+    }
+}
