@@ -164,6 +164,10 @@ impl Simulation {
         result: Result<Reply, RequestError>,
     ) -> Result<(), Violation> {
         let Some(Asked { pair, of, call, invoked_at }) = self.pairs.pending.remove(&id) else { return Ok(()) };
+        if self.recoveries.is_recovered(self.plan.settings.slots.of_key(&self.pairs.pairs[pair].keys[0])) {
+            // Of a step that was under way, a survivor may hold a part.
+            return Ok(());
+        }
         let is_write = call != Call::Read;
         let answer = match (result, of) {
             (Ok(Reply::Entry(reading)), Some(key)) => Answer::Last(self.see_one_of_pair(pair, &key, reading)?),
@@ -230,7 +234,7 @@ impl Simulation {
                 }
             }
             if self.recoveries.is_recovered(self.plan.settings.slots.of_key(&self.pairs.pairs[pair].keys[0])) {
-                // What was acknowledged may be lost; what is read of both at once was compared when it was answered.
+                // What was acknowledged may be lost.
                 continue;
             }
             self.figures.histories += 1;

@@ -54,6 +54,7 @@ fn nodes_leave_though_many_messages_are_lost() {
             plan.faults = vec![Fault::Join, Fault::Leave];
             plan.loss_per_mille = 200;
             plan.is_calm_start = false;
+            plan.disasters = 0;
             plan.gone_after = Duration::from_secs(300);
         });
         assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
