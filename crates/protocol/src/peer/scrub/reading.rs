@@ -13,8 +13,9 @@ use super::{
 };
 use crate::peer::{BlockCommand, BlockResult, Peer, member::CommandPurpose};
 
-/// What reading a transaction costs at least: a page of the disk.
-const TRANSACTION_COST_MIN: u64 = 4096;
+/// What reading a transaction costs at least. It is a page of the disk, and as much again several times to find it: at the
+/// usual rate this leaves a node's processor to those who wait for it.
+const TRANSACTION_COST_MIN: u64 = 16 << 10;
 /// How many transactions are read at a time, so that requests need not wait.
 const TRANSACTIONS_AT_ONCE: usize = 256;
 /// How many blocks are read side by side.
