@@ -144,8 +144,10 @@ impl Simulation {
                 }
             }
             (Aim::ReadBlock { hash, must_be_there }, Reply::Block(bytes)) => {
-                // Since it was asked for, a recovery may have done without it.
-                let must_be_there = must_be_there && self.blocks.acknowledged().contains(&hash);
+                // Since it was asked for, a recovery may have done without it; or it is another recovery that answers.
+                let slot = self.plan.settings.slots.of_block(&hash);
+                let is_certain = self.recoveries.certain(slot, invoked_at).is_some();
+                let must_be_there = must_be_there && is_certain && self.blocks.acknowledged().contains(&hash);
                 self.blocks.check_read(hash, bytes.as_ref(), must_be_there)?;
             }
             (aim, reply) => return Err(Violation::WrongAnswer(format!("{aim:?} was answered with {reply:?}"))),
