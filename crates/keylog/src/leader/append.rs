@@ -120,19 +120,23 @@ impl<S: Store> Keylog<S> {
         if results.is_empty() {
             return self.advance(slot, key);
         }
-        // Whether every member has an append that was applied before is found out by proposing it again.
-        let is_for_all = |decided: &Decided| decided.level == Level::All && decided.answer.is_append();
-        let must_propose = results.iter().any(is_for_all) || self.must_seal(slot, draft.base.as_ref(), &results);
-        if draft.transactions.is_empty() && !must_propose {
+        if draft.transactions.is_empty() && !self.must_propose(slot, draft.base.as_ref(), &results) {
             return self.answer_after_round(slot, key, results);
         }
         self.propose(slot, key, head, draft.transactions, Some(committed_height), results)
     }
 
+    /// Whether the head must be proposed again though nothing is added to it.
+    pub(super) fn must_propose(&mut self, slot: SlotId, base: Option<&Register>, results: &[Decided]) -> bool {
+        // Whether every member has an append that was applied before is found out by proposing it again.
+        let is_for_all = |decided: &Decided| decided.level == Level::All && decided.answer.is_append();
+        results.iter().any(is_for_all) || self.must_seal(slot, base, results)
+    }
+
     /// Whether a refusal must be sealed by proposing the head again: it may answer the retry of an append that another
     /// leader had begun to propose. While the head is of an older term, that proposal could still be found and adopted by
     /// a later leader; below an accepted ballot of this term it cannot.
-    pub(super) fn must_seal(&mut self, slot: SlotId, base: Option<&Register>, results: &[Decided]) -> bool {
+    fn must_seal(&mut self, slot: SlotId, base: Option<&Register>, results: &[Decided]) -> bool {
         let is_refusal = results.iter().any(|decided| decided.answer.is_refusal());
         let term = self.leadership(slot).map(|leadership| leadership.term);
         is_refusal && base.is_some_and(|base| Some(base.ballot.term) != term)

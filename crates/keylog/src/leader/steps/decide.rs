@@ -94,9 +94,7 @@ impl<S: Store> Keylog<S> {
         if results.is_empty() {
             return self.advance(slot, &key);
         }
-        let is_for_all = |decided: &Decided| decided.level == Level::All && decided.answer.is_append();
-        let must_propose = results.iter().any(is_for_all) || self.must_seal(slot, steps.base.as_ref(), &results);
-        if steps.transactions.is_empty() && !must_propose {
+        if steps.transactions.is_empty() && !self.must_propose(slot, steps.base.as_ref(), &results) {
             return self.answer_after_round(slot, &key, results);
         }
         let Some(own) = self.steps(slot) else { return Ok(()) };
