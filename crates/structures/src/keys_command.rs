@@ -59,6 +59,19 @@ impl<'a> Keys<'a> {
         self.view(index).structure()
     }
 
+    /// The first key that exists, with the structure that it holds.
+    ///
+    /// # Errors
+    /// [`CommandError::WrongType`] if it holds something else.
+    pub fn find_first<S: Structure>(&self) -> Result<Option<(usize, &'a S)>, CommandError> {
+        for index in 0..self.len() {
+            if let Some(state) = self.find(index)? {
+                return Ok(Some((index, state)));
+            }
+        }
+        Ok(None)
+    }
+
     /// What lets a key hold this structure, whatever it holds; if nothing is in it, what lets the key not exist.
     pub fn hold(&self, index: usize, state: &dyn State, deadline: Option<WallTime>) -> Vec<(usize, Effect)> {
         if state.is_nothing() {

@@ -140,25 +140,15 @@ fn end_and_count(arguments: &mut Arguments<'_>) -> Result<(End, usize), CommandE
     Ok((end, keys_command::count_option(arguments)?))
 }
 
-/// The first key that exists, with its list.
-fn first<'a>(keys: &Keys<'a>) -> Result<Option<(usize, &'a List)>, CommandError> {
-    for index in 0..keys.len() {
-        if let Some(list) = keys.find::<List>(index)? {
-            return Ok(Some((index, list)));
-        }
-    }
-    Ok(None)
-}
-
 fn take_one(keys: &Keys<'_>, end: End) -> Passed {
-    let Some((index, list)) = first(keys)? else { return Ok(KeysOutcome::reply(Reply::NullArray)) };
+    let Some((index, list)) = keys.find_first::<List>()? else { return Ok(KeysOutcome::reply(Reply::NullArray)) };
     let items = end.items(list, 1);
     let reply = Reply::bulks([Bytes::copy_from_slice(keys.name(index))].into_iter().chain(items));
     Ok(KeysOutcome::new(reply, vec![(index, end.pop(list.items.len(), 1))]))
 }
 
 fn take_several(keys: &Keys<'_>, end: End, count: usize) -> Passed {
-    let Some((index, list)) = first(keys)? else { return Ok(KeysOutcome::reply(Reply::NullArray)) };
+    let Some((index, list)) = keys.find_first::<List>()? else { return Ok(KeysOutcome::reply(Reply::NullArray)) };
     let items = end.items(list, count);
     let pop = end.pop(list.items.len(), items.len());
     let name = Reply::bulk(Bytes::copy_from_slice(keys.name(index)));

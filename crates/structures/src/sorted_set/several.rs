@@ -100,16 +100,6 @@ fn end_and_count(arguments: &mut Arguments<'_>) -> Result<(End, usize), CommandE
     Ok((end, keys_command::count_option(arguments)?))
 }
 
-/// The first key that exists, with its set.
-fn first<'a>(keys: &Keys<'a>) -> Result<Option<(usize, &'a SortedSet)>, CommandError> {
-    for index in 0..keys.len() {
-        if let Some(set) = keys.find::<SortedSet>(index)? {
-            return Ok(Some((index, set)));
-        }
-    }
-    Ok(None)
-}
-
 fn name(keys: &Keys<'_>, index: usize) -> Reply {
     Reply::bulk(Bytes::copy_from_slice(keys.name(index)))
 }
@@ -119,14 +109,14 @@ fn pair(entry: &Entry) -> [Reply; 2] {
 }
 
 fn take_one(keys: &Keys<'_>, end: End) -> Taken {
-    let Some((index, set)) = first(keys)? else { return Ok(KeysOutcome::reply(Reply::NullArray)) };
+    let Some((index, set)) = keys.find_first::<SortedSet>()? else { return Ok(KeysOutcome::reply(Reply::NullArray)) };
     let (entries, effect) = end.take(set, 1);
     let items = [name(keys, index)].into_iter().chain(entries.into_iter().flat_map(pair));
     Ok(KeysOutcome::new(Reply::Array(items.collect()), vec![(index, effect)]))
 }
 
 fn take_several(keys: &Keys<'_>, end: End, count: usize) -> Taken {
-    let Some((index, set)) = first(keys)? else { return Ok(KeysOutcome::reply(Reply::NullArray)) };
+    let Some((index, set)) = keys.find_first::<SortedSet>()? else { return Ok(KeysOutcome::reply(Reply::NullArray)) };
     let (entries, effect) = end.take(set, count);
     let pairs = entries.into_iter().map(|entry| Reply::Array(pair(entry).into()));
     let reply = Reply::Array(vec![name(keys, index), Reply::Array(pairs.collect())]);
