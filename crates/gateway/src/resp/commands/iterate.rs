@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use difuse_api::{
-    keylog::{Operation, Value},
+    keylog::Value,
     keys,
-    request::{Condition, ListEntry, PAGE_MAX},
+    namespaces::{self, DropError},
+    request::{ListEntry, PAGE_MAX},
     structures::{
         CommandError,
         Flag::{ReadOnly, Write},
@@ -12,13 +13,9 @@ use difuse_api::{
     },
 };
 use difuse_types::{Key, KeyPrefix};
-use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, future::BoxFuture};
 
-use super::{
-    is_word,
-    scatter::{KEYS_IN_FLIGHT, REPLY_BYTES_MAX},
-    text,
-};
+use super::{is_word, scatter::REPLY_BYTES_MAX, text};
 use crate::resp::{
     answer::Answer,
     call::{Call, Kind, kind_of, with_value},
@@ -228,15 +225,9 @@ fn check_mode(call: &Call) -> Result<(), Failure> {
 
 /// Not atomic: what is written meanwhile may stay.
 async fn delete_all(call: &Call, namespace: &str) -> Result<(), Failure> {
-    let mut pages = Pages::new(namespace, b"")?;
-    while let Some(page) = pages.next(call, PAGE_MAX).await? {
-        let keys: Vec<Key> = page.into_iter().map(|(key, _)| key).collect();
-        let mut deleted = stream::iter(keys).map(|key| delete_one(call, key)).buffer_unordered(KEYS_IN_FLIGHT);
-        while deleted.try_next().await?.is_some() {}
-    }
-    Ok(())
-}
-
-async fn delete_one(call: &Call, key: Key) -> Result<(), Failure> {
-    call.write(key, Operation::Delete, Condition::Present, keys::new_operation_id()).await.map(drop)
+    let dropped = namespaces::drop(call.datastore(), namespace, call.levels.write, |_| {}).await;
+    dropped.map(drop).map_err(|error| match error {
+        DropError::Name(error) => error.into(),
+        DropError::Request(error) => error.into(),
+    })
 }

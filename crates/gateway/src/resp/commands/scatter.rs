@@ -23,7 +23,7 @@ use crate::resp::{
 };
 
 /// How many keys of one command are served at a time.
-pub(super) const KEYS_IN_FLIGHT: usize = 64;
+const KEYS_IN_FLIGHT: usize = 64;
 /// The longest reply that is put together from several keys, in bytes.
 pub(super) const REPLY_BYTES_MAX: usize = 128 << 20;
 
