@@ -23,6 +23,7 @@ use futures::{
 use crate::{
     Consistency, Datastore,
     keys::{self, Written},
+    namespaces::Levels,
     values::{self, ValueError},
 };
 
@@ -89,15 +90,15 @@ impl Item {
 }
 
 /// Does what `items` say, and gives a result for each, in their order. What is no item, because it could not be read, keeps
-/// its place among the results.
+/// its place among the results. `levels` are those of the items: one or two for all, or those of each item's namespace.
 pub fn run<D: Datastore + Clone, E: From<ValueError> + Send + 'static>(
     datastore: D,
     items: impl Stream<Item = Result<Item, E>> + Send + 'static,
-    consistency: Consistency,
+    levels: impl Into<Levels>,
 ) -> impl Stream<Item = Result<Done, E>> + Send {
     Batch {
         datastore,
-        consistency,
+        levels: levels.into(),
         items: items.boxed(),
         is_at_end: false,
         running: FuturesOrdered::new(),
@@ -109,7 +110,7 @@ pub fn run<D: Datastore + Clone, E: From<ValueError> + Send + 'static>(
 
 struct Batch<D, E> {
     datastore: D,
-    consistency: Consistency,
+    levels: Levels,
     items: BoxStream<'static, Result<Item, E>>,
     is_at_end: bool,
     /// Results that come before their turn are sorted: small ones are moved about for less.
@@ -142,13 +143,13 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Batch<D, E> {
         self.bytes += bytes;
         let (done, is_done) = oneshot::channel();
         let before = self.last.insert(key.clone(), (number, is_done));
-        let (datastore, consistency) = (self.datastore.clone(), self.consistency);
+        let (datastore, levels) = (self.datastore.clone(), self.levels.clone());
         let run = async move {
             if let Some((_, before)) = before {
                 // The sender goes when its item is done, however that went.
                 let _ = before.await;
             }
-            let result = serve(datastore, item, consistency).await.map_err(E::from);
+            let result = serve(datastore, item, levels).await.map_err(E::from);
             drop(done);
             Box::new(Finished { number, key: Some(key), bytes, result })
         };
@@ -188,7 +189,8 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Stream for Batc
     }
 }
 
-async fn serve<D: Datastore + Clone>(datastore: D, item: Item, consistency: Consistency) -> Result<Done, ValueError> {
+async fn serve<D: Datastore + Clone>(datastore: D, item: Item, levels: Levels) -> Result<Done, ValueError> {
+    let consistency = levels.of(&datastore, item.key().namespace()).await?;
     let operation_id = keys::new_operation_id();
     match item {
         Item::Put { key, value, deadline, condition } => {

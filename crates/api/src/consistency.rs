@@ -36,4 +36,17 @@ impl Consistency {
             delete_block: write,
         }
     }
+
+    /// The same with other levels where some are given: for what reads, and for what changes something.
+    #[must_use]
+    pub fn with(self, read: Option<Level>, write: Option<Level>) -> Self {
+        Self {
+            stat: read.unwrap_or(self.stat),
+            set_inode: write.unwrap_or(self.set_inode),
+            delete_inode: write.unwrap_or(self.delete_inode),
+            get_block: read.unwrap_or(self.get_block),
+            set_block: write.unwrap_or(self.set_block),
+            delete_block: write.unwrap_or(self.delete_block),
+        }
+    }
 }

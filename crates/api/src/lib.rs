@@ -4,6 +4,7 @@
 //! - [`Datastore`] serves one request.
 //! - [`keys`] asks the questions about keys, ring and blocks and gives typed answers.
 //! - [`values`] turns content of any size into a value of at most a few KiB and back.
+//! - [`namespaces`] lists, sets and drops namespaces of keys.
 //! - [`batch`] does many things in one stream.
 //! - [`collection`] deletes the blocks that nothing names any more.
 //! - [`pins`] keeps blocks and trees that nothing names.

@@ -1,4 +1,6 @@
-//! Namespaces of keys: which there are, and dropping one.
+//! Namespaces of keys: which there are, what each is set to, emptying and dropping one.
+
+use std::collections::BTreeSet;
 
 use difuse_keylog::Operation;
 use difuse_types::{Key, KeyError, KeyPrefix, Level, MAX_KEY_BYTES};
@@ -8,6 +10,12 @@ use crate::{
     Datastore, keys,
     request::{Condition, PAGE_MAX, RequestError},
 };
+
+mod levels;
+mod settings;
+
+pub use levels::{DefaultLevels, Levels, SETTINGS_KEPT};
+pub use settings::{Found, Settings, SettingsError, edit, set, settings};
 
 /// How many keys are deleted at the same time.
 const IN_FLIGHT: usize = 64;
@@ -23,9 +31,9 @@ pub enum DropError {
     Request(#[from] RequestError),
 }
 
-/// The namespaces that have keys, in order; the default one is `""`. One listing of one key for each.
+/// The namespaces that have keys or settings, in order; the default one is `""`. One listing of one key for each.
 pub async fn list<D: Datastore + ?Sized>(datastore: &D) -> Result<Vec<String>, RequestError> {
-    let mut names = Vec::new();
+    let mut names = with_settings(datastore).await?;
     let mut after = None;
     loop {
         let page = keys::list(datastore, Key::prefix_of_names(), after, 1, None).await?;
@@ -40,10 +48,37 @@ pub async fn list<D: Datastore + ?Sized>(datastore: &D) -> Result<Vec<String>, R
         let name = entry.key.namespace().to_owned();
         // The longest and greatest name: nothing of this namespace comes after it.
         after = Key::in_namespace(&name, &[u8::MAX; MAX_KEY_BYTES]).ok();
-        names.push(name);
+        names.insert(name);
     }
-    names.sort();
-    Ok(names)
+    Ok(names.into_iter().collect())
+}
+
+/// The namespaces that have settings.
+async fn with_settings<D: Datastore + ?Sized>(datastore: &D) -> Result<BTreeSet<String>, RequestError> {
+    let (mut names, mut after) = (BTreeSet::new(), None);
+    loop {
+        let page = keys::list(datastore, Key::prefix_of_namespaces(), after, PAGE_MAX, None).await?;
+        names.extend(page.entries.iter().filter_map(|entry| entry.key.settings_of()).map(str::to_owned));
+        after = page.next;
+        if after.is_none() {
+            return Ok(names);
+        }
+    }
+}
+
+/// Empties a namespace as [`clear`] does, and then forgets what it was set to.
+///
+/// # Errors
+/// At the first key that cannot be deleted.
+pub async fn drop<D: Datastore + ?Sized>(
+    datastore: &D,
+    namespace: &str,
+    level: Level,
+    deleted: impl FnMut(u64),
+) -> Result<u64, DropError> {
+    let count = clear(datastore, namespace, level, deleted).await?;
+    keys::delete(datastore, Key::of_namespace(namespace)?, Level::Quorum).await?;
+    Ok(count)
 }
 
 /// Deletes every key of a namespace, page by page; `deleted` is told how many are gone so far. What is written meanwhile
@@ -51,7 +86,7 @@ pub async fn list<D: Datastore + ?Sized>(datastore: &D) -> Result<Vec<String>, R
 ///
 /// # Errors
 /// At the first key that cannot be deleted.
-pub async fn drop<D: Datastore + ?Sized>(
+pub async fn clear<D: Datastore + ?Sized>(
     datastore: &D,
     namespace: &str,
     level: Level,
@@ -84,10 +119,11 @@ pub async fn drop<D: Datastore + ?Sized>(
 
 #[cfg(test)]
 mod tests {
+    use difuse_protocol::request::Condition;
     use difuse_types::{Key, Level};
     use futures::executor::block_on;
 
-    use super::{DropError, drop, list};
+    use super::{DropError, Settings, clear, drop, list, set};
     use crate::{keys, testing::FakeDatastore};
 
     #[test]
@@ -112,6 +148,26 @@ mod tests {
             assert_eq!(drop(&datastore, "orders", Level::Quorum, |_| {}).await, Ok(0));
             let long = "n".repeat(65);
             assert!(matches!(drop(&datastore, &long, Level::Quorum, |_| {}).await, Err(DropError::Name(_))));
+        });
+    }
+
+    #[test]
+    fn a_namespace_is_listed_for_its_settings_and_loses_them_when_it_is_dropped() {
+        block_on(async {
+            let datastore = FakeDatastore::new();
+            let key = Key::in_namespace("orders", b"k").unwrap();
+            keys::set(&datastore, key, "value".into(), Level::Quorum).await.unwrap();
+            let settings = Settings { read_level: Some(Level::Leader), write_level: None };
+            for name in ["", "empty", "orders"] {
+                set(&datastore, name, settings, Condition::None).await.unwrap();
+            }
+            assert_eq!(list(&datastore).await.unwrap(), ["", "empty", "orders"]);
+            assert_eq!(clear(&datastore, "orders", Level::Quorum, |_| {}).await, Ok(1));
+            assert_eq!(list(&datastore).await.unwrap(), ["", "empty", "orders"]);
+            for name in ["orders", "empty"] {
+                assert_eq!(drop(&datastore, name, Level::Quorum, |_| {}).await, Ok(0));
+            }
+            assert_eq!(list(&datastore).await.unwrap(), [""]);
         });
     }
 }

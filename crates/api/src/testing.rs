@@ -43,6 +43,7 @@ struct State {
     logs: BTreeMap<Key, Vec<Transaction>>,
     blocks: BTreeMap<Hash, StoredBlock>,
     failures: VecDeque<RequestError>,
+    settings_failures: VecDeque<RequestError>,
     queued: VecDeque<Request>,
     outcomes: BTreeMap<OperationId, OperationOutcome>,
     scrub_report: ScrubReport,
@@ -81,6 +82,7 @@ impl FakeDatastore {
             logs: BTreeMap::new(),
             blocks: BTreeMap::new(),
             failures: VecDeque::new(),
+            settings_failures: VecDeque::new(),
             queued: VecDeque::new(),
             outcomes: BTreeMap::new(),
             scrub_report: ScrubReport::default(),
@@ -101,9 +103,15 @@ impl FakeDatastore {
         RingSettings::new(RingId(Hash::of(b"fake")), 1, 1024, 8).expect("constant settings are valid")
     }
 
-    /// The next call fails with `error`; several are used up in order.
+    /// The next call fails with `error`; several are used up in order. Reads of the settings of namespaces, which come
+    /// before others that name no level, neither fail so nor count as calls.
     pub fn fail_next(&self, error: RequestError) {
         self.state().failures.push_back(error);
+    }
+
+    /// The next read of the settings of a namespace fails with `error`.
+    pub fn fail_settings(&self, error: RequestError) {
+        self.state().settings_failures.push_back(error);
     }
 
     /// How many requests were served so far.
@@ -198,6 +206,11 @@ async fn yield_once() {
 
 impl State {
     fn serve(&mut self, request: Request) -> Result<Reply, RequestError> {
+        if let Request::Read { key, level, .. } = &request
+            && key.settings_of().is_some()
+        {
+            return self.settings_failures.pop_front().map_or_else(|| self.read(key, *level), Err);
+        }
         self.calls += 1;
         if let Some(error) = self.failures.pop_front() {
             return Err(error);
@@ -278,6 +291,9 @@ impl State {
         condition: Condition,
         operation_id: OperationId,
     ) -> Result<Reply, RequestError> {
+        if !key.is_written_by_users() {
+            return Err(RequestError::Invalid("what the ring keeps about itself is not written from outside".into()));
+        }
         if !operation.is_well_formed() {
             return Err(RequestError::Invalid("the value is too long".into()));
         }

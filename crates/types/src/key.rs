@@ -13,6 +13,10 @@ pub const MAX_PATH_BYTES: usize = 4096;
 
 /// The namespace of pins, in the ring's own space.
 const PINS: &str = "pins";
+/// The namespace of the settings of namespaces, in the ring's own space.
+const NAMESPACES: &str = "namespaces";
+/// What stands before the name of a namespace there: a name may be empty, that of a key may not.
+const BEFORE_NAME: u8 = b':';
 /// The beginning of the keys of steps, in the ring's own space; the number of the slot follows.
 const STEPS: &[u8] = b"\x03\x05steps";
 
@@ -117,6 +121,31 @@ impl Key {
     /// The common beginning of the keys of all pins.
     pub fn prefix_of_pins() -> KeyPrefix {
         [&[3, PINS.len() as u8], PINS.as_bytes()].concat().into()
+    }
+
+    /// The key of the settings of `namespace`.
+    pub fn of_namespace(namespace: &str) -> Result<Self, KeyError> {
+        if namespace.len() > MAX_NAMESPACE_BYTES {
+            return Err(KeyError::NamespaceTooLong(namespace.len()));
+        }
+        Ok(Self([&Self::prefix_of_namespaces()[..], namespace.as_bytes()].concat().into()))
+    }
+
+    /// Which namespace's settings the key keeps, if it is such a key.
+    pub fn settings_of(&self) -> Option<&str> {
+        let is_settings = self.space() == Space::Ring && self.namespace() == NAMESPACES;
+        let name = self.name().strip_prefix(&[BEFORE_NAME]).filter(|name| name.len() <= MAX_NAMESPACE_BYTES)?;
+        std::str::from_utf8(name).ok().filter(|_| is_settings)
+    }
+
+    /// Whether values are written under the key from outside: all but most of the ring's own.
+    pub fn is_written_by_users(&self) -> bool {
+        self.space() != Space::Ring || self.pinned().is_some() || self.settings_of().is_some()
+    }
+
+    /// The common beginning of the keys of the settings of all namespaces.
+    pub fn prefix_of_namespaces() -> KeyPrefix {
+        [&[3, NAMESPACES.len() as u8], NAMESPACES.as_bytes(), &[BEFORE_NAME]].concat().into()
     }
 
     /// The common beginning of the keys of all entries of the directory at `path` (`""` or `/` is the root).
@@ -299,6 +328,25 @@ mod tests {
         {
             assert_eq!(other.pinned(), None, "{other}");
         }
+    }
+
+    #[test]
+    fn every_namespace_has_a_key_for_its_settings() {
+        for name in ["", "orders", "16", &"n".repeat(64)] {
+            let key = Key::of_namespace(name).unwrap();
+            assert_eq!((key.settings_of(), key.space()), (Some(name), Space::Ring));
+            assert!(key.is_written_by_users());
+            assert!(key.encoded().starts_with(&Key::prefix_of_namespaces()));
+            assert_eq!(Key::from_encoded(key.encoded().clone()), Ok(key));
+        }
+        assert_eq!(Key::of_namespace(&"n".repeat(65)), Err(KeyError::NamespaceTooLong(65)));
+        let long = [&Key::prefix_of_namespaces()[..], &[b'n'; 65]].concat();
+        for other in [&b"\x03\x0anamespacesorders"[..], b"\x01\x0anamespaces:orders", b"\x03\x0anamespaces:\xff", &long]
+        {
+            assert_eq!(Key::from_encoded(other.to_vec().into()).unwrap().settings_of(), None);
+        }
+        assert_eq!(Key::of_generation().settings_of(), None);
+        assert!(!Key::of_generation().is_written_by_users() && !Key::of_steps(SlotId(7)).is_written_by_users());
     }
 
     #[test]

@@ -426,7 +426,7 @@ impl<S: Store> Peer<S> {
 /// What can be refused without asking anyone.
 fn check(request: &Request) -> Result<(), RequestError> {
     match request {
-        Request::Write { key, .. } if key.space() == Space::Ring && key.pinned().is_none() => {
+        Request::Write { key, .. } if !key.is_written_by_users() => {
             Err(RequestError::Invalid("what the ring keeps about itself is not written from outside".into()))
         }
         Request::Write { operation, .. } if !operation.is_well_formed() => {
