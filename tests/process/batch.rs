@@ -83,3 +83,27 @@ async fn a_key_that_expires_is_gone_from_every_node_and_its_history_says_so() {
     .await;
     assert_eq!(operations, ["set", "delete"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_is_set_at_one_node_and_holds_at_another() {
+    let cluster = Cluster::start(3).await;
+    let set = ["namespace", "set", "fast", "--read-level", "leader"];
+    let shown = cluster.difuse(0).args(set).json().await;
+    assert_eq!((&shown["read_level"], &shown["write_level"]), (&"leader".into(), &Value::Null));
+    assert_eq!(cluster.difuse(2).args(["namespace", "show", "fast"]).json().await, shown);
+    assert_eq!(cluster.difuse(1).args(["namespace", "list"]).json().await["namespaces"], json!(["fast"]));
+    let key = ["kv", "set", "k", "v", "--namespace", "fast"];
+    assert_eq!(cluster.difuse(1).args(key).run().await.0, 0);
+    assert_eq!(cluster.difuse(1).args(["kv", "get", "k", "--namespace", "fast"]).run().await.1, "v");
+    let set = ["namespace", "set", "fast", "--read-level", "none", "--write-level", "lazy"];
+    assert_eq!(cluster.difuse(2).args(set).json().await["write_level"], "lazy");
+    until("node 1 queues what names no level", PATIENCE, async || {
+        match cluster.http(1).put("/v1/keys/l?namespace=fast", "v").await.status {
+            202 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+    assert_eq!(cluster.difuse(0).args(["namespace", "drop", "fast", "--yes"]).run().await.0, 0);
+    assert_eq!(cluster.difuse(0).args(["namespace", "show", "fast"]).json().await["write_level"], Value::Null);
+}

@@ -7,6 +7,7 @@ use std::{
 use async_trait::async_trait;
 use difuse_api::{
     Consistency, Datastore,
+    namespaces::Levels,
     request::{Anchor, Reply, Request, RequestError},
 };
 use difuse_protocol::{anchors::Anchors, message::Outcome};
@@ -45,6 +46,7 @@ struct Shared {
     addresses: Vec<String>,
     entry: NodeId,
     config: ClientConfig,
+    levels: Levels,
 }
 
 impl Client {
@@ -61,6 +63,10 @@ impl Client {
         config: ClientConfig,
     ) -> Result<Self, ConnectError> {
         let entry = first_answering(&*exchange, addresses, config.connect_timeout).await?;
+        let levels = match config.consistency {
+            Some(named) => Levels::Named(named),
+            None => Levels::Default(Arc::default()),
+        };
         let shared = Arc::new(Shared {
             exchange,
             router: Mutex::default(),
@@ -71,6 +77,7 @@ impl Client {
             addresses: addresses.to_vec(),
             entry,
             config,
+            levels,
         });
         // Without routes every node still serves every request, so a failure here is no reason to give up.
         shared.fetch_routes().await;
@@ -100,8 +107,14 @@ impl Client {
         known
     }
 
+    /// The levels for files, which belong to no namespace.
     pub(crate) fn consistency(&self) -> Consistency {
-        self.shared.config.consistency
+        self.shared.config.consistency.unwrap_or_default()
+    }
+
+    /// The levels for keys of the default namespace.
+    pub(crate) async fn levels(&self) -> Result<Consistency, RequestError> {
+        self.shared.levels.of(self, "").await
     }
 
     /// The node that answered first when connecting.

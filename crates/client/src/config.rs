@@ -17,8 +17,9 @@ pub struct ClientConfig {
     pub routes_refresh: Duration,
     /// The most requests under way at once; more wait for their turn (at least 1).
     pub in_flight_max: usize,
-    /// Which levels stand behind what [`Client`](crate::Client)'s own methods do.
-    pub consistency: Consistency,
+    /// Which levels stand behind what [`Client`](crate::Client)'s own methods do; `None`: those that the default namespace
+    /// is set to ([`difuse_api::namespaces`]), else quorum.
+    pub consistency: Option<Consistency>,
     /// Hash of the ring's secret (see [`secret_from_text`](crate::secret_from_text)), if it has one.
     pub secret: Option<[u8; 32]>,
 }
@@ -32,7 +33,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(5),
             routes_refresh: Duration::from_secs(3),
             in_flight_max: 1024,
-            consistency: Consistency::default(),
+            consistency: None,
             secret: None,
         }
     }

@@ -1,5 +1,6 @@
 //! What most programs need of a ring, in one call each, at the levels of
-//! [`ClientConfig::consistency`](crate::ClientConfig): quorum, which is linearizable, unless it says otherwise.
+//! [`ClientConfig::consistency`](crate::ClientConfig): quorum, which is linearizable, unless that or the namespace of a key
+//! says otherwise.
 
 use bytes::Bytes;
 use difuse_api::{
@@ -21,7 +22,7 @@ impl Client {
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ClientError> {
         let Some(value) = self.entry(key).await?.and_then(|entry| entry.value) else { return Ok(None) };
         let parts: Vec<_> =
-            values::stream(self.clone(), &value, None, self.consistency().get_block)?.try_collect().await?;
+            values::stream(self.clone(), &value, None, self.levels().await?.get_block)?.try_collect().await?;
         Ok(Some(match <[Bytes; 1]>::try_from(parts) {
             Ok([whole]) => whole,
             Err(parts) => parts.concat().into(),
@@ -30,7 +31,7 @@ impl Client {
 
     /// The head of a key: height, hash, time, author and value; `None` if it was never written.
     pub async fn entry(&self, key: &[u8]) -> Result<Option<Entry>, ClientError> {
-        Ok(keys::read(self, Key::new(key)?, self.consistency().stat).await?)
+        Ok(keys::read(self, Key::new(key)?, self.levels().await?.stat).await?)
     }
 
     /// Gives a key a value of any size.
@@ -48,16 +49,16 @@ impl Client {
     ) -> Result<Written, ClientError> {
         let key = Key::new(key)?;
         let content = stream::iter([Ok(Bytes::copy_from_slice(value.as_ref()))]);
-        let stored = values::store(self, &key, content, self.consistency().set_block).await?;
+        let levels = self.levels().await?;
+        let stored = values::store(self, &key, content, levels.set_block).await?;
         let operation = Operation::Set(stored.value);
         let operation_id = keys::new_operation_id();
-        let level = self.consistency().set_inode;
-        Ok(keys::write(self, key, operation, condition, operation_id, level).await?)
+        Ok(keys::write(self, key, operation, condition, operation_id, levels.set_inode).await?)
     }
 
     /// Deletes a key; its history stays. `None` if it had no value.
     pub async fn delete(&self, key: &[u8]) -> Result<Option<Written>, ClientError> {
-        Ok(keys::delete(self, Key::new(key)?, self.consistency().delete_inode).await?)
+        Ok(keys::delete(self, Key::new(key)?, self.levels().await?.delete_inode).await?)
     }
 
     /// At most `limit` transactions of a key from `from_height` (from 1), oldest first. [`RequestError::Pruned`] names the

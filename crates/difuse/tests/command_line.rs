@@ -36,7 +36,13 @@ fn help_teaches_and_documents_exit_codes() {
             assert!(output.contains(part), "{name} --help says nothing of {part}:\n{output}");
         }
     }
-    for arguments in [&["kv", "--help"][..], &["bench", "--help"], &["put", "--help"], &["get", "--help"]] {
+    for arguments in [
+        &["kv", "--help"][..],
+        &["bench", "--help"],
+        &["put", "--help"],
+        &["get", "--help"],
+        &["namespace", "set", "--help"],
+    ] {
         let (code, output, _) = run("difuse", folder.path(), arguments);
         assert!(code == 0 && output.contains("Examples:"), "{arguments:?}: {output}");
     }
@@ -54,6 +60,8 @@ fn wrong_arguments_are_usage_errors_that_say_what_is_right() {
         ("difuse", &["kv", "cas", "k", "sometimes", "v"], "expected absent, present or 64 hex digits"),
         ("difuse", &["kv", "set", "k"], "VALUE"),
         ("difuse", &["block", "get", "12"], "64 hex digits"),
+        ("difuse", &["namespace", "set", "n"], "--read-level"),
+        ("difuse", &["namespace", "set", "n", "--read-level", "most"], "use lazy, leader, quorum or all"),
         ("difuse", &["--timeout", "soon", "ring"], "--timeout"),
         ("difuse", &["bench", "keys", "--size", "many"], "expected a size"),
         ("difuse", &["--secret-file", "missing", "ring"], "--secret-file"),

@@ -13,10 +13,14 @@ use axum::{
     Router,
     http::HeaderValue,
     middleware,
-    routing::{any, delete, get, post},
+    routing::{any, get, post},
 };
-use difuse_api::{Consistency, Datastore, files::Files};
-use difuse_types::NodeId;
+use difuse_api::{
+    Consistency, Datastore,
+    files::Files,
+    namespaces::{DefaultLevels, Levels},
+};
+use difuse_types::{Key, NodeId, Space};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 mod batch;
@@ -43,6 +47,7 @@ mod rubbish;
 mod scrub;
 mod server;
 
+use parameters::Parameters;
 use problem::Problem;
 pub use server::serve;
 
@@ -75,7 +80,7 @@ pub struct Gateway(Arc<Shared>);
 struct Shared {
     datastore: SharedDatastore,
     files: Files<SharedDatastore>,
-    consistency: Consistency,
+    levels: Arc<DefaultLevels>,
     node_header: HeaderValue,
     health: Arc<dyn Health>,
     metrics: metrics::Metrics,
@@ -90,7 +95,7 @@ impl Gateway {
         Self::with_consistency(datastore, node, health, Consistency::default())
     }
 
-    /// The same, with other levels for requests that name none.
+    /// The same, with other levels for requests that name none, where a namespace of keys has none of its own.
     pub fn with_consistency(
         datastore: Arc<dyn Datastore>,
         node: NodeId,
@@ -99,7 +104,7 @@ impl Gateway {
     ) -> Self {
         Self(Arc::new(Shared {
             files: Files::new(datastore.clone()).with_consistency(consistency),
-            consistency,
+            levels: Arc::new(DefaultLevels::new(consistency)),
             datastore,
             node_header: headers::value(node.to_string()),
             health,
@@ -117,8 +122,31 @@ impl Gateway {
         self.0.datastore.clone()
     }
 
+    /// The levels of requests that name none, and are not about keys.
     fn consistency(&self) -> &Consistency {
-        &self.0.consistency
+        self.0.levels.otherwise()
+    }
+
+    /// The levels of requests about keys that name none.
+    fn default_levels(&self) -> &Arc<DefaultLevels> {
+        &self.0.levels
+    }
+
+    /// The levels of a request about flat keys.
+    fn levels(&self, parameters: &Parameters) -> Result<Levels, Problem> {
+        let named = parameters.given_level()?.map(|level| Consistency::uniform(level).into());
+        Ok(named.unwrap_or_else(|| Levels::Default(self.0.levels.clone())))
+    }
+
+    /// The levels of a request about a key, flat or of a file.
+    async fn levels_of(&self, parameters: &Parameters<'_>, key: &Key) -> Result<Consistency, Problem> {
+        let levels = self.levels(parameters)?;
+        match key.space() {
+            Space::Keys => Ok(levels.of(self.datastore(), key.namespace()).await?),
+            Space::Files | Space::Ring => {
+                Ok(parameters.given_level()?.map_or(*self.consistency(), Consistency::uniform))
+            }
+        }
     }
 
     fn files(&self) -> &Files<SharedDatastore> {
@@ -176,7 +204,12 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/files/{*path}", get(files::read).head(files::read).put(files::write).delete(files::delete))
         .route("/v1/operations/{id}", get(operations::outcome))
         .route("/v1/namespaces", get(namespaces::list))
-        .route("/v1/namespaces/{name}", delete(namespaces::delete))
+        // The default namespace, whose name is empty. Deleting all of its keys by leaving out a name would be too easy.
+        .route("/v1/namespaces/", get(namespaces::read).head(namespaces::read).put(namespaces::write))
+        .route(
+            "/v1/namespaces/{name}",
+            get(namespaces::read).head(namespaces::read).put(namespaces::write).delete(namespaces::delete),
+        )
         .route("/v1/pins", get(pins::list).post(pins::post))
         .route("/v1/pins/{*hash}", get(pins::read).head(pins::read).put(pins::put).delete(pins::delete))
         .route("/v1/ring", get(cluster::ring))

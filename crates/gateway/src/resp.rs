@@ -13,7 +13,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use difuse_api::{Consistency, Datastore, keys, notice::Notice, request::RequestError, structures::Registry};
+use difuse_api::{
+    Consistency, Datastore, keys, namespaces::DefaultLevels, notice::Notice, request::RequestError,
+    structures::Registry,
+};
 use difuse_types::{Hash, NodeId, RingSettings};
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -54,7 +57,7 @@ pub struct Settings {
     pub password: Option<Hash>,
     /// How many databases there are; database n > 0 is the namespace named `n`, 0 the default one.
     pub databases: u32,
-    /// Which levels stand behind what a connection asks until it says otherwise.
+    /// Which levels stand behind what a connection asks until it says otherwise, where the namespace has none of its own.
     pub consistency: Consistency,
     /// The most connections at a time; further ones are told so, and closed.
     pub clients_max: usize,
@@ -74,6 +77,7 @@ struct Shared {
     datastore: Arc<dyn Datastore>,
     registry: Arc<Registry>,
     settings: Settings,
+    levels: DefaultLevels,
     node: NodeId,
     catalogue: catalogue::Catalogue,
     clients: clients::Clients,
@@ -96,6 +100,7 @@ impl Gateway {
         Self(Arc::new(Shared {
             datastore,
             registry,
+            levels: DefaultLevels::new(settings.consistency),
             settings,
             node,
             catalogue,

@@ -65,16 +65,10 @@ pub struct Connection {
     /// A file with the ring's secret, if it has one.
     #[arg(long, global = true, env = "DIFUSE_SECRET_FILE", value_name = "FILE", hide_env_values = true)]
     pub secret_file: Option<PathBuf>,
-    /// Who stands behind an answer: lazy, leader, quorum or all (docs/consistency.md says what each promises).
-    #[arg(
-        long,
-        global = true,
-        env = "DIFUSE_CONSISTENCY",
-        default_value_t,
-        value_name = "LEVEL",
-        hide_env_values = true
-    )]
-    pub consistency: difuse_types::Level,
+    /// Who stands behind an answer: lazy, leader, quorum or all (docs/consistency.md says what each promises); without it,
+    /// for keys whoever their namespace says (`difuse namespace set`), else quorum.
+    #[arg(long, global = true, env = "DIFUSE_CONSISTENCY", value_name = "LEVEL", hide_env_values = true)]
+    pub consistency: Option<difuse_types::Level>,
     /// Print JSON for programs instead of tables for people.
     #[arg(long, global = true)]
     pub json: bool,
@@ -98,7 +92,7 @@ pub enum Command {
         #[command(subcommand)]
         command: KvCommand,
     },
-    /// List the namespaces of keys, and drop one.
+    /// List the namespaces of keys, choose how each behaves, and drop one.
     Namespace {
         #[command(subcommand)]
         command: NamespaceCommand,

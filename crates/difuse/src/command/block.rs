@@ -65,7 +65,7 @@ async fn put(session: &Session, file: &Path) -> Result<(), Failure> {
     let bytes = input::read_all(file, MAX_BLOCK_BYTES as u64).await?;
     let client = session.connect().await?;
     let (hash, size) = (Hash::of(&bytes), bytes.len());
-    let request = Request::PutBlock { hash, bytes, referenced: false, generation: 0, level: session.level };
+    let request = Request::PutBlock { hash, bytes, referenced: false, generation: 0, level: session.level() };
     let Reply::BlockPut { created } = client.call(request).await? else { return Err(unexpected()) };
     if session.json {
         return output::print_json(&json!({ "hash": hash, "size": size, "created": created }));
@@ -84,7 +84,7 @@ async fn get(session: &Session, hash: Hash, file: &Path) -> Result<(), Failure> 
 
 /// Reads a block and checks it here as well: no node is believed.
 async fn read(session: &Session, client: &Client, hash: Hash) -> Result<Option<Bytes>, Failure> {
-    let request = Request::ReadBlock { hash, level: session.level };
+    let request = Request::ReadBlock { hash, level: session.level() };
     let Reply::Block(bytes) = client.call(request).await? else { return Err(unexpected()) };
     match bytes.as_ref().map(|bytes| Hash::of(bytes)) {
         Some(actual) if actual != hash => Err(RequestError::WrongHash { expected: hash, actual }.into()),
@@ -94,7 +94,7 @@ async fn read(session: &Session, client: &Client, hash: Hash) -> Result<Option<B
 
 async fn remove(session: &Session, hash: Hash) -> Result<(), Failure> {
     let client = session.connect().await?;
-    let request = Request::DeleteBlock { hash, level: session.level };
+    let request = Request::DeleteBlock { hash, level: session.level() };
     match client.call(request).await? {
         Reply::BlockDeleted { existed: true } if session.json => output::print_json(&json!({ "deleted": hash })),
         Reply::BlockDeleted { existed: true } => output::print(&format!("block {hash} deleted")),

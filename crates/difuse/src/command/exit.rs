@@ -2,7 +2,10 @@
 
 use std::io;
 
-use difuse_api::{files::FileError, keylog::Checkpoint, keys::VerifyError, request::RequestError, values::ValueError};
+use difuse_api::{
+    files::FileError, keylog::Checkpoint, keys::VerifyError, namespaces::SettingsError, request::RequestError,
+    values::ValueError,
+};
 use difuse_client::ConnectError;
 use difuse_types::KeyError;
 
@@ -149,6 +152,16 @@ impl From<FileError> for Failure {
             }
             FileError::Options(_) => Self::Usage(text),
             FileError::NotAFile { .. } => Self::Corrupt(text),
+        }
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        match error {
+            SettingsError::Name(error) => error.into(),
+            SettingsError::Request(error) => error.into(),
+            SettingsError::Malformed { .. } => Self::Corrupt(error.to_string()),
         }
     }
 }

@@ -61,12 +61,13 @@ pub async fn run(session: &Session, arguments: ExportArguments) -> Result<(), Fa
     let client = session.connect().await?;
     let prefix = Key::prefix(&arguments.namespace, arguments.prefix.as_bytes())?;
     let mut after = last.map(|name| Key::in_namespace(&arguments.namespace, &name)).transpose()?;
+    let level = session.levels().of(&client, &arguments.namespace).await?.get_block;
     let spinner = progress::spinner("exporting".into());
     let (mut count, mut skipped) = (0_u64, 0_u64);
     loop {
         let page = keys::list(&client, prefix.clone(), after, PAGE_MAX, None).await?;
         for listed in &page.entries {
-            match record_of(&client, listed, session.level).await? {
+            match record_of(&client, listed, level).await? {
                 Ok(Some(record)) => write(&mut writer, &record, path)?,
                 Ok(None) => continue,
                 Err(reason) => {

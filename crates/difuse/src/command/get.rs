@@ -50,7 +50,8 @@ pub struct GetArguments {
 pub async fn run(session: &Session, arguments: GetArguments) -> Result<(), Failure> {
     let started = Instant::now();
     let client = session.connect().await?;
-    let source = Source { files: Files::new(client.clone()).with_level(session.level), client, level: session.level };
+    let source =
+        Source { files: Files::new(client.clone()).with_level(session.level()), client, level: session.level() };
     let found = source.files.stat(&arguments.path).await?;
     let name = arguments.path.trim_matches('/').rsplit('/').next().unwrap_or_default().to_string();
     let is_directory = found.kind == FileKind::Directory;

@@ -9,7 +9,6 @@ use std::{
 
 use clap::Args;
 use difuse_api::{
-    Consistency,
     batch::{self, Item},
     request::Condition,
     values::ValueError,
@@ -80,7 +79,7 @@ pub async fn run(session: &Session, arguments: ImportArguments) -> Result<(), Fa
     let (reader, bar) = open(&arguments.file)?;
     let client = session.connect().await?;
     let items = items_of(reader, format, arguments.namespace, skip);
-    let mut results = std::pin::pin!(batch::run(client, items, Consistency::uniform(session.level)));
+    let mut results = std::pin::pin!(batch::run(client, items, session.levels().clone()));
     let (mut done, mut failed, mut first, mut noted) = (skip, 0, None, Instant::now());
     while let Some(result) = results.next().await {
         done += 1;

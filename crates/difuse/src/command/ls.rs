@@ -20,7 +20,7 @@ pub struct LsArguments {
 
 /// Lists a directory; of a file, shows the file.
 pub async fn run(session: &Session, arguments: LsArguments) -> Result<(), Failure> {
-    let files = Files::new(session.connect().await?).with_level(session.level);
+    let files = Files::new(session.connect().await?).with_level(session.level());
     let found = files.stat(&arguments.path).await?;
     let entries = match found.kind {
         FileKind::File | FileKind::Symlink => vec![found],

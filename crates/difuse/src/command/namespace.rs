@@ -1,9 +1,13 @@
-//! `difuse namespace`: which namespaces have keys, and dropping one.
+//! `difuse namespace`: which namespaces there are, what each is set to, and dropping one.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    str::FromStr,
+};
 
 use clap::{Args, Subcommand};
-use difuse_api::namespaces::{self, DropError};
+use difuse_api::namespaces::{self, DropError, Settings};
+use difuse_types::Level;
 use serde_json::json;
 
 use super::{exit::Failure, output, progress, session::Session};
@@ -11,17 +15,83 @@ use super::{exit::Failure, output, progress, session::Session};
 const EXAMPLES: &str = "\
 Examples:
   difuse namespace list
-  difuse namespace drop staging        asks first
-  difuse namespace drop staging --yes  does not";
+  difuse namespace set sessions --read-level leader --write-level leader
+  difuse namespace set sessions --write-level none   whatever each node is started with
+  difuse namespace show sessions
+  difuse namespace show ''                           the default one, which has no name
+  difuse namespace drop staging                      asks first
+  difuse namespace drop staging --yes                does not
+
+For clients of Redis, database 0 is the default namespace, and database 7 the one that is called 7.";
+
+const SET_HELP: &str = "\
+What is not named stays as it is; `none` takes a setting back. A level is that of requests that name none: over HTTP, from
+the SDK, from this command, and from connections of Redis that did not choose theirs. Every node follows within 5 seconds.
+
+Examples:
+  difuse namespace set ledger --read-level all --write-level all
+  difuse namespace set ledger --read-level none";
 
 /// What to do with namespaces.
 #[derive(Debug, Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub enum NamespaceCommand {
-    /// List the namespaces that have keys; the default one has no name.
+    /// List the namespaces that have keys or settings; the default one has no name.
     List,
-    /// Delete every key of a namespace.
+    /// Show what a namespace is set to.
+    Show {
+        /// The namespace; "" for the default one.
+        name: String,
+    },
+    /// Choose how a namespace behaves: who stands behind its reads and writes.
+    Set(SetArguments),
+    /// Delete every key of a namespace, and forget what it was set to.
     Drop(DropArguments),
+}
+
+/// Arguments of `namespace set`.
+#[derive(Debug, Args)]
+#[command(after_help = SET_HELP)]
+pub struct SetArguments {
+    /// The namespace; "" for the default one.
+    name: String,
+    #[command(flatten)]
+    changes: Changes,
+}
+
+/// What is to be changed of a namespace's settings.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = true)]
+struct Changes {
+    /// Who stands behind reads that name no level: lazy, leader, quorum, all, or none.
+    #[arg(long, value_name = "LEVEL")]
+    read_level: Option<Setting<Level>>,
+    /// Who stands behind writes that name no level: lazy, leader, quorum, all, or none.
+    #[arg(long, value_name = "LEVEL")]
+    write_level: Option<Setting<Level>>,
+}
+
+/// What something is to be set to; `None`: it is taken back.
+#[derive(Debug, Clone, Copy)]
+struct Setting<T>(Option<T>);
+
+impl<T: FromStr> FromStr for Setting<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" { Ok(Self(None)) } else { text.parse().map(|value| Self(Some(value))) }
+    }
+}
+
+impl Changes {
+    fn apply(&self, settings: &mut Settings) {
+        if let Some(Setting(level)) = self.read_level {
+            settings.read_level = level;
+        }
+        if let Some(Setting(level)) = self.write_level {
+            settings.write_level = level;
+        }
+    }
 }
 
 /// Arguments of `namespace drop`.
@@ -38,6 +108,8 @@ pub struct DropArguments {
 pub async fn run(session: &Session, command: NamespaceCommand) -> Result<(), Failure> {
     match command {
         NamespaceCommand::List => list(session).await,
+        NamespaceCommand::Show { name } => show(session, &name).await,
+        NamespaceCommand::Set(arguments) => set(session, arguments).await,
         NamespaceCommand::Drop(arguments) => drop_one(session, arguments).await,
     }
 }
@@ -47,7 +119,36 @@ async fn list(session: &Session) -> Result<(), Failure> {
     if session.json {
         return output::print_json(&json!({ "namespaces": names }));
     }
-    names.iter().try_for_each(|name| output::print(if name.is_empty() { "(default)" } else { name }))
+    names.iter().try_for_each(|name| output::print(shown(name)))
+}
+
+/// A name as people read it.
+fn shown(name: &str) -> &str {
+    if name.is_empty() { "(default)" } else { name }
+}
+
+async fn show(session: &Session, name: &str) -> Result<(), Failure> {
+    let found = namespaces::settings(&session.connect().await?, name, session.level()).await?;
+    print_settings(session, name, &found.settings)
+}
+
+async fn set(session: &Session, arguments: SetArguments) -> Result<(), Failure> {
+    let SetArguments { name, changes } = arguments;
+    let client = session.connect().await?;
+    let settings = namespaces::edit(&client, &name, |settings| changes.apply(settings)).await?;
+    print_settings(session, &name, &settings)
+}
+
+fn print_settings(session: &Session, name: &str, settings: &Settings) -> Result<(), Failure> {
+    if session.json {
+        let mut object = json!(settings);
+        object["namespace"] = name.into();
+        return output::print_json(&object);
+    }
+    let level = |level: Option<Level>| level.map_or("not set", Level::as_str);
+    output::print(&format!("namespace    {}", shown(name)))?;
+    output::print(&format!("read level   {}", level(settings.read_level)))?;
+    output::print(&format!("write level  {}", level(settings.write_level)))
 }
 
 async fn drop_one(session: &Session, arguments: DropArguments) -> Result<(), Failure> {
@@ -56,11 +157,11 @@ async fn drop_one(session: &Session, arguments: DropArguments) -> Result<(), Fai
         return Err(Failure::Usage("nothing was deleted".into()));
     }
     let client = session.connect().await?;
+    let level = session.levels().of(&client, &name).await?.delete_inode;
     let spinner = progress::spinner(format!("dropping {name:?}"));
     let told = spinner.clone();
     let dropped =
-        namespaces::drop(&client, &name, session.level, |count| told.set_message(format!("{count} keys deleted")))
-            .await;
+        namespaces::drop(&client, &name, level, |count| told.set_message(format!("{count} keys deleted"))).await;
     spinner.finish_and_clear();
     let count = dropped.map_err(|error| match error {
         DropError::Name(error) => Failure::from(error),

@@ -51,7 +51,7 @@ pub async fn run(session: &Session, arguments: PutArguments) -> Result<(), Failu
     let started = Instant::now();
     let destination = destination(&arguments.source, &arguments.path)?;
     let client = session.connect().await?;
-    let files = Files::new(client).with_level(session.level);
+    let files = Files::new(client).with_level(session.level());
     if arguments.source == Path::new("-") {
         let put = put_stream(&files, &destination).await?;
         return report(session, &Summary { files: 1, ..Summary::default() }.with(&put), started.elapsed());

@@ -18,7 +18,7 @@ pub struct RmArguments {
 
 /// Removes a file or directory.
 pub async fn run(session: &Session, arguments: RmArguments) -> Result<(), Failure> {
-    let files = Files::new(session.connect().await?).with_level(session.level);
+    let files = Files::new(session.connect().await?).with_level(session.level());
     let spinner = progress::spinner(format!("removing {}", arguments.path));
     let options = RemoveOptions { recursive: arguments.recursive, ..RemoveOptions::default() };
     let removed = files.remove(&arguments.path, options).await;

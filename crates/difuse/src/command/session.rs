@@ -1,9 +1,10 @@
 //! One run of the command: where the ring is, and how to answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use difuse_api::{Consistency, namespaces::Levels};
 use difuse_client::{Client, ClientConfig, secret_from_text};
-use difuse_types::Level;
+use difuse_types::{Key, Level, Space};
 
 use super::{arguments::Connection, exit::Failure};
 
@@ -11,8 +12,9 @@ use super::{arguments::Connection, exit::Failure};
 pub struct Session {
     addresses: Vec<String>,
     config: ClientConfig,
-    /// Who stands behind answers.
-    pub level: Level,
+    /// Who stands behind answers, if the user says so.
+    named_level: Option<Level>,
+    levels: Levels,
     /// Whether to answer in JSON.
     pub json: bool,
 }
@@ -34,7 +36,30 @@ impl Session {
             secret: secret.as_deref().map(secret_from_text),
             ..ClientConfig::default()
         };
-        Ok(Self { addresses: connection.node.clone(), config, level: connection.consistency, json: connection.json })
+        let named_level = connection.consistency;
+        let levels = match named_level {
+            Some(level) => Consistency::uniform(level).into(),
+            None => Levels::Default(Arc::default()),
+        };
+        Ok(Self { addresses: connection.node.clone(), config, named_level, levels, json: connection.json })
+    }
+
+    /// Who stands behind answers about anything but keys.
+    pub fn level(&self) -> Level {
+        self.named_level.unwrap_or_default()
+    }
+
+    /// Who stands behind answers about keys: whoever the user named, else whoever their namespace says.
+    pub fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// The levels for a key.
+    pub async fn levels_of(&self, client: &Client, key: &Key) -> Result<Consistency, Failure> {
+        match key.space() {
+            Space::Keys => Ok(self.levels.of(client, key.namespace()).await?),
+            Space::Files | Space::Ring => Ok(Consistency::uniform(self.level())),
+        }
     }
 
     /// Connects to the ring.

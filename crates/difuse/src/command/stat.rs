@@ -20,7 +20,7 @@ pub struct StatArguments {
 
 /// Shows what is known of a file or directory.
 pub async fn run(session: &Session, arguments: StatArguments) -> Result<(), Failure> {
-    let files = Files::new(session.connect().await?).with_level(session.level);
+    let files = Files::new(session.connect().await?).with_level(session.level());
     let found = files.stat(&arguments.path).await?;
     if session.json {
         return output::print_json(&entry_json(&found));

@@ -15,7 +15,6 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use difuse_api::{
-    Consistency,
     batch::{self, Done, Item},
     keys::Written,
     request::Condition,
@@ -96,12 +95,9 @@ pub(super) async fn run(State(gateway): State<Gateway>, uri: Uri, body: Body) ->
     let transfer = gateway.begin_transfer()?;
     let parameters = Parameters::of(&uri);
     let namespace = parameters.namespace()?;
-    let consistency = match parameters.given_level()? {
-        Some(level) => Consistency::uniform(level),
-        None => *gateway.consistency(),
-    };
+    let levels = gateway.levels(&parameters)?;
     let items = lines_of(body).map(move |line| item_of(&line?, &namespace));
-    let results = batch::run(gateway.shared_datastore(), items, consistency);
+    let results = batch::run(gateway.shared_datastore(), items, levels);
     let answers = results.zip(stream::iter(1..)).map(move |(result, line)| {
         // Held until the last answer is read.
         let _transfer = &transfer;

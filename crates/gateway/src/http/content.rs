@@ -11,7 +11,7 @@ use difuse_api::{
     keylog::{Value, ValueKind},
     values,
 };
-use difuse_types::Hash;
+use difuse_types::{Hash, Level};
 use futures::StreamExt;
 
 use super::{
@@ -30,6 +30,8 @@ pub(super) struct Content {
     pub(super) is_linearizable: Option<bool>,
     /// The value.
     pub(super) value: Value,
+    /// Who stands behind its blocks.
+    pub(super) block_level: Level,
     /// As given when it was put.
     pub(super) media_type: Option<String>,
     /// Milliseconds since the Unix epoch.
@@ -57,7 +59,7 @@ pub(super) fn respond_with_content(
     // A range of a HEAD has no meaning (RFC 9110, section 14.2).
     let range = if *method == Method::GET { headers::range(request_headers, size)? } else { None };
     let wanted = range.clone().unwrap_or(0..size);
-    let body = if *method == Method::HEAD { Body::empty() } else { body(gateway, &content.value, wanted.clone())? };
+    let body = if *method == Method::HEAD { Body::empty() } else { body(gateway, &content, wanted.clone())? };
     let mut response = Response::new(body);
     describe(response.headers_mut(), &content);
     let response_headers = response.headers_mut();
@@ -110,14 +112,14 @@ fn failed(content: &Content) -> Problem {
     .with_header(headers::HEIGHT, content.height.into())
 }
 
-fn body(gateway: &Gateway, value: &Value, range: std::ops::Range<u64>) -> Result<Body, Problem> {
+fn body(gateway: &Gateway, content: &Content, range: std::ops::Range<u64>) -> Result<Body, Problem> {
+    let value = &content.value;
     if value.kind == ValueKind::Inline {
         let (start, end) = (range.start as usize, range.end as usize);
         return Ok(Body::from(value.bytes.slice(start..end)));
     }
     let transfer = gateway.begin_transfer()?;
-    let level = gateway.consistency().get_block;
-    let blocks = values::stream(gateway.shared_datastore(), value, Some(range), level)?;
+    let blocks = values::stream(gateway.shared_datastore(), value, Some(range), content.block_level)?;
     Ok(Body::from_stream(blocks.inspect(move |part| {
         // The permit lives as long as the stream.
         let _transfer = &transfer;

@@ -86,6 +86,7 @@ pub(super) async fn read(
                     .value
                     .clone()
                     .ok_or_else(|| Problem::not_found("no_such_file", "there is no such file"))?,
+                block_level: gateway.consistency().get_block,
                 media_type: found.media_type,
                 modified_ms: found.modified_ms,
             };

@@ -45,6 +45,7 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let key = flat_key(&uri, ROUTE)?;
     let condition = ReadCondition::of(&request_headers)?;
+    let block_level = gateway.levels_of(&Parameters::of(&uri), &key).await?.get_block;
     let (entry, is_linearizable) = present(&gateway, key, &uri).await?;
     let value = entry.value.ok_or_else(no_such_key)?;
     let content = Content {
@@ -52,6 +53,7 @@ pub(super) async fn read(
         height: entry.height,
         is_linearizable: Some(is_linearizable),
         value,
+        block_level,
         media_type: None,
         modified_ms: None,
     };
@@ -60,7 +62,7 @@ pub(super) async fn read(
 
 /// The head of `key`, which must have a value, and whether it is the last one for certain.
 pub(super) async fn present(gateway: &Gateway, key: Key, uri: &Uri) -> Result<(Entry, bool), Problem> {
-    let level = Parameters::of(uri).level(gateway.consistency().stat)?;
+    let level = gateway.levels_of(&Parameters::of(uri), &key).await?.stat;
     let reading = keys::reading(gateway.datastore(), key, level).await?;
     let entry = reading.entry.filter(|entry| entry.value.is_some());
     let described =
@@ -80,17 +82,16 @@ pub(super) async fn write(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let key = flat_key(&uri, ROUTE)?;
-    let level = Parameters::of(&uri).level(gateway.consistency().set_inode)?;
+    let levels = gateway.levels_of(&Parameters::of(&uri), &key).await?;
     let deadline = Parameters::of(&uri).deadline()?;
     let condition = headers::write_condition(request.headers())?;
     let attempt = headers::attempt(request.headers())?;
     let operation_id = attempt.operation_id;
     let transfer = gateway.begin_transfer_unless_small(content_length(request.headers()))?;
-    let block_level = Parameters::of(&uri).level(gateway.consistency().set_block)?;
-    let stored = values::store(gateway.datastore(), &key, stream_of(request.into_body()), block_level).await?;
+    let stored = values::store(gateway.datastore(), &key, stream_of(request.into_body()), levels.set_block).await?;
     drop(transfer);
     let operation = Operation::Set(stored.value.until(deadline));
-    let submitted = keys::submit(gateway.datastore(), key, operation, condition, attempt, level).await?;
+    let submitted = keys::submit(gateway.datastore(), key, operation, condition, attempt, levels.set_inode).await?;
     let Some(written) = submitted.written() else { return Ok(accepted(operation_id)) };
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
     let written_headers = [
@@ -109,7 +110,7 @@ pub(super) async fn delete(
     request_headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = flat_key(&uri, ROUTE)?;
-    let level = Parameters::of(&uri).level(gateway.consistency().delete_inode)?;
+    let level = gateway.levels_of(&Parameters::of(&uri), &key).await?.delete_inode;
     let attempt = headers::attempt(&request_headers)?;
     let operation_id = attempt.operation_id;
     let asked = headers::write_condition(&request_headers)?;

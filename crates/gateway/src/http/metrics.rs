@@ -19,7 +19,7 @@ use prometheus_client::{
 };
 
 /// The routes that are counted apart; whatever is none of them counts as the first.
-pub(super) const ROUTES: [&str; 26] = [
+pub(super) const ROUTES: [&str; 27] = [
     "none",
     "/v1/keys/{*key}",
     "/v1/keys",
@@ -34,6 +34,7 @@ pub(super) const ROUTES: [&str; 26] = [
     "/v1/files/",
     "/v1/files/{*path}",
     "/v1/namespaces",
+    "/v1/namespaces/",
     "/v1/namespaces/{name}",
     "/v1/pins",
     "/v1/pins/{*hash}",

@@ -25,6 +25,8 @@ pub(super) enum Run {
     AtOnce(AtOnce),
     /// At once, when all commands before it are answered.
     InOrder(AtOnce),
+    /// At once, and answered, outside of transactions, by the task.
+    Told(AtOnce, Task),
     /// While others of the connection are, if those touch other keys.
     OnKeys(Task),
     /// While no other one of the connection is.

@@ -8,7 +8,7 @@ use difuse_api::{
     values,
 };
 use difuse_types::Key;
-use futures::{FutureExt, TryStreamExt};
+use futures::{FutureExt, TryStreamExt, future::BoxFuture};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::TcpStream,
@@ -23,11 +23,11 @@ use super::{
     catalogue::{AtOnce, Entry, Run, keys_of},
     commands::{keys_in, tell_of},
     encode::{self, Protocol, encode as encode_reply, encode_push},
-    failure::Failure,
+    failure::{Failure, Outcome},
     hub::{Message, Subscription},
     input::{Arrived, Input},
     pipeline::{Pipeline, Ticket, UsedKey},
-    session::{Replies, Session, namespace_of},
+    session::{Levels, Replies, Session, namespace_of},
 };
 
 /// While more than this waits to be written, in bytes, nothing is read and no answer is fetched.
@@ -242,7 +242,7 @@ impl Connection {
         let keys = keys_of(&shared.registry, &entry.command, &arguments);
         let keys: Vec<UsedKey> = keys.into_iter().map(|key| (self.session.database, key.clone())).collect();
         let must_wait = match entry.run {
-            Run::AtOnce(_) => false,
+            Run::AtOnce(_) | Run::Told(..) => false,
             Run::InOrder(_) | Run::Alone(_) | Run::Waiting(_) | Run::Transaction(_) => !self.pipeline.is_empty(),
             Run::OnKeys(_) => self.pipeline.conflicts(&keys, entry.command.is_write()),
         };
@@ -261,6 +261,13 @@ impl Connection {
         });
         match entry.run {
             Run::AtOnce(run) | Run::InOrder(run) => self.do_at_once(entry, run, ticket, &arguments),
+            Run::Told(run, task) => match run(&mut self.session, &shared, &arguments) {
+                Ok(_) => {
+                    let task = self.with_levels(entry, arguments, task);
+                    self.pipeline.push(ticket, task.map(|outcome| outcome.unwrap_or_else(Answer::from)));
+                }
+                Err(failure) => self.answer_at_once(ticket, failure.into()),
+            },
             Run::OnKeys(task) | Run::Alone(task) | Run::Waiting(task) => {
                 ticket.bytes = arguments.iter().map(Bytes::len).sum();
                 ticket.is_waiting = matches!(entry.run, Run::Waiting(_));
@@ -269,16 +276,16 @@ impl Connection {
                 (ticket.keys, ticket.reserved) = (keys, reserved);
                 // How long a client waits for others says nothing of the node.
                 ticket.started = (!ticket.is_waiting).then(Instant::now);
-                let call = self.call(entry, arguments);
-                self.pipeline.push(ticket, task(call).map(|outcome| outcome.unwrap_or_else(Answer::from)));
+                let task = self.with_levels(entry, arguments, task);
+                self.pipeline.push(ticket, task.map(|outcome| outcome.unwrap_or_else(Answer::from)));
             }
             Run::Transaction(exec) => {
                 let transaction = self.session.end_transaction();
-                let call = self.call(entry, arguments);
-                ticket.keys = transaction.as_ref().map(|transaction| keys_in(&call, transaction)).unwrap_or_default();
+                let database = self.session.database;
+                ticket.keys = transaction.as_ref().map(|one| keys_in(&shared, database, one)).unwrap_or_default();
                 (ticket.is_alone, ticket.may_add, ticket.started) = (true, true, Some(Instant::now()));
-                let task = exec(call, transaction).map(|outcome| outcome.unwrap_or_else(Answer::from));
-                self.pipeline.push(ticket, task);
+                let task = self.with_levels(entry, arguments, move |call| exec(call, transaction));
+                self.pipeline.push(ticket, task.map(|outcome| outcome.unwrap_or_else(Answer::from)));
             }
         }
         None
@@ -333,12 +340,33 @@ impl Connection {
         Ticket { command, is_silent, protocol: self.session.protocol, ..Ticket::default() }
     }
 
-    fn call(&self, entry: &Entry, arguments: Vec<Bytes>) -> Call {
+    /// The task of a command, once its levels are known: as a rule they are.
+    fn with_levels(
+        &self,
+        entry: &Entry,
+        arguments: Vec<Bytes>,
+        task: impl FnOnce(Call) -> BoxFuture<'static, Outcome> + Send + 'static,
+    ) -> BoxFuture<'static, Outcome> {
+        let (chosen, shared) = (self.session.levels, &self.shared);
+        let known = || shared.levels.known(&self.session.namespace).map(|default| chosen.or(&default));
+        if let Some(levels) = chosen.both().or_else(known) {
+            return task(self.call(entry, arguments, levels));
+        }
+        let mut call = self.call(entry, arguments, chosen.or(shared.levels.otherwise()));
+        let wait = async move {
+            let default = call.shared.levels.of(call.datastore(), &call.namespace).await?;
+            call.levels = chosen.or(&default);
+            task(call).await
+        };
+        wait.boxed()
+    }
+
+    fn call(&self, entry: &Entry, arguments: Vec<Bytes>, levels: Levels) -> Call {
         Call {
             shared: self.shared.clone(),
             database: self.session.database,
             namespace: self.session.namespace.clone(),
-            levels: self.session.levels,
+            levels,
             watched: self.session.watched.clone(),
             client: self.session.client.clone(),
             is_in_transaction: self.session.transaction.is_some(),

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
-use difuse_api::structures::Command;
+use difuse_api::{Consistency, structures::Command};
 use difuse_types::Level;
 
 use super::{
@@ -12,11 +12,30 @@ use super::{
     transaction::{Transaction, Watched},
 };
 
-/// Who stands behind what a connection reads and writes.
+/// Who stands behind what a command reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Levels {
     pub(super) read: Level,
     pub(super) write: Level,
+}
+
+/// What a connection has said of that; where it has said nothing, its namespace and then the node decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ChosenLevels {
+    pub(super) read: Option<Level>,
+    pub(super) write: Option<Level>,
+}
+
+impl ChosenLevels {
+    /// The levels of a command, given those that hold where the connection has said nothing.
+    pub(super) fn or(self, default: &Consistency) -> Levels {
+        Levels { read: self.read.unwrap_or(default.stat), write: self.write.unwrap_or(default.set_inode) }
+    }
+
+    /// The levels of a command, if the connection has said all of it.
+    pub(super) fn both(self) -> Option<Levels> {
+        Some(Levels { read: self.read?, write: self.write? })
+    }
 }
 
 /// Which commands are answered (`CLIENT REPLY`).
@@ -39,7 +58,7 @@ pub(super) struct Session {
     pub(super) database: u32,
     /// The namespace of the database.
     pub(super) namespace: Arc<str>,
-    pub(super) levels: Levels,
+    pub(super) levels: ChosenLevels,
     pub(super) is_authenticated: bool,
     pub(super) replies: Replies,
     /// Channels and patterns; `None` as long as there are none.
@@ -54,13 +73,12 @@ pub(super) struct Session {
 impl Session {
     /// That of a new connection.
     pub(super) fn new(shared: &Shared, peer: SocketAddr, local: SocketAddr) -> Self {
-        let consistency = &shared.settings.consistency;
         Self {
             client: shared.clients.add(peer, local),
             protocol: Protocol::default(),
             database: 0,
             namespace: "".into(),
-            levels: Levels { read: consistency.stat, write: consistency.set_inode },
+            levels: ChosenLevels::default(),
             is_authenticated: shared.settings.password.is_none(),
             replies: Replies::default(),
             subscription: None,
@@ -79,10 +97,9 @@ impl Session {
 
     /// Begins anew, as `RESET` does.
     pub(super) fn reset(&mut self, shared: &Shared) {
-        let consistency = &shared.settings.consistency;
         self.select(0);
         self.protocol = Protocol::default();
-        self.levels = Levels { read: consistency.stat, write: consistency.set_inode };
+        self.levels = ChosenLevels::default();
         self.is_authenticated = shared.settings.password.is_none();
         self.replies = Replies::default();
         self.subscription = None;

@@ -103,7 +103,9 @@ impl Transaction {
 fn kind_of(entry: &Entry, shared: &Shared, arguments: &[Bytes]) -> Result<Kind, Failure> {
     let command = &entry.command;
     match entry.run {
-        Run::AtOnce(run) | Run::InOrder(run) if is_answered_once(command) => return Ok(Kind::AtOnce(run)),
+        Run::AtOnce(run) | Run::InOrder(run) | Run::Told(run, _) if is_answered_once(command) => {
+            return Ok(Kind::AtOnce(run));
+        }
         Run::OnKeys(_) | Run::Alone(_) | Run::Waiting(_) if shared.registry.command(arguments).is_some() => {}
         _ => {
             let name = command.name.to_ascii_uppercase();

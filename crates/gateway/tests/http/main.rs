@@ -4,6 +4,7 @@ mod batch;
 mod blocks;
 mod files;
 mod keys;
+mod namespaces;
 mod node;
 mod pins;
 mod server;

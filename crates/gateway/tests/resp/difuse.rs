@@ -1,3 +1,9 @@
+use difuse_api::{
+    namespaces::{self, Settings},
+    request::Condition,
+};
+use difuse_types::Level;
+
 use super::client::Server;
 
 #[tokio::test]
@@ -61,4 +67,34 @@ async fn a_head_is_compared_and_set() {
     client.ask("DIFUSE.CAS k nonsense three").await;
     assert!(client.line().await.starts_with("-ERR"));
     client.check("DIFUSE.LOCATE k", "*12\r\n$4\r\nslot\r\n").await;
+}
+
+#[tokio::test]
+async fn a_database_has_levels_until_a_connection_chooses_its_own() {
+    let server = Server::start().await;
+    let settings = Settings { read_level: Some(Level::Leader), write_level: Some(Level::Lazy) };
+    namespaces::set(&*server.datastore, "1", settings, Condition::None).await.unwrap();
+    let mut client = server.client().await;
+    let quorum = "*2\r\n$6\r\nquorum\r\n$6\r\nquorum\r\n";
+    let leader_lazy = "*2\r\n$6\r\nleader\r\n$4\r\nlazy\r\n";
+    client.check("DIFUSE.CONSISTENCY", quorum).await;
+    client.check("SELECT 1", "+OK\r\n").await;
+    client.check("DIFUSE.CONSISTENCY", leader_lazy).await;
+    client.check("SET k v", "+OK\r\n").await;
+    client.check("GET k", "$-1\r\n").await;
+    server.datastore.apply_queued();
+    client.check("GET k", "$1\r\nv\r\n").await;
+    client.check("DIFUSE.CONSISTENCY default all", "*2\r\n$6\r\nleader\r\n$3\r\nall\r\n").await;
+    client.check("DIFUSE.CONSISTENCY default default", leader_lazy).await;
+    client.check("DIFUSE.CONSISTENCY quorum quorum", quorum).await;
+    client.check("SET k w", "+OK\r\n").await;
+    client.check("GET k", "$1\r\nw\r\n").await;
+    // A database that is emptied stays what it is set to.
+    client.check("FLUSHDB", "+OK\r\n").await;
+    client.check("RESET", "+RESET\r\n").await;
+    client.check("SELECT 1", "+OK\r\n").await;
+    client.check("DIFUSE.CONSISTENCY", leader_lazy).await;
+    client.check("MULTI", "+OK\r\n").await;
+    client.check("DIFUSE.CONSISTENCY", "+QUEUED\r\n").await;
+    client.check("EXEC", &format!("*1\r\n{leader_lazy}")).await;
 }

@@ -27,7 +27,7 @@ impl HttpTarget {
         let builder = Client::builder().connect_timeout(session.deadline()).read_timeout(session.deadline());
         let client = builder.tcp_nodelay(true).build();
         let client = client.map_err(|error| Failure::Other(format!("the HTTP client does not start: {error}")))?;
-        let query = format!("?consistency={}", session.level);
+        let query = format!("?consistency={}", session.level());
         Ok(Self { client, base: format!("http://{endpoint}/v1"), query })
     }
 

@@ -32,7 +32,7 @@ pub async fn targets(session: &Session, common: &Common, clients: usize) -> Resu
     match common.over {
         Over::Sdk => {
             let client = session.connect_for(clients).await?;
-            Ok(vec![Arc::new(SdkTarget::new(client, session.level))])
+            Ok(vec![Arc::new(SdkTarget::new(client, session.level()))])
         }
         Over::Http => {
             let open = |endpoint: &String| Ok(Arc::new(HttpTarget::new(endpoint, session)?) as Arc<dyn Target>);

@@ -1,11 +1,12 @@
 use clap::Args;
 use difuse_api::{
-    keys,
+    Consistency, keys,
     request::{Entry, Reading},
     values,
 };
 use difuse_client::Client;
 use difuse_keylog::{Value, ValueKind};
+use difuse_types::Level;
 use futures::TryStreamExt;
 use serde_json::{Map, json};
 
@@ -25,23 +26,24 @@ pub struct GetArguments {
 pub async fn run(session: &Session, arguments: GetArguments) -> Result<(), Failure> {
     let key = arguments.key.key()?;
     let client = session.connect().await?;
-    let reading = keys::reading(&client, key.clone(), session.level).await?;
+    let Consistency { stat, get_block, .. } = session.levels_of(&client, &key).await?;
+    let reading = keys::reading(&client, key.clone(), stat).await?;
     let Reading { entry, is_linearizable, .. } = reading;
     let missing = || Failure::NotFound(format!("key {} has no value", key));
     let entry = entry.ok_or_else(missing)?;
     let value = entry.value.clone().ok_or_else(missing)?;
     if session.json {
-        print_entry(session, client, &entry, is_linearizable, &value).await
+        print_entry(get_block, client, &entry, is_linearizable, &value).await
     } else {
-        print_value(session, client, &value).await
+        print_value(get_block, client, &value).await
     }
 }
 
-async fn print_value(session: &Session, client: Client, value: &Value) -> Result<(), Failure> {
+async fn print_value(level: Level, client: Client, value: &Value) -> Result<(), Failure> {
     if value.kind == ValueKind::Inline {
         return output::print_bytes(&value.bytes);
     }
-    let mut parts = values::stream(client, value, None, session.level)?;
+    let mut parts = values::stream(client, value, None, level)?;
     while let Some(part) = parts.try_next().await? {
         output::print_bytes(&part)?;
     }
@@ -49,7 +51,7 @@ async fn print_value(session: &Session, client: Client, value: &Value) -> Result
 }
 
 async fn print_entry(
-    session: &Session,
+    level: Level,
     client: Client,
     entry: &Entry,
     is_linearizable: bool,
@@ -66,7 +68,7 @@ async fn print_entry(
     if value.kind == ValueKind::Inline {
         object.extend([output::json_bytes("value", &value.bytes)]);
     } else if size <= JSON_VALUE_BYTES_MAX {
-        let parts: Vec<_> = values::stream(client, value, None, session.level)?.try_collect().await?;
+        let parts: Vec<_> = values::stream(client, value, None, level)?.try_collect().await?;
         object.extend([output::json_bytes("value", &parts.concat())]);
     }
     output::print_json(&object)

@@ -18,12 +18,13 @@ pub struct RemoveArguments {
 pub async fn run(session: &Session, arguments: RemoveArguments) -> Result<(), Failure> {
     let key = arguments.key.key()?;
     let client = session.connect().await?;
-    if session.level == Level::Lazy {
+    let level = session.levels_of(&client, &key).await?.delete_inode;
+    if level == Level::Lazy {
         let (operation, condition, id) = (Operation::Delete, Condition::Present, keys::new_operation_id());
-        keys::submit(&client, key, operation, condition, id, session.level).await?;
+        keys::submit(&client, key, operation, condition, id, level).await?;
         return print_queued(session, &id);
     }
-    let written = keys::delete(&client, key.clone(), session.level).await?;
+    let written = keys::delete(&client, key.clone(), level).await?;
     let written = written.ok_or_else(|| Failure::NotFound(format!("key {} has no value", key)))?;
     if session.json {
         return output::print_json(&json!({ "height": written.height, "hash": written.hash }));

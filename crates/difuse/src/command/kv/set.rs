@@ -69,18 +69,18 @@ pub async fn write(
     deadline: Option<WallTime>,
     condition: Condition,
 ) -> Result<Submitted, Failure> {
+    let levels = session.levels_of(client, &key).await?;
     let stored = match (value.value, value.file) {
         (Some(text), _) if text != "-" => {
-            values::store(client, &key, stream::iter([Ok(text.into())]), session.level).await?
+            values::store(client, &key, stream::iter([Ok(text.into())]), levels.set_block).await?
         }
         (_, file) => {
-            values::store(client, &key, input::stream(&file.unwrap_or_else(|| "-".into())).await?, session.level)
-                .await?
+            let source = input::stream(&file.unwrap_or_else(|| "-".into())).await?;
+            values::store(client, &key, source, levels.set_block).await?
         }
     };
-    let operation_id = keys::new_operation_id();
-    Ok(keys::submit(client, key, Operation::Set(stored.value.until(deadline)), condition, operation_id, session.level)
-        .await?)
+    let (operation, operation_id) = (Operation::Set(stored.value.until(deadline)), keys::new_operation_id());
+    Ok(keys::submit(client, key, operation, condition, operation_id, levels.set_inode).await?)
 }
 
 /// Tells where a write came to stand, or how to ask for that.

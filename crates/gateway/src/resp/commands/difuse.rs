@@ -23,7 +23,7 @@ use crate::resp::{
     catalogue::{Entry, Run},
     failure::{Failure, Outcome},
     request::parse_integer,
-    session::{Levels, Session},
+    session::{ChosenLevels, Levels, Session},
 };
 
 /// How many transactions `DIFUSE.LOG` tells unless it is asked for another number.
@@ -36,7 +36,13 @@ pub(super) fn commands() -> Vec<Entry> {
         entry(name, arity, flags, summary, Run::OnKeys(task)).with_keys(KeyPositions::ONE)
     };
     vec![
-        entry("difuse.consistency", -1, &[Fast], "Tells or sets the connection's levels", Run::AtOnce(consistency)),
+        entry(
+            "difuse.consistency",
+            -1,
+            &[Fast],
+            "Tells or sets the connection's levels",
+            Run::Told(choose_levels, tell_levels),
+        ),
         on_key("difuse.log", -2, &[ReadOnly], "Reads a key's history", log).costing("O(N) where N is the count"),
         on_key("difuse.verify", 2, &[ReadOnly], "Checks a key's history", verify)
             .costing("O(N) where N is the length of the history"),
@@ -58,14 +64,25 @@ fn hash(hash: &Hash) -> Reply {
     Reply::bulk(hash.to_string())
 }
 
-fn consistency(session: &mut Session, _: &Arc<Shared>, arguments: &[Bytes]) -> Outcome {
-    let level = |word: &Bytes| text(word).to_ascii_lowercase().parse::<Level>().map_err(Failure::new);
+/// Chooses the levels, and tells them by what is known of the namespace.
+fn choose_levels(session: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> Outcome {
+    let level = |word: &Bytes| match text(word).to_ascii_lowercase().as_str() {
+        "default" => Ok(None),
+        word => word.parse::<Level>().map(Some).map_err(Failure::new),
+    };
     match &arguments[1..] {
         [] => {}
-        [read, write] => session.levels = Levels { read: level(read)?, write: level(write)? },
+        [read, write] => session.levels = ChosenLevels { read: level(read)?, write: level(write)? },
         _ => return Err(Failure::arity("difuse.consistency")),
     }
-    let Levels { read, write } = session.levels;
+    tell(session.levels.or(&shared.levels.last_known(&session.namespace)))
+}
+
+fn tell_levels(call: Call) -> BoxFuture<'static, Outcome> {
+    std::future::ready(tell(call.levels)).boxed()
+}
+
+fn tell(Levels { read, write }: Levels) -> Outcome {
     Ok(Reply::Array(vec![Reply::bulk(read.as_str()), Reply::bulk(write.as_str())]).into())
 }
 

@@ -225,8 +225,8 @@ fn check_mode(call: &Call) -> Result<(), Failure> {
 
 /// Not atomic: what is written meanwhile may stay.
 async fn delete_all(call: &Call, namespace: &str) -> Result<(), Failure> {
-    let dropped = namespaces::drop(call.datastore(), namespace, call.levels.write, |_| {}).await;
-    dropped.map(drop).map_err(|error| match error {
+    let cleared = namespaces::clear(call.datastore(), namespace, call.levels.write, |_| {}).await;
+    cleared.map(drop).map_err(|error| match error {
         DropError::Name(error) => error.into(),
         DropError::Request(error) => error.into(),
     })

@@ -164,15 +164,14 @@ async fn done(
 }
 
 /// The keys that a transaction touches, for the order of a pipeline and for those who wait for items.
-pub(in crate::resp) fn keys_in(call: &Call, transaction: &Transaction) -> Vec<(u32, Bytes)> {
-    let mut database = call.database;
+pub(in crate::resp) fn keys_in(shared: &Shared, mut database: u32, transaction: &Transaction) -> Vec<(u32, Bytes)> {
     let mut keys = Vec::new();
     for Queued { arguments, kind } in &transaction.queued {
         if is_word(&arguments[0], "select") {
-            database = database_of(&call.shared, &arguments[1]).unwrap_or(database);
+            database = database_of(shared, &arguments[1]).unwrap_or(database);
         }
         if matches!(kind, Kind::OnKeys { is_write: true })
-            && let Ok(positions) = call.shared.registry.key_positions(arguments)
+            && let Ok(positions) = shared.registry.key_positions(arguments)
         {
             keys.extend(positions.into_iter().map(|position| (database, arguments[position].clone())));
         }
