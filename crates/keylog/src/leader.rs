@@ -312,7 +312,18 @@ pub(crate) struct Round {
     /// When it began: a lease counts from here.
     pub(crate) began_at: Instant,
     pub(crate) sent_at: Instant,
-    pub(crate) is_lease: bool,
+    pub(crate) asks: Asks,
+}
+
+/// Whom a round asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(crate) enum Asks {
+    /// As few members as can confirm what is asked.
+    Enough,
+    /// Every member: one of the few was late.
+    Everybody,
+    /// Every member, and for a promise.
+    ForLeases,
 }
 
 #[derive(Clone, Debug, Hash)]

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use difuse_types::{NodeId, SlotId};
 
-use super::{Round, RoundSlot};
+use super::{Asks, Round, RoundSlot};
 use crate::{
     Term,
     keylog::{Keylog, LEASE_DRIFT_BOUND, Lease},
@@ -73,7 +73,7 @@ impl<S: Store> Keylog<S> {
             return;
         }
         self.last_round += 1;
-        let round = Round { slots, began_at: now, sent_at: now, is_lease: true };
+        let round = Round { slots, began_at: now, sent_at: now, asks: Asks::ForLeases };
         self.ask_round(self.last_round, &round);
         self.rounds.insert(self.last_round, round);
     }
@@ -106,6 +106,6 @@ impl<S: Store> Keylog<S> {
     /// Rounds for leases are not repeated: the next one comes soon.
     pub(crate) fn forget_late_leases(&mut self) {
         let (now, lease) = (self.now, self.options.lease);
-        self.rounds.retain(|_, round| !round.is_lease || now.since(round.began_at) < lease);
+        self.rounds.retain(|_, round| round.asks != Asks::ForLeases || now.since(round.began_at) < lease);
     }
 }

@@ -1,13 +1,16 @@
 //! Linearizable reads: one round asks a majority whether this node still leads, for all reads that wait; then they are
 //! answered from the committed heads. (The read-index idea of Raft, Ongaro's thesis section 6.4, on slot-wide terms.)
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use difuse_types::{Hash, Instant, Key, NodeId, SlotId};
 
-use super::{KeyRead, Phase, RangeRead, Round, RoundSlot, Stage, WaitingRead, Wanted};
+use super::{Asks, KeyRead, Phase, RangeRead, Round, RoundSlot, Stage, WaitingRead, Wanted};
 use crate::{
-    Answer, Ballot, Checkpoint, CommittedHead, Failure, KeylogMessage, SCAN_PAGE_MAX, Term, Ticket, Transaction,
+    Answer, Ballot, Checkpoint, CommittedHead, Configuration, Failure, KeylogMessage, SCAN_PAGE_MAX, Term, Ticket, Transaction,
     keylog::Keylog,
     replica::{
         MESSAGE_BYTES_MAX,
@@ -16,7 +19,8 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// For how long reads wait for the round before theirs to end: under load few rounds then serve many reads each.
+/// For how long reads wait for the round before theirs to end: under load few rounds then serve many reads each. And for
+/// how long a round waits for the members that are enough before it asks the others as well.
 const ROUND_PATIENCE: Duration = Duration::from_millis(5);
 
 /// What a leader knows to be committed of a key's log.
@@ -35,7 +39,8 @@ impl<S: Store> Keylog<S> {
         if !self.lease_due.is_empty() {
             self.start_lease_round();
         }
-        if self.next_round_at().is_none_or(|at| at > self.now) {
+        self.widen_rounds();
+        if self.next_reads_at().is_none_or(|at| at > self.now) {
             return Ok(());
         }
         let mut slots: BTreeMap<SlotId, RoundSlot> = BTreeMap::new();
@@ -49,17 +54,41 @@ impl<S: Store> Keylog<S> {
             slot.reads.push(read);
         }
         self.last_round += 1;
-        let round = Round { slots, began_at: self.now, sent_at: self.now, is_lease: false };
+        let round = Round { slots, began_at: self.now, sent_at: self.now, asks: Asks::Enough };
         self.ask_round(self.last_round, &round);
         self.rounds.insert(self.last_round, round);
         Ok(())
     }
 
-    /// When the reads that wait are asked for at the latest; `None` if there are none.
+    /// When the reads that wait are asked for at the latest, or a round asks further members; `None` if there is neither.
     pub(crate) fn next_round_at(&self) -> Option<Instant> {
-        let last = self.rounds.get(&self.last_round).filter(|round| !round.is_lease);
+        let narrow = self.rounds.values().filter(|round| round.asks == Asks::Enough);
+        let widened_at = narrow.map(|round| round.sent_at + ROUND_PATIENCE).min();
+        self.next_reads_at().into_iter().chain(widened_at).min()
+    }
+
+    fn next_reads_at(&self) -> Option<Instant> {
+        let last = self.rounds.get(&self.last_round).filter(|round| round.asks != Asks::ForLeases);
         let at = last.map_or(self.now, |round| round.sent_at + ROUND_PATIENCE);
         (!self.waiting_reads.is_empty()).then_some(at)
+    }
+
+    /// Who was asked has not answered in time: everybody is asked.
+    fn widen_rounds(&mut self) {
+        let now = self.now;
+        let is_late = |round: &Round| round.asks == Asks::Enough && now.since(round.sent_at) >= ROUND_PATIENCE;
+        let late: Vec<u64> =
+            self.rounds.iter().filter(|(_, round)| is_late(round)).map(|(number, _)| *number).collect();
+        for number in late {
+            self.ask_round_again(number);
+        }
+    }
+
+    fn ask_round_again(&mut self, number: u64) {
+        let Some(mut round) = self.rounds.remove(&number) else { return };
+        (round.sent_at, round.asks) = (self.now, Asks::Everybody);
+        self.ask_round(number, &round);
+        self.rounds.insert(number, round);
     }
 
     /// Asks the members that have not answered, each once for all its slots.
@@ -67,16 +96,35 @@ impl<S: Store> Keylog<S> {
         let mut leaderships: BTreeMap<NodeId, Vec<(SlotId, Term)>> = BTreeMap::new();
         for (slot, asked) in &round.slots {
             let Some(configuration) = self.configuration(*slot) else { continue };
-            for member in configuration.all_members() {
+            let members = match round.asks {
+                Asks::Enough => self.enough_members(configuration),
+                Asks::Everybody | Asks::ForLeases => configuration.all_members(),
+            };
+            for member in members {
                 if !asked.voters.contains(&member) {
                     leaderships.entry(member).or_default().push((*slot, asked.term));
                 }
             }
         }
         for (member, leaderships) in leaderships {
-            let is_lease = round.is_lease;
+            let is_lease = round.asks == Asks::ForLeases;
             self.send(member, KeylogMessage::Confirm { round: number, leaderships, is_lease });
         }
+    }
+
+    /// This node and as few others as make a quorum. The next ones in the order of identities, so that a round asks the
+    /// same few for all its slots, and two leaders ask different ones.
+    fn enough_members(&self, configuration: &Configuration) -> Vec<NodeId> {
+        let mut members = configuration.all_members();
+        members.sort_by_key(|member| (self.suspects.contains(member), *member < self.me, *member));
+        let mut enough = BTreeSet::new();
+        for member in [self.me].into_iter().chain(members) {
+            enough.insert(member);
+            if configuration.is_quorum(&enough) {
+                break;
+            }
+        }
+        enough.into_iter().collect()
     }
 
     pub(crate) fn resend_rounds(&mut self) {
@@ -86,14 +134,11 @@ impl<S: Store> Keylog<S> {
         let late: Vec<u64> = self
             .rounds
             .iter()
-            .filter(|(_, round)| !round.is_lease && due.since(round.sent_at) >= resend_after)
+            .filter(|(_, round)| round.asks != Asks::ForLeases && due.since(round.sent_at) >= resend_after)
             .map(|(number, _)| *number)
             .collect();
         for number in late {
-            let Some(mut round) = self.rounds.remove(&number) else { continue };
-            round.sent_at = due;
-            self.ask_round(number, &round);
-            self.rounds.insert(number, round);
+            self.ask_round_again(number);
         }
     }
 
@@ -110,7 +155,7 @@ impl<S: Store> Keylog<S> {
                 confirmed.extend(round.slots.remove_entry(&slot));
             }
         }
-        let (is_lease, began_at) = (round.is_lease, round.began_at);
+        let (is_lease, began_at) = (round.asks == Asks::ForLeases, round.began_at);
         if round.slots.is_empty() {
             self.rounds.remove(&number);
         }
