@@ -39,7 +39,10 @@ pub enum NetError {
         reason: String,
     },
     /// Something answers there, but does not speak our protocol.
-    #[error("{address} is not a difuse node: {reason}")]
+    #[error(
+        "{address} does not speak the protocol of nodes ({reason}); if it is a node's address for HTTP or Redis, name the \
+         one for the ring instead, port 4624 by default"
+    )]
     NotDifuse {
         /// Where we dialled.
         address: String,

@@ -102,6 +102,7 @@ async fn a_server_of_another_kind_is_recognised() {
     let (result, ()) = soon(async { tokio::join!(node.net.connect(&address), answer) }).await;
     let error = result.unwrap_err();
     assert!(matches!(error, NetError::NotDifuse { .. }), "{error}");
+    assert!(error.to_string().contains("name the one for the ring instead"), "{error}");
 }
 
 /// Sends bytes and waits until the node closes the connection.
