@@ -62,6 +62,9 @@ pub struct ScaleData {
     /// Bytes of a block, at most 1 MiB.
     #[arg(long, default_value_t = 16_384)]
     block_bytes: usize,
+    /// What a host can send of blocks, in bytes per second; 0: no bound.
+    #[arg(long, default_value_t = 0)]
+    bulk_rate: u64,
     /// Decides everything.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -104,6 +107,7 @@ fn run_data(arguments: ScaleData) -> ExitCode {
         value_bytes: arguments.value_bytes,
         blocks: arguments.blocks,
         block_bytes: arguments.block_bytes,
+        bulk_rate: arguments.bulk_rate,
         seed: arguments.seed,
     };
     match data::run(plan, |what| eprintln!("{what} ...")) {

@@ -29,11 +29,40 @@ fn fingers_need_half_the_logarithm_in_hops_and_tables_one() {
 
 #[test]
 fn no_more_is_moved_than_a_new_placement_needs() {
-    let plan =
-        data::Plan { hosts: 30, slots: 64, keys: 300, value_bytes: 1000, blocks: 200, block_bytes: 8192, seed: 1 };
+    let fast = data::Plan {
+        hosts: 30,
+        slots: 64,
+        keys: 300,
+        value_bytes: 1000,
+        blocks: 200,
+        block_bytes: 8192,
+        bulk_rate: 0,
+        seed: 1,
+    };
+    moves_at_most(1.02, fast);
+}
+
+/// A block takes seconds to arrive, since a dozen others that were asked of the same host leave it before: that is no
+/// reason to ask again.
+#[test]
+fn no_more_is_moved_over_slow_lines() {
+    let slow = data::Plan {
+        hosts: 5,
+        slots: 32,
+        keys: 10,
+        value_bytes: 1000,
+        blocks: 200,
+        block_bytes: 65_536,
+        bulk_rate: 100_000,
+        seed: 1,
+    };
+    moves_at_most(1.1, slow);
+}
+
+fn moves_at_most(times: f64, plan: data::Plan) {
     let report = data::run(plan, |_| {}).expect("the ring settles");
     for change in &report.changes {
         assert!(change.slots > 0 && change.least > 0, "{report}");
-        assert!(change.moved >= change.least && change.ratio() < 1.02, "{report}");
+        assert!(change.moved >= change.least && change.ratio() < times, "{report}");
     }
 }

@@ -10,7 +10,8 @@ use difuse_types::{Hash, Instant, Key, NodeId, SlotId};
 
 use super::{Asks, KeyRead, Phase, RangeRead, Round, RoundSlot, Stage, WaitingRead, Wanted};
 use crate::{
-    Answer, Ballot, Checkpoint, CommittedHead, Configuration, Failure, KeylogMessage, SCAN_PAGE_MAX, Term, Ticket, Transaction,
+    Answer, Ballot, Checkpoint, CommittedHead, Configuration, Failure, KeylogMessage, SCAN_PAGE_MAX, Term, Ticket,
+    Transaction,
     keylog::Keylog,
     replica::{
         MESSAGE_BYTES_MAX,

@@ -79,6 +79,7 @@ pub(super) enum Answered {
 pub(crate) struct Asked {
     pub(super) node: NodeId,
     pub(super) of: AskedOf,
+    at: Instant,
 }
 
 /// What a question is for.
@@ -247,7 +248,7 @@ impl<S: Store> Peer<S> {
     /// Puts a question to a member; the answer comes to whom it is for.
     pub(super) fn ask(&mut self, node: NodeId, slot: SlotId, epoch: u64, question: BlockQuestion, of: AskedOf) {
         let id = self.next_id();
-        self.questions.insert(id, Asked { node, of });
+        self.questions.insert(id, Asked { node, of, at: self.now });
         if let AskedOf::Request(request) = of
             && let Some(state) = self.block_requests.get_mut(&request)
         {
@@ -269,7 +270,7 @@ impl<S: Store> Peer<S> {
                 self.handle_answer_to_request(request, id, from, answer);
                 Ok(())
             }
-            AskedOf::Transfer(slot) => self.handle_answer_to_transfer(slot, from, answer),
+            AskedOf::Transfer(slot) => self.handle_answer_to_transfer(slot, from, self.now.since(asked.at), answer),
         }
     }
 

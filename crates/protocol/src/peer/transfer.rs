@@ -10,8 +10,11 @@ use difuse_blocks::BlockRecord;
 use difuse_keylog::{Configuration, KeylogMessage, Store, StoreError};
 use difuse_types::{Hash, Instant, NodeId, SlotId};
 
+use self::supply::Supplies;
 use super::{BlockCommand, BlockResult, Peer, blocks::AskedOf, member::CommandPurpose};
 use crate::message::{BlockAnswer, BlockQuestion};
+
+mod supply;
 
 /// How long a node with a full disk waits before it tries to fetch anything again.
 const PAUSE_WHEN_FULL: Duration = Duration::from_secs(5);
@@ -29,7 +32,7 @@ pub(crate) struct Transfer {
     is_own_listed: bool,
     /// What is to be fetched, and from whom it can be had.
     wanted: BTreeMap<Hash, (BlockRecord, Vec<NodeId>)>,
-    fetching: BTreeMap<Hash, (BlockRecord, Vec<NodeId>)>,
+    fetching: BTreeMap<Hash, Fetch>,
     /// Something could not be had: begin anew.
     has_failed: bool,
     bytes_done: u64,
@@ -42,6 +45,20 @@ enum Step {
     Compare,
     List,
     Fetch,
+}
+
+/// A block on its way to this node's disk.
+struct Fetch {
+    record: BlockRecord,
+    from: FetchedFrom,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FetchedFrom {
+    /// A member that was asked for it.
+    Member(NodeId),
+    /// Nobody any more: this node's own disk has yet to answer.
+    Here,
 }
 
 #[derive(Default)]
@@ -64,10 +81,39 @@ pub(crate) struct Repair {
     paused_until: Instant,
     /// When it is looked next whether a slot waits for its blocks that nobody fetches.
     next_look: Instant,
+    supplies: Supplies,
 }
 
 /// How often that is: it means to look at every slot.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl Transfer {
+    /// Whether nothing comes any more of what it waits for. Not so while it waits for its turn, or for this node's own
+    /// disk.
+    fn is_stuck(&self, now: Instant, usual: Duration, supplies: &Supplies) -> bool {
+        let waited = now.since(self.active_at);
+        if self.step != Step::Fetch {
+            return waited >= usual;
+        }
+        if self.fetching.is_empty() {
+            return self.has_failed && waited >= usual / 8;
+        }
+        let may_come = |fetch: &Fetch| match fetch.from {
+            FetchedFrom::Here => true,
+            FetchedFrom::Member(node) => waited < supplies.patience(&node, usual),
+        };
+        !self.fetching.values().any(may_come)
+    }
+
+    /// How many blocks are on their way from each node.
+    fn count_by_member(&self, counts: &mut BTreeMap<NodeId, usize>) {
+        for fetch in self.fetching.values() {
+            if let FetchedFrom::Member(node) = fetch.from {
+                *counts.entry(node).or_default() += 1;
+            }
+        }
+    }
+}
 
 impl<S: Store> Peer<S> {
     /// This node is a newcomer of the slot.
@@ -126,8 +172,12 @@ impl<S: Store> Peer<S> {
         &mut self,
         slot: SlotId,
         from: NodeId,
+        took: Duration,
         answer: BlockAnswer,
     ) -> Result<(), StoreError> {
+        if let BlockAnswer::Content { bytes: Some(_), .. } = answer {
+            self.repair.supplies.note(from, took, self.options.attempt_timeout);
+        }
         if let BlockAnswer::Outdated { configuration } = answer {
             self.transfers.remove(&slot);
             return self.keylog.handle_message(from, KeylogMessage::Outdated { configuration });
@@ -160,15 +210,7 @@ impl<S: Store> Peer<S> {
             _ => {
                 source.is_lost = true;
                 transfer.has_failed |= transfer.step == Step::Fetch;
-                let orphaned: Vec<Hash> = transfer
-                    .fetching
-                    .iter()
-                    .filter(|(_, (_, holders))| holders.last() == Some(&from))
-                    .map(|(hash, _)| *hash)
-                    .collect();
-                for hash in orphaned {
-                    transfer.fetching.remove(&hash);
-                }
+                transfer.fetching.retain(|_, fetch| fetch.from != FetchedFrom::Member(from));
             }
         }
         self.advance_transfer(slot);
@@ -185,8 +227,8 @@ impl<S: Store> Peer<S> {
         transfer.active_at = now;
         match (of, result) {
             (Some(hash), result) => {
-                if let Some((record, _)) = transfer.fetching.remove(&hash) {
-                    transfer.bytes_done += u64::from(record.length);
+                if let Some(fetch) = transfer.fetching.remove(&hash) {
+                    transfer.bytes_done += u64::from(fetch.record.length);
                 }
                 transfer.has_failed |= matches!(result, BlockResult::Failed(_) | BlockResult::Full(_));
                 if let BlockResult::Full(_) = result {
@@ -296,6 +338,8 @@ impl<S: Store> Peer<S> {
     fn fetch_blocks(&mut self, slot: SlotId) {
         let under_way: usize = self.transfers.values().map(|transfer| transfer.fetching.len()).sum();
         let mut room = self.options.fetches_max.saturating_sub(under_way);
+        let mut asked = BTreeMap::new();
+        self.transfers.values().for_each(|transfer| transfer.count_by_member(&mut asked));
         let is_everybody_heard = self.is_everybody_heard(slot);
         let Some(transfer) = self.transfers.get_mut(&slot) else { return };
         let epoch = transfer.epoch;
@@ -303,30 +347,38 @@ impl<S: Store> Peer<S> {
         let mut tombstones = Vec::new();
         let mut losses = Vec::new();
         while room > 0
-            && let Some((hash, (record, mut holders))) = transfer.wanted.pop_first()
+            && let Some((hash, (record, holders))) = transfer.wanted.pop_first()
         {
             room -= 1;
+            let here = Fetch { record, from: FetchedFrom::Here };
             if !record.present {
                 tombstones.push((hash, record));
-                transfer.fetching.insert(hash, (record, holders));
+                transfer.fetching.insert(hash, here);
                 continue;
             }
             if record.lost && holders.is_empty() && (is_everybody_heard || !transfer.is_newcomer) {
                 // Nobody has it: that must hold up no move, and stay known. Whoever comes back with it repairs it.
                 losses.push((hash, record));
-                transfer.fetching.insert(hash, (record, holders));
+                transfer.fetching.insert(hash, here);
                 continue;
             }
-            // Spread over the holders; the last one is the one asked.
-            let turn = usize::from(hash.0[31]) % holders.len().max(1);
-            holders.rotate_left(turn);
-            match holders.last() {
-                Some(holder) => {
-                    reads.push((*holder, hash));
-                    transfer.fetching.insert(hash, (record, holders));
-                }
-                None => transfer.has_failed = true,
+            if holders.is_empty() {
+                transfer.has_failed = true;
+                continue;
             }
+            // Spread over the holders.
+            let first = usize::from(hash.0[31]) % holders.len();
+            let mut in_turn = holders[first..].iter().chain(&holders[..first]);
+            let supplies = &self.repair.supplies;
+            let has_room = |node: &&NodeId| asked.get(node).is_none_or(|asked| *asked < supplies.window(node));
+            let Some(holder) = in_turn.find(has_room).copied() else {
+                transfer.wanted.insert(hash, (record, holders));
+                break;
+            };
+            *asked.entry(holder).or_default() += 1;
+            transfer.active_at = self.now;
+            reads.push((holder, hash));
+            transfer.fetching.insert(hash, Fetch { record, from: FetchedFrom::Member(holder) });
         }
         let is_complete = transfer.wanted.is_empty() && transfer.fetching.is_empty();
         for (holder, hash) in reads {
@@ -357,12 +409,16 @@ impl<S: Store> Peer<S> {
         let Some((_, bytes)) = record.zip(bytes) else {
             // Deleted since it was listed, or lost there: what was asked of this holder is looked for anew.
             transfer.has_failed = true;
-            transfer.fetching.retain(|_, (_, holders)| holders.last() != Some(&from));
+            transfer.fetching.retain(|_, fetch| fetch.from != FetchedFrom::Member(from));
             self.advance_transfer(slot);
             return;
         };
         let hash = Hash::of(&bytes);
-        let Some((record, _)) = transfer.fetching.get(&hash).cloned() else { return };
+        let Some(fetch) = transfer.fetching.get_mut(&hash) else { return };
+        if std::mem::replace(&mut fetch.from, FetchedFrom::Here) == FetchedFrom::Here {
+            return;
+        }
+        let record = fetch.record;
         let command = BlockCommand::Put { slot, hash, bytes, version: record.version, referenced: record.referenced };
         self.command(command, CommandPurpose::Transfer { slot, of: Some(hash) });
     }
@@ -401,10 +457,7 @@ impl<S: Store> Peer<S> {
         let stuck: Vec<SlotId> = self
             .transfers
             .iter()
-            .filter(|(_, transfer)| {
-                let waited = now.since(transfer.active_at);
-                waited >= patience || (transfer.has_failed && transfer.fetching.is_empty() && waited >= patience / 8)
-            })
+            .filter(|(_, transfer)| transfer.is_stuck(now, patience, &self.repair.supplies))
             .map(|(slot, _)| *slot)
             .collect();
         for slot in stuck {

@@ -45,6 +45,9 @@ pub struct Plan {
     pub blocks: u32,
     /// Bytes of a block.
     pub block_bytes: usize,
+    /// What a host can send of blocks once all are stored, in bytes per second; 0: no bound. (All else has connections of
+    /// its own, and is small.)
+    pub bulk_rate: u64,
     /// Decides everything.
     pub seed: u64,
 }
@@ -119,6 +122,7 @@ pub fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report, String>
     network.form()?;
     progress("writing keys and blocks");
     network.fill()?;
+    network.bulk_rate = network.plan.bulk_rate;
     let mut changes = Vec::new();
     progress("a host joins");
     changes.push(network.change("join", Network::join_one)?);
@@ -139,6 +143,8 @@ struct Process {
     blocks: BlockDisk,
     inbox: Vec<Input>,
     runs_at: Instant,
+    /// When the last of the blocks that it sends has left it.
+    bulk_until: Instant,
 }
 
 struct Network {
@@ -153,6 +159,8 @@ struct Network {
     /// Bytes of values and blocks, and of all messages, that were sent.
     moved: u64,
     sent: u64,
+    /// What a host can send of blocks now, in bytes per second; 0: no bound.
+    bulk_rate: u64,
     /// What each slot holds once.
     bytes_of_slots: BTreeMap<SlotId, u64>,
 }
@@ -187,6 +195,7 @@ impl Network {
             last_request: 0,
             moved: 0,
             sent: 0,
+            bulk_rate: 0,
             bytes_of_slots: BTreeMap::new(),
             plan,
         }
@@ -203,7 +212,8 @@ impl Network {
         let peer = Peer::new(host(number), settings, options, start, store, self.now, seed);
         let peer = peer.expect("a store in memory does not fail");
         self.numbers.insert(node(number), number);
-        let process = Process { peer, blocks: BlockDisk::default(), inbox: Vec::new(), runs_at: Instant(u64::MAX) };
+        let (blocks, inbox, runs_at) = (BlockDisk::default(), Vec::new(), Instant(u64::MAX));
+        let process = Process { peer, blocks, inbox, runs_at, bulk_until: self.now };
         self.hosts.push(Some(process));
         self.schedule(number, self.now);
     }
@@ -257,7 +267,8 @@ impl Network {
                 self.sent += approximate_bytes(&message) as u64;
                 self.moved += content_bytes(&message);
                 let Some(to) = self.numbers.get(&to).copied() else { return };
-                let at = self.now + Duration::from_micros(self.rng.u64(DELAY_US));
+                let delay = Duration::from_micros(self.rng.u64(DELAY_US));
+                let at = self.sent_at(from, block_bytes(&message)) + delay;
                 let input = Box::new(Input::Message { from: node(from), message });
                 self.queue.push(at, Event::Deliver { to, input });
             }
@@ -271,6 +282,15 @@ impl Network {
             }
             _ => {}
         }
+    }
+
+    /// When the last byte of a message has left its sender, behind all blocks that leave it before.
+    fn sent_at(&mut self, from: usize, block_bytes: u64) -> Instant {
+        let process = self.hosts[from].as_mut().filter(|_| block_bytes > 0 && self.bulk_rate > 0);
+        let Some(process) = process else { return self.now };
+        let takes = Duration::from_secs_f64(block_bytes as f64 / self.bulk_rate as f64);
+        process.bulk_until = process.bulk_until.max(self.now) + takes;
+        process.bulk_until
     }
 
     fn begin_request(&mut self, number: usize, request: Request) -> RequestId {
@@ -449,6 +469,13 @@ fn content_bytes(message: &Message) -> u64 {
     match message {
         Message::Keylog(KeylogMessage::Accept { proposal, .. }) => of_transactions(&proposal.transactions),
         Message::Keylog(KeylogMessage::Transactions { transactions, .. }) => of_transactions(transactions),
+        message => block_bytes(message),
+    }
+}
+
+/// Bytes of a block that a message carries.
+fn block_bytes(message: &Message) -> u64 {
+    match message {
         Message::Block(BlockMessage::Ask { question: BlockQuestion::Put { bytes, .. }, .. })
         | Message::Block(BlockMessage::Answer { answer: BlockAnswer::Content { bytes: Some(bytes), .. }, .. }) => {
             bytes.len() as u64
