@@ -268,7 +268,12 @@ fn redial(config: &NodeConfig, net: &Net, wakes: &mpsc::UnboundedSender<Wake>) {
             let mut pause = JOIN_PAUSE.0;
             loop {
                 let error = net.connect(&address).await.err()?;
-                tracing::warn!(address, %error, ?pause, "cannot reach a peer that was given to join through");
+                if pause < JOIN_PAUSE.1 {
+                    tracing::warn!(address, %error, ?pause, "cannot reach a peer that was given to join through");
+                } else {
+                    // It may have gone for good, and this node does without it.
+                    tracing::debug!(address, %error, ?pause, "cannot reach a peer that was given to join through");
+                }
                 if is_final(&error) || matches!(error, NetError::Closed) {
                     return Some((address, error.to_string(), matches!(error, NetError::OtherRing { .. })));
                 }
