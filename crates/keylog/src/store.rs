@@ -1,13 +1,17 @@
 //! What a replica keeps, and the trait of the stores that keep it.
 
+use std::collections::BTreeMap;
+
 use difuse_types::{Hash, HashContext, Key, KeyPrefix, OperationId, SlotId, WallTime};
 
 use crate::{Ballot, Configuration, Term, Transaction};
 
 pub mod conformance;
 mod memory;
+mod usage;
 
 pub use memory::{Changes, MemoryStore};
+pub use usage::{Usage, is_counted, weigh};
 
 static DIGEST: HashContext = HashContext::new("difuse 2026 slot digest v1");
 
@@ -184,6 +188,9 @@ pub trait Store {
 
     /// How many keys a slot has here, and how many bytes their transactions take, both as good estimates.
     fn size(&self, slot: SlotId) -> Result<SlotSize, StoreError>;
+
+    /// What the flat keys of each namespace come to in a slot, as they were accepted here; namespaces without any are left out.
+    fn usage(&self, slot: SlotId) -> Result<BTreeMap<String, Usage>, StoreError>;
 
     /// A small named value of the node itself.
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;

@@ -17,7 +17,7 @@ pub(crate) use self::{
     recovery::recover,
     values::{checkpoint, decode, failed, put_checkpoint, put_location, take_location, undecodable, value},
 };
-use crate::log::{Checkpoint, Location, Position};
+use crate::log::{Checkpoint, Location, Position, SegmentFiles};
 
 /// What a run of records changed: the last state of everything that they touched.
 pub(crate) trait Pending: Send + Sync + 'static {
@@ -47,6 +47,11 @@ pub(crate) trait Index: Send + Sync + 'static {
 
     fn tree(&self) -> &sled::Tree;
 
+    /// Makes up for what was not kept when the directory was last open. Called before anything is replayed.
+    fn prepare(&self, _files: &SegmentFiles) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Takes over what is durable in the log. Returns what lies in the log and is of no use any more.
     fn apply(&self, pending: &Self::Pending) -> Result<Vec<Location>, StoreError>;
 
@@ -55,5 +60,11 @@ pub(crate) trait Index: Send + Sync + 'static {
 
     /// Adds a record to `pending`; `Ok(false)` if it cannot be decoded. `is_ahead`: the index may hold some of what is
     /// replayed now and later.
-    fn replay(&self, pending: &mut Self::Pending, record: Replayed, is_ahead: bool) -> Result<bool, StoreError>;
+    fn replay(
+        &self,
+        files: &SegmentFiles,
+        pending: &mut Self::Pending,
+        record: Replayed,
+        is_ahead: bool,
+    ) -> Result<bool, StoreError>;
 }

@@ -5,6 +5,7 @@ mod cleaner;
 mod index;
 mod overlay;
 mod store;
+mod weight;
 
 pub(crate) use self::index::KeyIndex;
 pub use store::KeyStore;

@@ -1,11 +1,13 @@
 //! How the slots of this node stand, for people and for the ring's `settled`.
 
+use std::collections::BTreeMap;
+
 use difuse_types::SlotId;
 
 use super::Keylog;
 use crate::{
     leader::{Phase, change::is_same_group},
-    store::{SlotSize, Store, StoreError},
+    store::{SlotSize, Store, StoreError, Usage},
 };
 
 /// How one slot stands on this node.
@@ -55,5 +57,10 @@ impl<S: Store> Keylog<S> {
     /// How much this node holds of a slot.
     pub fn size(&self, slot: SlotId) -> Result<SlotSize, StoreError> {
         self.store.size(slot)
+    }
+
+    /// What the flat keys of each namespace come to in a slot, as far as this node holds it.
+    pub fn usage(&self, slot: SlotId) -> Result<BTreeMap<String, Usage>, StoreError> {
+        self.store.usage(slot)
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use difuse_types::{Hash, Key, KeyPrefix, NodeId, OperationId, SlotId, WallTime};
 
-use super::{Head, Proposed, Register, SlotDigest, SlotRecord, SlotSize, Store, Write, WriteSequence};
+use super::{
+    Head, Proposed, Register, SlotDigest, SlotRecord, SlotSize, Store, Usage, Write, WriteSequence, is_counted, weigh,
+};
 use crate::{Ballot, Configuration, Operation, Term, Transaction, Value, ValueKind};
 
 /// The slots that the checks use.
@@ -498,6 +500,7 @@ impl Snapshot {
             assert_eq!(store.size(slot).map(|size| size.tombstones), Ok(tombstones), "{context}: {slot:?}");
             let expiring = entries().filter(|(_, (register, _))| register.head.deadline.is_some()).count() as u64;
             assert_eq!(store.size(slot).map(|size| size.expiring), Ok(expiring), "{context}: {slot:?}");
+            self.check_usage(store, slot, context);
             for key in keys.iter().filter(|key| !self.entries.contains_key(&(slot, (*key).clone()))) {
                 assert_eq!(store.register(slot, key), Ok(None), "{context}: {key:?}");
                 check_chain(store, slot, key, &[]);
@@ -507,6 +510,28 @@ impl Snapshot {
                 check_one_scan(store, slot, &held, &prefix, keys.get(2), 3);
                 check_one_scan(store, slot, &held, &prefix, None, usize::MAX);
             }
+        }
+    }
+
+    /// Exact for plain values; for a structure, whose log may have been cut, at least its last operation.
+    fn check_usage<S: Store>(&self, store: &S, slot: SlotId, context: &str) {
+        let mut expected: BTreeMap<String, (Usage, bool)> = BTreeMap::new();
+        let entries = self.entries.iter().filter(|((of, _), _)| *of == slot);
+        for ((_, key), (_, chain)) in entries.filter(|((_, key), (register, _))| is_counted(key, register)) {
+            let (usage, is_exact) = expected.entry(key.namespace().to_owned()).or_insert((Usage::default(), true));
+            let known = chain.last().and_then(|last| weigh(last, None, |_| None));
+            let own = chain.last().and_then(Transaction::value).map_or(0, |value| value.bytes.len() as u64);
+            usage.replace(key, None, Some(known.unwrap_or(own)));
+            *is_exact &= known.is_some();
+        }
+        let found = store.usage(slot).expect("the usage is readable");
+        assert_eq!(found.len(), expected.len(), "{context}: {found:?}, expected {expected:?}");
+        for (namespace, (least, is_exact)) in expected {
+            let usage = found.get(&namespace).copied().unwrap_or_default();
+            let context = format!("{context}: {slot:?} {namespace:?}: {usage:?}, expected {least:?}");
+            assert_eq!(usage.keys, least.keys, "{context}");
+            let most = least.bytes + if is_exact { 0 } else { least.keys * HEIGHT_MAX * 2400 };
+            assert!((least.bytes..=most).contains(&usage.bytes), "{context}");
         }
     }
 

@@ -7,7 +7,9 @@ use std::{
 use bytes::Bytes;
 use difuse_types::{Key, KeyPrefix, SlotId};
 
-use super::{Register, SlotDigest, SlotRecord, SlotSize, Store, StoreError, Write, WriteSequence};
+use super::{
+    Register, SlotDigest, SlotRecord, SlotSize, Store, StoreError, Usage, Write, WriteSequence, is_counted, weigh,
+};
 use crate::Transaction;
 
 /// Bytes of a transaction besides its key and its value: two hashes' worth of ids, height, time.
@@ -357,6 +359,20 @@ impl Store for MemoryStore {
             }
         };
         Ok(self.contents.get(&slot).map_or_else(SlotSize::default, size))
+    }
+
+    /// By what is there, since nothing of it is counted. What an inode names is not known here: it weighs what it takes.
+    fn usage(&self, slot: SlotId) -> Result<BTreeMap<String, Usage>, StoreError> {
+        let mut usages: BTreeMap<String, Usage> = BTreeMap::new();
+        let entries = self.contents.get(&slot).into_iter().flat_map(|contents| contents.entries.values());
+        for entry in entries.filter(|entry| is_counted(&entry.key, &entry.register)) {
+            let weight = entry
+                .transactions
+                .values()
+                .fold(0, |before, transaction| weigh(transaction, Some(before), |_| None).unwrap_or_default());
+            usages.entry(entry.key.namespace().to_owned()).or_default().replace(&entry.key, None, Some(weight));
+        }
+        Ok(usages)
     }
 
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

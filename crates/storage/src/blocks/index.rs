@@ -18,7 +18,7 @@ use super::{
 use crate::{
     codec::{Decoder, Encode, Malformed},
     index::{Index, Replayed, decode, failed, put_location, take_location, undecodable, value},
-    log::Location,
+    log::{Location, SegmentFiles},
 };
 
 const BLOCK: u8 = 1;
@@ -156,7 +156,13 @@ impl Index for BlockIndex {
         self.put_totals(slot, &totals)
     }
 
-    fn replay(&self, overlay: &mut BlockOverlay, replayed: Replayed, _is_ahead: bool) -> Result<bool, StoreError> {
+    fn replay(
+        &self,
+        _files: &SegmentFiles,
+        overlay: &mut BlockOverlay,
+        replayed: Replayed,
+        _is_ahead: bool,
+    ) -> Result<bool, StoreError> {
         let Ok(log_record) = decode_log_record(&replayed.payload, replayed.at) else { return Ok(false) };
         overlay.apply(log_record, None, replayed.end, None, self)?;
         Ok(true)

@@ -79,6 +79,7 @@ impl<I: Index> Core<I> {
     pub fn open(parts: CoreParts<I>, options: &Options) -> Result<Arc<Self>, OpenError> {
         let CoreParts { directory, index, segment_bytes, database, on_durable } = parts;
         let files = Arc::new(SegmentFiles::new(directory.clone()));
+        index.prepare(&files).map_err(|error| OpenError::index(&directory, &error))?;
         let active = recover(&files, &index, options.index_after_bytes)?;
         let indexed = checkpoint(index.tree()).map_err(|error| OpenError::index(&directory, &error))?;
         let indexed = indexed.map_or(Checkpoint::START, |(end, _)| end);

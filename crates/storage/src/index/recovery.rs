@@ -18,7 +18,8 @@ pub(crate) fn recover<I: Index>(
 ) -> Result<I::Pending, OpenError> {
     let failed = |error: StoreError| OpenError::index(files.directory(), &error);
     let (start, is_ahead) = checkpoint(index.tree()).map_err(failed)?.unwrap_or((Checkpoint::START, false));
-    let mut recovery = Recovery { index, is_ahead, start, pending: I::Pending::new(start), touched: BTreeSet::new() };
+    let mut recovery =
+        Recovery { files, index, is_ahead, start, pending: I::Pending::new(start), touched: BTreeSet::new() };
     let end = replay(files, start, |at, end, payload| {
         if !recovery.take(Replayed { at, end, payload }).map_err(failed)? {
             return Err(OpenError::corrupt(files.path(at.segment), at.offset, "the record cannot be decoded"));
@@ -32,6 +33,7 @@ pub(crate) fn recover<I: Index>(
 }
 
 struct Recovery<'a, I: Index> {
+    files: &'a SegmentFiles,
     index: &'a I,
     /// A crash interrupted an update: the index holds some of what is replayed now.
     is_ahead: bool,
@@ -43,7 +45,7 @@ struct Recovery<'a, I: Index> {
 
 impl<I: Index> Recovery<'_, I> {
     fn take(&mut self, record: Replayed) -> Result<bool, StoreError> {
-        self.index.replay(&mut self.pending, record, self.is_ahead)
+        self.index.replay(self.files, &mut self.pending, record, self.is_ahead)
     }
 
     /// The checkpoint stays where it is while the index is ahead: only from there is it known which slots are

@@ -9,6 +9,7 @@ use std::{
 use difuse_keylog::{Register, Transaction};
 use difuse_types::{Key, SlotId};
 
+use super::weight::Held;
 use crate::log::Location;
 
 /// A guess of what an entry takes in memory besides its key, its value and its operation ids.
@@ -43,6 +44,8 @@ struct Generations {
 #[derive(Debug, Clone)]
 pub(crate) struct CachedHead {
     pub register: Register,
+    /// What its value weighs, in bytes.
+    pub weight: u64,
     /// The transaction that it ends at, if that is known too.
     pub transaction: Option<Transaction>,
     /// Where the index said that the transaction's body lies; it may have been moved since.
@@ -95,39 +98,54 @@ impl HeadCache {
     }
 
     /// Follows a change of a key, whose new head is that of `register`; `last` is the last of the transactions that came
-    /// with it. Returns the register before if that was known, the inner `None` if there was none.
+    /// with it. Returns the register before, and what it weighed, if that was known; the inner `None` if there was none. What
+    /// the new one weighs is to be told with [`HeadCache::set_weight`] if it is not what `weigh` makes of the one before.
     pub fn replace(
         &self,
         slot: SlotId,
         key: &Key,
         register: &Register,
         last: Option<&Transaction>,
-    ) -> Option<Option<Register>> {
+        weigh: impl FnOnce(Option<&Held>) -> Option<u64>,
+    ) -> Option<Option<Held>> {
         let mut generations = self.lock();
         let place = (slot, key.clone());
         let before = generations.take(&place);
-        let head = |transaction| CachedHead { register: register.clone(), transaction, location: None };
+        let head = |transaction, weight| CachedHead { register: register.clone(), weight, transaction, location: None };
         let last_of_head = last.filter(|last| last.height == register.head.height).cloned();
         let (before, entry) = match before {
             Some(Some(mut held)) => {
                 let is_same = last.is_none() && held.register.head.hash == register.head.hash;
                 let transaction = if is_same { held.transaction.take() } else { last_of_head };
-                let before = std::mem::replace(&mut *held, head(transaction));
-                (Some(Some(before.register)), held)
+                let before = std::mem::replace(&mut *held, head(transaction, 0));
+                let before = Held { register: before.register, weight: before.weight };
+                held.weight = weigh(Some(&before)).unwrap_or_default();
+                (Some(Some(before)), held)
             }
-            before => (before.map(|_| None), Box::new(head(last_of_head))),
+            Some(None) => (Some(None), Box::new(head(last_of_head, weigh(None).unwrap_or_default()))),
+            None => (None, Box::new(head(last_of_head, 0))),
         };
         generations.insert(place, Some(entry), self.bytes_max);
         before
     }
 
     /// Follows the removal of a key. Returns what was known of its register, as [`HeadCache::replace`] does.
-    pub fn remove(&self, slot: SlotId, key: &Key) -> Option<Option<Register>> {
+    pub fn remove(&self, slot: SlotId, key: &Key) -> Option<Option<Held>> {
         let mut generations = self.lock();
         let place = (slot, key.clone());
         let before = generations.take(&place);
         generations.insert(place, None, self.bytes_max);
-        before.map(|before| before.map(|head| head.register))
+        before.map(|before| before.map(|head| Held { register: head.register, weight: head.weight }))
+    }
+
+    /// Notes what a key's value weighs.
+    pub fn set_weight(&self, slot: SlotId, key: &Key, weight: u64) {
+        let mut generations = self.lock();
+        let place = (slot, key.clone());
+        if let Some(Some(mut head)) = generations.take(&place) {
+            head.weight = weight;
+            generations.insert(place, Some(head), self.bytes_max);
+        }
     }
 
     /// Forgets everything.
@@ -182,7 +200,8 @@ mod tests {
     fn replace(cache: &HeadCache, key: &Key, length: u64) -> Option<u64> {
         let transactions = conformance::sample_chain(key, (0, Hash::ZERO), length, 1);
         let register = conformance::sample_register(&transactions, 1);
-        cache.replace(SLOT, key, &register, transactions.last()).flatten().map(|before| before.head.height)
+        let before = cache.replace(SLOT, key, &register, transactions.last(), |_| Some(0));
+        before.flatten().map(|before| before.register.head.height)
     }
 
     /// The heights of the register and of the transaction that are known.
@@ -213,10 +232,13 @@ mod tests {
         let transactions = conformance::sample_chain(&key, (0, Hash::ZERO), 3, 1);
         assert_eq!(replace(&cache, &key, 3), None);
         let again = conformance::sample_register(&transactions, 5);
-        assert_eq!(cache.replace(SLOT, &key, &again, None).flatten().map(|before| before.head.height), Some(3));
+        assert_eq!(
+            cache.replace(SLOT, &key, &again, None, |_| Some(0)).flatten().map(|before| before.register.head.height),
+            Some(3)
+        );
         assert_eq!(heights(&cache, &key), Some((3, Some(3))));
         let shorter = conformance::sample_register(&transactions[..2], 6);
-        cache.replace(SLOT, &key, &shorter, None);
+        cache.replace(SLOT, &key, &shorter, None, |_| Some(0));
         assert_eq!(heights(&cache, &key), Some((2, None)));
         cache.complete(SLOT, &key, &transactions[1]);
         assert_eq!(heights(&cache, &key), Some((2, Some(2))));
@@ -239,7 +261,7 @@ mod tests {
         assert_eq!(is_known_absent(&cache), Some(true));
         replace(&cache, &key, 1);
         assert_eq!(is_known_absent(&cache), Some(false));
-        assert_eq!(cache.remove(SLOT, &key).flatten().map(|before| before.head.height), Some(1));
+        assert_eq!(cache.remove(SLOT, &key).flatten().map(|before| before.register.head.height), Some(1));
         assert_eq!(is_known_absent(&cache), Some(true));
         assert_eq!(cache.remove(SLOT, &key), Some(None));
     }

@@ -6,9 +6,11 @@
 //! | 1 | slot | slot record |
 //! | 2 | slot | digest, keys, tombstones, bytes |
 //! | 3 | name | node value |
-//! | 4 | slot, encoded key | register; location of the head's body, if known |
+//! | 4 | slot, encoded key | register; location of the head's body, if known; what its value weighs |
 //! | 5 | slot, length of key, encoded key, height | location of the body of another transaction |
 //! | 6 | segment | about how many bytes of it are live: a hint for the cleaner, which a crash may make wrong |
+//! | 7 | slot, namespace | keys with values, bytes of their names and values |
+//! | 8 | – | says that every register tells what its value weighs, and that 7 is there: not so before that was counted |
 //!
 //! Numbers in keys are big-endian, so that their order is that of the numbers; the registers of a slot are in the
 //! order of their encoded keys.
@@ -16,17 +18,23 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use bytes::Bytes;
-use difuse_keylog::{Register, SlotDigest, SlotRecord, StoreError, store::SlotSize};
+use difuse_keylog::{
+    Register, SlotDigest, SlotRecord, StoreError, Transaction,
+    store::{SlotSize, Usage, is_counted},
+};
 use difuse_types::{Key, KeyPrefix, SlotId};
 
-use super::overlay::{Below, EntryOverlay, Moved, Overlay, SlotOverlay, Totals};
+use super::{
+    overlay::{Below, EntryOverlay, Moved, Overlay, SlotOverlay, Totals},
+    weight::{Held, fold},
+};
 use crate::{
     codec::{
-        Decoder, Encode, Malformed, is_copies, put_register, put_slot_record, take_batch, take_copies, take_register,
-        take_slot_record,
+        Decoder, Encode, Malformed, decode_all, is_copies, put_register, put_slot_record, take_batch, take_body,
+        take_copies, take_register, take_slot_record,
     },
     index::{Index, Replayed, decode, failed, put_location, take_location, undecodable, value},
-    log::Location,
+    log::{Location, SegmentFiles},
 };
 
 const RECORD: u8 = 1;
@@ -35,6 +43,12 @@ const META: u8 = 3;
 const REGISTER: u8 = 4;
 const LOCATION: u8 = 5;
 const LIVE: u8 = 6;
+const USAGE: u8 = 7;
+const COUNTED: u8 = 8;
+
+/// What follows a register: these in a byte of flags, and what they say.
+const HAS_LOCATION: u8 = 1;
+const HAS_WEIGHT: u8 = 2;
 
 /// What the copy of a body takes in the log besides the body and its key.
 const COPY_BYTES: u64 = 36;
@@ -56,6 +70,20 @@ impl LiveBytes {
 /// What a body counts for as live: what its copy would take.
 fn cost(key_length: usize, location: Location) -> u64 {
     COPY_BYTES + key_length as u64 + u64::from(location.length)
+}
+
+/// A key's head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub held: Held,
+    /// Where its body lies, if that is not listed with the others.
+    pub location: Option<Location>,
+}
+
+impl Head {
+    fn height(&self) -> u64 {
+        self.held.register.head.height
+    }
 }
 
 /// The index of keys.
@@ -82,6 +110,32 @@ impl KeyIndex {
         Ok(value(&self.tree, &slot_key(TOTALS, slot), take_totals)?.unwrap_or_default())
     }
 
+    /// What the keys of a namespace come to in a slot.
+    pub fn usage(&self, slot: SlotId, namespace: &str) -> Result<Usage, StoreError> {
+        Ok(value(&self.tree, &usage_key(slot, namespace), take_usage)?.unwrap_or_default())
+    }
+
+    /// The same of all namespaces that have keys there.
+    pub fn usages(&self, slot: SlotId) -> Result<BTreeMap<String, Usage>, StoreError> {
+        let named = |pair: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, value) = pair.map_err(failed)?;
+            let namespace = String::from_utf8(key[SLOT_KEY_BYTES..].to_vec()).map_err(|_| undecodable())?;
+            Ok((namespace, decode(&value, take_usage)?))
+        };
+        self.tree.scan_prefix(slot_key(USAGE, slot)).map(named).collect()
+    }
+
+    fn put_usages(&self, slot: SlotId, usages: &BTreeMap<String, Usage>) -> Result<(), StoreError> {
+        for (namespace, usage) in usages {
+            let key = usage_key(slot, namespace);
+            match usage.keys {
+                0 => self.remove(&key)?,
+                _ => self.put(key, put_usage(usage))?,
+            }
+        }
+        Ok(())
+    }
+
     pub fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let value = self.tree.get(meta_key(name)).map_err(failed)?;
         Ok(value.map(|value| value.to_vec()))
@@ -98,12 +152,8 @@ impl KeyIndex {
         self.tree.scan_prefix(meta_key(prefix)).map(named).collect()
     }
 
-    pub fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
-        Ok(self.head(slot, key)?.map(|(register, _)| register))
-    }
-
-    /// A key's register and where its head's body lies, if that is not listed with the others.
-    pub fn head(&self, slot: SlotId, key: &Key) -> Result<Option<(Register, Option<Location>)>, StoreError> {
+    /// A key's head.
+    pub fn head(&self, slot: SlotId, key: &Key) -> Result<Option<Head>, StoreError> {
         value(&self.tree, &register_key(slot, key.encoded()), take_head)
     }
 
@@ -111,14 +161,26 @@ impl KeyIndex {
     /// replaces it.
     pub fn location(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Location>, StoreError> {
         let head = self.head(slot, key)?;
-        if head.as_ref().is_some_and(|(register, _)| height < register.base) {
+        if head.as_ref().is_some_and(|head| height < head.held.register.base) {
             return Ok(None);
         }
-        let head = head.filter(|(register, _)| register.head.height == height);
-        match head.and_then(|(_, location)| location) {
+        let head = head.filter(|head| head.height() == height);
+        match head.and_then(|head| head.location) {
             Some(location) => Ok(Some(location)),
             None => value(&self.tree, &location_key(slot, key, height), take_location),
         }
+    }
+
+    /// A transaction; `None` also if it cannot be read.
+    pub fn transaction(
+        &self,
+        files: &SegmentFiles,
+        slot: SlotId,
+        key: &Key,
+        height: u64,
+    ) -> Result<Option<Transaction>, StoreError> {
+        let body = self.location(slot, key, height)?.and_then(|location| files.read(location).ok());
+        Ok(body.and_then(|body| decode_all(body, |from| take_body(key, from)).ok()))
     }
 
     /// Where the transactions of a key at these heights lie.
@@ -129,9 +191,9 @@ impl KeyIndex {
         heights: Range<u64>,
     ) -> Result<BTreeMap<u64, Location>, StoreError> {
         let mut found = self.listed(slot, key, heights.clone())?;
-        let head = self.head(slot, key)?.filter(|(register, _)| heights.contains(&register.head.height));
-        if let Some((register, Some(location))) = head {
-            found.insert(register.head.height, location);
+        let head = self.head(slot, key)?.filter(|head| heights.contains(&head.height()));
+        if let Some((height, location)) = head.and_then(|head| Some((head.height(), head.location?))) {
+            found.insert(height, location);
         }
         Ok(found)
     }
@@ -162,7 +224,7 @@ impl KeyIndex {
                 break;
             }
             let key = Key::from_encoded(Bytes::copy_from_slice(&key[5..])).map_err(|_| undecodable())?;
-            found.push((key, decode(&value, take_head)?.0));
+            found.push((key, decode(&value, take_head)?.held.register));
         }
         Ok(found)
     }
@@ -188,11 +250,11 @@ impl KeyIndex {
     /// A body was copied: it counts where it is now if the index still has it where it was.
     fn apply_moved(&self, moved: &Moved, live: &mut LiveBytes) -> Result<(), StoreError> {
         let Moved { slot, key, height, old, new } = moved;
-        if let Some((register, Some(location))) = self.head(*slot, key)?
-            && register.head.height == *height
-            && location == *old
+        if let Some(head) = self.head(*slot, key)?
+            && head.height() == *height
+            && head.location == Some(*old)
         {
-            return self.put_register(*slot, key, &register, Some(*new), live);
+            return self.put_head(*slot, key, &Head { location: Some(*new), ..head }, live);
         }
         let listed = location_key(*slot, key, *height);
         if value(&self.tree, &listed, take_location)? == Some(*old) {
@@ -208,6 +270,7 @@ impl KeyIndex {
         for entry in overlay.entries.values() {
             self.apply_entry(slot, entry, overlay.cleared, live)?;
         }
+        self.put_usages(slot, &overlay.usages)?;
         self.put(slot_key(TOTALS, slot), put_totals(&overlay.totals))
     }
 
@@ -230,7 +293,7 @@ impl KeyIndex {
         }
         let head_height = register.head.height;
         let mut head_location = None;
-        let old_head = before.and_then(|(register, location)| Some((register.head.height, location?)));
+        let old_head = before.and_then(|before| Some((before.height(), before.location?)));
         let old_head = old_head.filter(|(height, _)| (base..entry.gone_from).contains(height));
         let new = entry.transactions.iter().map(|(transaction, location)| (transaction.height, *location));
         for (height, location) in old_head.into_iter().chain(new) {
@@ -240,14 +303,16 @@ impl KeyIndex {
                 self.put_listed(slot, key, height, location, live)?;
             }
         }
-        self.put_register(slot, key, register, head_location, live)
+        let held = Held { register: register.clone(), weight: entry.weight };
+        self.put_head(slot, key, &Head { held, location: head_location }, live)
     }
 
     /// Removes a key's register and the locations of all its transactions.
     fn remove_key(&self, slot: SlotId, key: &Key, live: &mut LiveBytes) -> Result<(), StoreError> {
         self.remove_listed(slot, key, 0..u64::MAX, live)?;
         let before = self.tree.remove(register_key(slot, key.encoded())).map_err(failed)?;
-        if let Some(location) = before.map(|before| decode(&before, take_head)).transpose()?.and_then(|head| head.1) {
+        let before = before.map(|before| decode(&before, take_head)).transpose()?;
+        if let Some(location) = before.and_then(|head| head.location) {
             live.remove(key.encoded().len(), location);
         }
         Ok(())
@@ -272,21 +337,15 @@ impl KeyIndex {
         Ok(())
     }
 
-    fn put_register(
-        &self,
-        slot: SlotId,
-        key: &Key,
-        register: &Register,
-        location: Option<Location>,
-        live: &mut LiveBytes,
-    ) -> Result<(), StoreError> {
-        let out = put_head(register, location);
+    fn put_head(&self, slot: SlotId, key: &Key, head: &Head, live: &mut LiveBytes) -> Result<(), StoreError> {
+        let out = put_head(head);
         let before = self.tree.insert(register_key(slot, key.encoded()), out).map_err(failed)?;
         let key_length = key.encoded().len();
-        if let Some(before) = before.map(|before| decode(&before, take_head)).transpose()?.and_then(|head| head.1) {
+        let before = before.map(|before| decode(&before, take_head)).transpose()?;
+        if let Some(before) = before.and_then(|head| head.location) {
             live.remove(key_length, before);
         }
-        if let Some(location) = location {
+        if let Some(location) = head.location {
             live.add(key_length, location);
         }
         Ok(())
@@ -311,7 +370,7 @@ impl KeyIndex {
         for pair in self.tree.scan_prefix(slot_key(REGISTER, slot)) {
             let (key, value) = pair.map_err(failed)?;
             self.remove(&key)?;
-            if let Some(location) = decode(&value, take_head)?.1 {
+            if let Some(location) = decode(&value, take_head)?.location {
                 live.remove(key.len() - REGISTER_KEY_BYTES, location);
             }
         }
@@ -320,7 +379,65 @@ impl KeyIndex {
             self.remove(&key)?;
             live.remove(key.len() - LOCATION_KEY_BYTES, decode(&value, take_location)?);
         }
+        self.clear_usages(slot)
+    }
+
+    /// Makes the index one of before anything was weighed.
+    #[cfg(test)]
+    pub fn forget_usage(&self) {
+        self.tree.remove([COUNTED]).unwrap();
+        for pair in self.tree.scan_prefix([USAGE]) {
+            self.tree.remove(pair.unwrap().0).unwrap();
+        }
+        for pair in self.tree.scan_prefix([REGISTER]) {
+            let (key, value) = pair.unwrap();
+            let head = decode(&value, take_head).unwrap();
+            let mut old = Vec::new();
+            put_register(&mut old, &head.held.register);
+            old.put_u8(u8::from(head.location.is_some()));
+            head.location.into_iter().for_each(|location| put_location(&mut old, location));
+            self.tree.insert(key, old).unwrap();
+        }
+    }
+
+    fn clear_usages(&self, slot: SlotId) -> Result<(), StoreError> {
+        for pair in self.tree.scan_prefix(slot_key(USAGE, slot)) {
+            self.remove(&pair.map_err(failed)?.0)?;
+        }
         Ok(())
+    }
+
+    /// Weighs the values of a directory of which nobody did, and counts what they come to: once.
+    fn count_all(&self, files: &SegmentFiles) -> Result<(), StoreError> {
+        tracing::info!("counting what the keys of each namespace come to: once for this data directory");
+        for pair in self.tree.scan_prefix([REGISTER]) {
+            let (key, value) = pair.map_err(failed)?;
+            let slot = key.get(1..SLOT_KEY_BYTES).and_then(|slot| slot.try_into().ok()).map(u32::from_be_bytes);
+            let slot = SlotId(slot.ok_or_else(undecodable)?);
+            let name = Bytes::copy_from_slice(key.get(REGISTER_KEY_BYTES..).unwrap_or_default());
+            let name = Key::from_encoded(name).map_err(|_| undecodable())?;
+            let mut head = decode(&value, take_head)?;
+            if is_counted(&name, &head.held.register) {
+                head.held.weight = self.weight_of(files, slot, &name, &head)?;
+                self.put(key.to_vec(), put_head(&head))?;
+            }
+        }
+        for pair in self.tree.scan_prefix([TOTALS]) {
+            let (key, _) = pair.map_err(failed)?;
+            let slot = key.get(1..SLOT_KEY_BYTES).and_then(|slot| slot.try_into().ok()).map(u32::from_be_bytes);
+            self.recompute_totals(SlotId(slot.ok_or_else(undecodable)?))?;
+        }
+        Ok(())
+    }
+
+    /// What a value weighs, by its last transaction; a structure, and what cannot be read, by its log.
+    fn weight_of(&self, files: &SegmentFiles, slot: SlotId, key: &Key, head: &Head) -> Result<u64, StoreError> {
+        let last = self.transaction(files, slot, key, head.height())?;
+        if let Some(weight) = last.and_then(|last| fold(None, [&last])) {
+            return Ok(weight);
+        }
+        let locations = self.locations(slot, key, head.held.register.base..u64::MAX)?;
+        Ok(locations.into_values().map(|location| u64::from(location.length)).sum())
     }
 
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
@@ -362,9 +479,27 @@ impl Index for KeyIndex {
         Ok(Vec::new())
     }
 
+    fn prepare(&self, files: &SegmentFiles) -> Result<(), StoreError> {
+        if self.tree.contains_key([COUNTED]).map_err(failed)? {
+            return Ok(());
+        }
+        if !self.tree.is_empty() {
+            self.count_all(files)?;
+        }
+        self.put(vec![COUNTED], Vec::new())
+    }
+
     fn recompute_totals(&self, slot: SlotId) -> Result<(), StoreError> {
-        let mut totals = Totals::default();
-        for (key, register) in self.scan(slot, &KeyPrefix::new(), None, usize::MAX)? {
+        let (mut totals, mut usages) = (Totals::default(), BTreeMap::<String, Usage>::new());
+        for pair in self.tree.scan_prefix(slot_key(REGISTER, slot)) {
+            let (key, value) = pair.map_err(failed)?;
+            let key = Bytes::copy_from_slice(key.get(REGISTER_KEY_BYTES..).unwrap_or_default());
+            let key = Key::from_encoded(key).map_err(|_| undecodable())?;
+            let Head { held, .. } = decode(&value, take_head)?;
+            if let Some(weight) = held.counted(&key) {
+                usages.entry(key.namespace().to_owned()).or_default().replace(&key, None, Some(weight));
+            }
+            let register = held.register;
             totals.digest = totals.digest.replace(&key, None, Some(&register));
             totals.size.keys += 1;
             totals.size.tombstones += u64::from(register.head.deleted.is_some());
@@ -372,39 +507,62 @@ impl Index for KeyIndex {
             let locations = self.locations(slot, &key, register.base..u64::MAX)?.into_values();
             totals.size.bytes += locations.map(|location| u64::from(location.length)).sum::<u64>();
         }
+        self.clear_usages(slot)?;
+        self.put_usages(slot, &usages)?;
         self.put(slot_key(TOTALS, slot), put_totals(&totals))
     }
 
-    fn replay(&self, overlay: &mut Overlay, record: Replayed, is_ahead: bool) -> Result<bool, StoreError> {
+    fn replay(
+        &self,
+        files: &SegmentFiles,
+        overlay: &mut Overlay,
+        record: Replayed,
+        is_ahead: bool,
+    ) -> Result<bool, StoreError> {
         if is_copies(&record.payload) {
             let Ok((copies, ranges)) = take_copies(record.payload) else { return Ok(false) };
             overlay.apply_copies(copies, &ranges, record.at, record.end);
             return Ok(true);
         }
         let Ok((writes, ranges)) = take_batch(record.payload) else { return Ok(false) };
-        let below = Below { heads: None, frozen: None, index: self, index_is_ahead: is_ahead };
+        let below = Below { heads: None, frozen: None, index: self, files, index_is_ahead: is_ahead };
         overlay.apply(writes, &ranges, record.at, record.end, below)?;
         Ok(true)
     }
 }
 
-fn put_head(register: &Register, location: Option<Location>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(160 + 16 * register.head.recent.len());
+fn put_head(head: &Head) -> Vec<u8> {
+    let Held { register, weight } = &head.held;
+    let mut out = Vec::with_capacity(168 + 16 * register.head.recent.len());
     put_register(&mut out, register);
-    out.put_u8(u8::from(location.is_some()));
-    if let Some(location) = location {
+    out.put_u8(HAS_WEIGHT | if head.location.is_some() { HAS_LOCATION } else { 0 });
+    if let Some(location) = head.location {
         put_location(&mut out, location);
     }
+    out.put_u64(*weight);
     out
 }
 
-fn take_head(from: &mut Decoder) -> Result<(Register, Option<Location>), Malformed> {
+fn take_head(from: &mut Decoder) -> Result<Head, Malformed> {
     let register = take_register(from)?;
-    match from.take_u8()? {
-        0 => Ok((register, None)),
-        1 => Ok((register, Some(take_location(from)?))),
-        _ => Err(Malformed),
+    let flags = from.take_u8()?;
+    if flags & !(HAS_LOCATION | HAS_WEIGHT) != 0 {
+        return Err(Malformed);
     }
+    let location = if flags & HAS_LOCATION == 0 { None } else { Some(take_location(from)?) };
+    let weight = if flags & HAS_WEIGHT == 0 { 0 } else { from.take_u64()? };
+    Ok(Head { held: Held { register, weight }, location })
+}
+
+fn put_usage(usage: &Usage) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16);
+    out.put_u64(usage.keys);
+    out.put_u64(usage.bytes);
+    out
+}
+
+fn take_usage(from: &mut Decoder) -> Result<Usage, Malformed> {
+    Ok(Usage { keys: from.take_u64()?, bytes: from.take_u64()? })
 }
 
 fn decode_location((key, value): &(sled::IVec, sled::IVec)) -> Result<(u64, Location), StoreError> {
@@ -434,6 +592,10 @@ fn slot_key(kind: u8, slot: SlotId) -> Vec<u8> {
     key
 }
 
+fn usage_key(slot: SlotId, namespace: &str) -> Vec<u8> {
+    [&slot_key(USAGE, slot)[..], namespace.as_bytes()].concat()
+}
+
 fn meta_key(name: &str) -> Vec<u8> {
     [&[META], name.as_bytes()].concat()
 }
@@ -442,6 +604,8 @@ fn live_key(segment: u32) -> Vec<u8> {
     [&[LIVE], &segment.to_be_bytes()[..]].concat()
 }
 
+/// What the key of something of a slot begins with.
+const SLOT_KEY_BYTES: usize = 5;
 /// What a register's key holds besides the encoded key.
 const REGISTER_KEY_BYTES: usize = 5;
 /// What a location's key holds besides the encoded key.

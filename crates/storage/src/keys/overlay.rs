@@ -4,15 +4,25 @@ use std::{
 };
 
 use bytes::Bytes;
-use difuse_keylog::{Register, SlotDigest, SlotRecord, StoreError, Transaction, Write, store::SlotSize};
+use difuse_keylog::{
+    Register, SlotDigest, SlotRecord, StoreError, Transaction, Write,
+    store::{SlotSize, Usage, is_counted},
+};
 use difuse_types::{Key, SlotId};
 
-use super::{cache::HeadCache, index::KeyIndex};
+use super::{
+    cache::HeadCache,
+    index::KeyIndex,
+    weight::{Held, fold, weight_after},
+};
 use crate::{
     codec::{BodyRange, Copied},
     index::Pending,
-    log::{Checkpoint, Location, Position},
+    log::{Checkpoint, Location, Position, SegmentFiles},
 };
+
+/// From how many operations, at most, a structure is weighed anew.
+const WEIGHED_MAX: usize = 4096;
 
 /// A guess of what an entry takes in memory besides its key and values.
 const ENTRY_BYTES: usize = 500;
@@ -49,6 +59,8 @@ pub(crate) struct SlotOverlay {
     /// Nothing that lies below this overlay counts any more.
     pub cleared: bool,
     pub totals: Totals,
+    /// Of the namespaces whose keys changed, by their names.
+    pub usages: BTreeMap<String, Usage>,
     /// By encoded key.
     pub entries: BTreeMap<Bytes, Box<EntryOverlay>>,
     /// How many of the entries have no register, at most.
@@ -61,6 +73,8 @@ pub(crate) struct EntryOverlay {
     pub key: Key,
     /// `None`: the key was dropped.
     pub register: Option<Register>,
+    /// What its value weighs, in bytes.
+    pub weight: u64,
     /// From this height on, no transaction that lies below this overlay counts any more.
     pub gone_from: u64,
     /// Whether there may be such transactions.
@@ -87,6 +101,7 @@ pub(crate) struct Below<'a> {
     pub heads: Option<&'a HeadCache>,
     pub frozen: Option<&'a Overlay>,
     pub index: &'a KeyIndex,
+    pub files: &'a SegmentFiles,
     /// Whether the index may be ahead of the log: then what it says of a register's past does not count.
     pub index_is_ahead: bool,
 }
@@ -119,8 +134,9 @@ impl Pending for Overlay {
 }
 
 impl Overlay {
-    pub fn register(&self, slot: SlotId, key: &Key) -> Known<Register> {
-        self.entry(slot, key, |entry| Known::Answer(entry.register.clone()))
+    pub fn held(&self, slot: SlotId, key: &Key) -> Known<Held> {
+        let held = |entry: &EntryOverlay| Some(Held { register: entry.register.clone()?, weight: entry.weight });
+        self.entry(slot, key, |entry| Known::Answer(held(entry)))
     }
 
     pub fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Known<Transaction> {
@@ -218,10 +234,26 @@ impl Overlay {
         below: Below<'_>,
     ) -> Result<(), StoreError> {
         let last = transactions.last().map(|(transaction, _)| transaction);
-        let before = match below.heads.and_then(|heads| heads.replace(slot, &key, &register, last)) {
-            Some(before) => before,
-            None => self.register_before(slot, &key, below)?,
+        let follows = |before: Option<&Held>| {
+            weight_after(before, &register, transactions.iter().map(|(transaction, _)| transaction))
         };
+        let cached = below.heads.and_then(|heads| heads.replace(slot, &key, &register, last, follows));
+        let is_cached = cached.is_some();
+        let held = match cached {
+            Some(before) => before,
+            None => self.held_before(slot, &key, below)?,
+        };
+        let known = follows(held.as_ref());
+        let weight = match known {
+            Some(weight) => weight,
+            None => self.weigh_anew(slot, &key, &register, &transactions, below)?,
+        };
+        if let Some(heads) = below.heads.filter(|_| !is_cached || known.is_none()) {
+            heads.set_weight(slot, &key, weight);
+        }
+        let weight_before = held.as_ref().and_then(|held| held.counted(&key));
+        let weight_now = is_counted(&key, &register).then_some(weight);
+        let before = held.map(|held| held.register);
         let above = register.head.height.saturating_add(1);
         let gone_from = transactions.first().map_or(above, |(first, _)| above.min(first.height));
         let cuts = before.as_ref().is_some_and(|before| gone_from <= before.head.height);
@@ -233,6 +265,7 @@ impl Overlay {
         }
 
         let overlay = self.slot(slot, below)?;
+        overlay.count(slot, &key, weight_before, weight_now, below)?;
         let totals = &mut overlay.totals;
         totals.replace(&key, before.as_ref(), Some(&register));
         let added_bytes: u64 = transactions.iter().map(|(_, location)| u64::from(location.length)).sum();
@@ -245,6 +278,7 @@ impl Overlay {
             Box::new(EntryOverlay {
                 key,
                 register: None,
+                weight,
                 gone_from,
                 cuts: is_ahead,
                 forgets: is_ahead,
@@ -253,7 +287,7 @@ impl Overlay {
             })
         });
         let base = register.base;
-        entry.register = Some(register);
+        (entry.register, entry.weight) = (Some(register), weight);
         entry.gone_from = entry.gone_from.min(gone_from);
         entry.cuts |= cuts;
         entry.forgets |= forgets;
@@ -270,12 +304,15 @@ impl Overlay {
     }
 
     fn drop_key(&mut self, slot: SlotId, key: Key, below: Below<'_>) -> Result<(), StoreError> {
-        let before = match below.heads.and_then(|heads| heads.remove(slot, &key)) {
+        let held = match below.heads.and_then(|heads| heads.remove(slot, &key)) {
             Some(before) => before,
-            None => self.register_before(slot, &key, below)?,
+            None => self.held_before(slot, &key, below)?,
         };
+        let weight_before = held.as_ref().and_then(|held| held.counted(&key));
+        let before = held.map(|held| held.register);
         let removed_bytes = if before.is_some() { self.bytes_in(slot, &key, 0..u64::MAX, below)? } else { 0 };
         let overlay = self.slot(slot, below)?;
+        overlay.count(slot, &key, weight_before, None, below)?;
         overlay.totals.replace(&key, before.as_ref(), None);
         overlay.totals.size.bytes = overlay.totals.size.bytes.saturating_sub(removed_bytes);
         overlay.dropped += 1;
@@ -283,6 +320,7 @@ impl Overlay {
         let gone = EntryOverlay {
             key: key.clone(),
             register: None,
+            weight: 0,
             gone_from: 0,
             cuts: true,
             forgets: true,
@@ -294,11 +332,52 @@ impl Overlay {
         Ok(())
     }
 
-    fn register_before(&self, slot: SlotId, key: &Key, below: Below<'_>) -> Result<Option<Register>, StoreError> {
-        match self.register(slot, key) {
+    fn held_before(&self, slot: SlotId, key: &Key, below: Below<'_>) -> Result<Option<Held>, StoreError> {
+        match self.held(slot, key) {
             Known::Answer(before) => Ok(before),
-            Known::Unknown => below.register(slot, key),
+            Known::Unknown => below.held(slot, key),
         }
+    }
+
+    /// What a value weighs if that does not follow from what was there, because the log was cut: by its transactions, from the
+    /// last one on that says it all.
+    fn weigh_anew(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        register: &Register,
+        transactions: &[(Transaction, Location)],
+        below: Below<'_>,
+    ) -> Result<u64, StoreError> {
+        let mut height = register.head.height.saturating_sub(transactions.len() as u64);
+        let mut earlier = Vec::new();
+        let mut start = None;
+        while start.is_none() && height >= register.base.max(1) && earlier.len() < WEIGHED_MAX {
+            let Some(transaction) = self.transaction_before(slot, key, height, below)? else { break };
+            start = fold(None, [&transaction]);
+            if start.is_none() {
+                earlier.push(transaction);
+            }
+            height -= 1;
+        }
+        let new = transactions.iter().map(|(transaction, _)| transaction);
+        Ok(fold(start.or(Some(0)), earlier.iter().rev().chain(new)).unwrap_or_default())
+    }
+
+    /// A transaction as it was before this overlay takes over a change; `None` also if it cannot be read.
+    fn transaction_before(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        height: u64,
+        below: Below<'_>,
+    ) -> Result<Option<Transaction>, StoreError> {
+        for overlay in [Some(self), below.frozen].into_iter().flatten() {
+            if let Known::Answer(transaction) = overlay.transaction(slot, key, height) {
+                return Ok(transaction);
+            }
+        }
+        below.index.transaction(below.files, slot, key, height)
     }
 
     /// The bytes of a key's transactions at these heights.
@@ -338,7 +417,31 @@ impl Overlay {
 
 impl SlotOverlay {
     fn new(totals: Totals) -> Self {
-        Self { cleared: false, totals, entries: BTreeMap::new(), dropped: 0 }
+        let (usages, entries) = (BTreeMap::new(), BTreeMap::new());
+        Self { cleared: false, totals, usages, entries, dropped: 0 }
+    }
+
+    /// Counts a key with the weight `after` instead of `before`.
+    fn count(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        before: Option<u64>,
+        after: Option<u64>,
+        below: Below<'_>,
+    ) -> Result<(), StoreError> {
+        if before.is_none() && after.is_none() {
+            return Ok(());
+        }
+        let namespace = key.namespace();
+        if let Some(usage) = self.usages.get_mut(namespace) {
+            usage.replace(key, before, after);
+            return Ok(());
+        }
+        let mut usage = if self.cleared { Usage::default() } else { below.usage(slot, namespace)? };
+        usage.replace(key, before, after);
+        self.usages.insert(namespace.to_owned(), usage);
+        Ok(())
     }
 }
 
@@ -371,10 +474,19 @@ impl EntryOverlay {
 }
 
 impl Below<'_> {
-    fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError> {
-        match self.frozen.map_or(Known::Unknown, |frozen| frozen.register(slot, key)) {
-            Known::Answer(register) => Ok(register),
-            Known::Unknown => self.index.register(slot, key),
+    fn held(&self, slot: SlotId, key: &Key) -> Result<Option<Held>, StoreError> {
+        match self.frozen.map_or(Known::Unknown, |frozen| frozen.held(slot, key)) {
+            Known::Answer(held) => Ok(held),
+            Known::Unknown => Ok(self.index.head(slot, key)?.map(|head| head.held)),
+        }
+    }
+
+    fn usage(&self, slot: SlotId, namespace: &str) -> Result<Usage, StoreError> {
+        let frozen = self.frozen.and_then(|frozen| frozen.slots.get(&slot));
+        match frozen.and_then(|frozen| frozen.usages.get(namespace)) {
+            Some(usage) => Ok(*usage),
+            None if frozen.is_some_and(|frozen| frozen.cleared) => Ok(Usage::default()),
+            None => self.index.usage(slot, namespace),
         }
     }
 

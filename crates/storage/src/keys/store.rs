@@ -2,15 +2,17 @@ use std::{collections::BTreeMap, io, sync::Arc};
 
 use bytes::Bytes;
 use difuse_keylog::{
-    Register, SlotDigest, SlotRecord, Store, StoreError, Transaction, Write, WriteSequence, store::SlotSize,
+    Register, SlotDigest, SlotRecord, Store, StoreError, Transaction, Write, WriteSequence,
+    store::{SlotSize, Usage},
 };
 use difuse_types::{Key, KeyPrefix, SlotId};
 
 use super::{
     cache::{CachedHead, HeadCache},
     cleaner::{Cleaning, Policy},
-    index::KeyIndex,
+    index::{Head, KeyIndex},
     overlay::{Below, Known, Overlay, Totals},
+    weight::Held,
 };
 use crate::{
     Options, Statistics,
@@ -157,13 +159,18 @@ impl Store for KeyStore {
         if let Some(known) = self.heads.get(slot, key, |head| head.map(|head| head.register.clone())) {
             return Ok(known);
         }
-        let known = self.find(|overlay| overlay.register(slot, key));
+        let known = self.find(|overlay| overlay.held(slot, key));
         let found = match known {
-            Known::Answer(register) => register.map(|register| (register, None)),
+            Known::Answer(held) => held.map(|held| Head { held, location: None }),
             Known::Unknown => self.core.index.head(slot, key)?,
         };
-        let register = found.as_ref().map(|(register, _)| register.clone());
-        let head = found.map(|(register, location)| CachedHead { register, transaction: None, location });
+        let register = found.as_ref().map(|head| head.held.register.clone());
+        let head = found.map(|Head { held: Held { register, weight }, location }| CachedHead {
+            register,
+            weight,
+            transaction: None,
+            location,
+        });
         self.heads.insert(slot, key, head);
         Ok(register)
     }
@@ -237,6 +244,30 @@ impl Store for KeyStore {
         Ok(self.totals(slot)?.size)
     }
 
+    fn usage(&self, slot: SlotId) -> Result<BTreeMap<String, Usage>, StoreError> {
+        let mut found: BTreeMap<String, Usage> = BTreeMap::new();
+        let mut is_cleared = false;
+        {
+            let layers = self.core.lock();
+            for overlay in layers.newest_first().filter_map(|overlay| overlay.slots.get(&slot)) {
+                if is_cleared {
+                    break;
+                }
+                for (namespace, usage) in &overlay.usages {
+                    found.entry(namespace.clone()).or_insert(*usage);
+                }
+                is_cleared = overlay.cleared;
+            }
+        }
+        if !is_cleared {
+            for (namespace, usage) in self.core.index.usages(slot)? {
+                found.entry(namespace).or_insert(usage);
+            }
+        }
+        found.retain(|_, usage| usage.keys > 0);
+        Ok(found)
+    }
+
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let known = self.core.lock().newest_first().find_map(|overlay| overlay.meta.get(name).cloned());
         known.map_or_else(|| self.core.index.meta(name), Ok)
@@ -281,7 +312,8 @@ impl Store for KeyStore {
         let Layers { active, frozen, .. } = &mut *layers;
         let before = active.bytes();
         let heads = Some(&self.heads);
-        let below = Below { heads, frozen: frozen.as_deref(), index: &core.index, index_is_ahead: false };
+        let (index, files) = (&core.index, &*core.files);
+        let below = Below { heads, frozen: frozen.as_deref(), index, files, index_is_ahead: false };
         if let Err(error) = active.apply(writes, &ranges, appended.at, appended.end, below) {
             core.log.poison(error.clone());
             return Err(error);

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fs::{self, OpenOptions},
     io::{BufRead, BufReader},
     os::unix::fs::FileExt,
@@ -9,7 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use difuse_keylog::{Register, Store, StoreError, Transaction, Write, WriteSequence, store::conformance};
+use difuse_blocks::{Content, Inode};
+use difuse_keylog::{
+    Operation, Register, Store, StoreError, Transaction, Value, ValueKind, Write, WriteSequence,
+    store::{Usage, conformance},
+};
 use difuse_types::{Hash, Key, SlotId};
 use tempfile::TempDir;
 
@@ -165,6 +170,9 @@ impl Store for Owned {
     fn size(&self, slot: SlotId) -> Result<difuse_keylog::store::SlotSize, StoreError> {
         self.store().size(slot)
     }
+    fn usage(&self, slot: SlotId) -> Result<BTreeMap<String, Usage>, StoreError> {
+        self.store().usage(slot)
+    }
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.store().meta(name)
     }
@@ -207,7 +215,7 @@ fn an_interrupted_update_of_the_index_is_repaired() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open_unindexed(directory.path());
     let chain = write_chain(&mut store, 30);
-    let (digest, size) = (store.digest(SLOT).unwrap(), store.size(SLOT).unwrap());
+    let (digest, size, usage) = (store.digest(SLOT).unwrap(), store.size(SLOT).unwrap(), store.usage(SLOT).unwrap());
     {
         let layers = store.core.lock();
         put_checkpoint(store.core.index.tree(), Checkpoint::START, true).unwrap();
@@ -216,7 +224,74 @@ fn an_interrupted_update_of_the_index_is_repaired() {
     store.crash();
     let store = open(directory.path()).unwrap();
     assert_chain(&store, &chain);
-    assert_eq!((store.digest(SLOT), store.size(SLOT)), (Ok(digest), Ok(size)));
+    assert_eq!((store.digest(SLOT), store.size(SLOT), store.usage(SLOT)), (Ok(digest), Ok(size), Ok(usage)));
+}
+
+/// Writes one value after the other under `name` in `namespace`.
+fn write_values(store: &mut KeyStore, namespace: &str, name: &str, values: Vec<Value>) {
+    let key = Key::in_namespace(namespace, name.as_bytes()).unwrap();
+    let mut previous = Hash::ZERO;
+    let chain = (1..).zip(values).map(|(height, value)| {
+        let operation = Operation::Set(value);
+        let sample = conformance::sample_chain(&key, (0, Hash::ZERO), 1, 1).remove(0);
+        let one = Transaction { height, previous, operation, checkpoint: None, ..sample };
+        previous = one.hash();
+        one
+    });
+    let chain: Vec<_> = chain.collect();
+    for length in 1..=chain.len() {
+        let register = conformance::sample_register(&chain[..length], length as u64);
+        let transactions = vec![chain[length - 1].clone()];
+        store.write(vec![Write::Accept { slot: SLOT, key: key.clone(), register, transactions }]).unwrap();
+    }
+}
+
+fn inode(size: u64) -> Value {
+    let hash = Hash::of(b"block");
+    let inode = Inode::file(size, Content::Block(hash), hash, 0, 0, None).unwrap();
+    Value::new(ValueKind::Inode, inode.encode().unwrap())
+}
+
+#[test]
+fn what_namespaces_come_to_is_counted_and_survives() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path()).unwrap();
+    write_values(&mut store, "", "plain", vec![Value::inline("long before"), Value::inline("short")]);
+    write_values(&mut store, "n", "blocks", vec![inode(1 << 19)]);
+    let state = Value::new(ValueKind::State, vec![1; 1000]);
+    let operation = Value::new(ValueKind::Operation, vec![1; 10]);
+    write_values(&mut store, "n", "list", vec![state, operation.clone(), operation]);
+    let expected = BTreeMap::from([
+        ("".to_owned(), Usage { keys: 1, bytes: 5 + 5 }),
+        ("n".to_owned(), Usage { keys: 2, bytes: 6 + (1 << 19) + 4 + 1020 }),
+    ]);
+    assert_eq!(store.usage(SLOT), Ok(expected.clone()));
+    drop(store);
+    let mut store = open(directory.path()).unwrap();
+    assert_eq!(store.usage(SLOT), Ok(expected.clone()));
+    let key = Key::in_namespace("n", b"blocks").unwrap();
+    store.write(vec![Write::Drop { slot: SLOT, key }]).unwrap();
+    assert_eq!(store.usage(SLOT).unwrap()["n"], Usage { keys: 1, bytes: 4 + 1020 });
+    store.write(vec![Write::ClearSlot(SLOT)]).unwrap();
+    assert_eq!(store.usage(SLOT), Ok(BTreeMap::new()));
+    drop(store);
+    assert_eq!(open(directory.path()).unwrap().usage(SLOT), Ok(BTreeMap::new()));
+}
+
+/// Directories of before namespaces were counted say nothing of them.
+#[test]
+fn what_nobody_counted_is_counted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path()).unwrap();
+    write_values(&mut store, "", "plain", vec![Value::inline("value")]);
+    write_values(&mut store, "n", "blocks", vec![inode(1 << 19)]);
+    let usage = store.usage(SLOT).unwrap();
+    drop(store);
+    let store = open(directory.path()).unwrap();
+    store.core.index.forget_usage();
+    assert_eq!(store.usage(SLOT), Ok(BTreeMap::new()));
+    store.crash();
+    assert_eq!(open(directory.path()).unwrap().usage(SLOT), Ok(usage));
 }
 
 #[test]
