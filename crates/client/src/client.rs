@@ -247,6 +247,7 @@ impl Shared {
             Request::PutBlock { .. }
             | Request::ReadBlock { .. }
             | Request::List { .. }
+            | Request::Usage { .. }
             | Request::Log { .. }
             | Request::Dump { .. } => self.config.bulk_attempt_timeout,
             _ => self.config.attempt_timeout,

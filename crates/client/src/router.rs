@@ -49,6 +49,8 @@ impl Router {
             Request::Collection { slot, .. } => Some(*slot),
             // About a node, or about all slots.
             Request::ListLed { .. }
+            | Request::Usage { .. }
+            | Request::UsageLed { .. }
             | Request::Operation { .. }
             | Request::Ring
             | Request::Status

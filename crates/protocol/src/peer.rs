@@ -30,6 +30,7 @@ mod route;
 mod scrub;
 mod serve;
 mod transfer;
+mod usage;
 
 /// How many configurations of other nodes' slots, and leaders, a peer remembers.
 const REMEMBERED_MAX: usize = 65_536;
@@ -622,6 +623,7 @@ impl<S: Store> Peer<S> {
             self.sweep_blocks();
             self.sweep_overviews();
             self.sweep_recoveries()?;
+            self.sweep_usage()?;
             self.sweep_transfers();
             self.sweep_scrub()?;
             self.sweep_leave();
@@ -722,7 +724,11 @@ impl<S: Store> Peer<S> {
                 Ok(())
             }
             Request::Recover { first, given_up } => self.start_recovery(id, first, given_up),
-            Request::ListLed { .. } | Request::Survey { .. } | Request::BeginEpochs { .. } => {
+            Request::Usage { from, limit } => self.start_usage(id, from, limit),
+            Request::ListLed { .. }
+            | Request::UsageLed { .. }
+            | Request::Survey { .. }
+            | Request::BeginEpochs { .. } => {
                 self.reply(id, Err(RequestError::Invalid("only nodes ask this of each other".into())));
                 Ok(())
             }

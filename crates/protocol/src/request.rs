@@ -11,9 +11,11 @@ use difuse_types::{Hash, Host, Key, KeyPrefix, Level, NodeId, OperationId, RingS
 
 mod recovery;
 mod since;
+mod usage;
 
 pub use recovery::{LostSlot, RECOVERY_PAGE, Recovery, SlotSurvey, Survivor};
 pub use since::Since;
+pub use usage::{NamespaceUsage, Usage, UsagePage};
 
 /// The most entries in one page of a listing, a log or a dump.
 pub const PAGE_MAX: u32 = 1000;
@@ -99,6 +101,21 @@ pub enum Request {
         prefix: KeyPrefix,
         /// The page begins after this key.
         after: Option<Key>,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+    /// What the flat keys of each namespace come to, in the whole ring: a page of those that have any. Answer:
+    /// [`Reply::Usage`].
+    Usage {
+        /// The page begins with this namespace, or the first one after it; the default one, `""`, is the first of all.
+        from: String,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+    /// The same in the slots that the asked node leads. Answer: [`Reply::UsageLed`].
+    UsageLed {
+        /// The page begins with this namespace, or the first one after it; the default one, `""`, is the first of all.
+        from: String,
         /// At most [`PAGE_MAX`].
         limit: u32,
     },
@@ -612,6 +629,15 @@ pub enum Reply {
         /// Up to here, and beyond only if `None`, the entries are complete.
         next: Option<Key>,
         /// The slots that they were looked for in.
+        slots: Vec<SlotId>,
+    },
+    /// To [`Request::Usage`].
+    Usage(UsagePage),
+    /// To [`Request::UsageLed`].
+    UsageLed {
+        /// What was counted: complete before its `next`.
+        page: UsagePage,
+        /// The slots that were counted.
         slots: Vec<SlotId>,
     },
     /// To [`Request::Locate`].

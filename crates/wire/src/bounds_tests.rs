@@ -9,8 +9,9 @@ use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
     notice::{Notice, PUBLISHED_BYTES_MAX},
     request::{
-        ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, COLLECTED_MAX, CollectionReply, CollectionStep, Condition, PAGE_MAX, Reply,
-        Request, RequestError, Routes, ScrubReport, ScrubbedItem, Since, UNREPAIRED_LISTED_MAX, Unrepaired,
+        ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, COLLECTED_MAX, CollectionReply, CollectionStep, Condition, NamespaceUsage,
+        PAGE_MAX, Reply, Request, RequestError, Routes, ScrubReport, ScrubbedItem, Since, UNREPAIRED_LISTED_MAX,
+        Unrepaired, Usage, UsagePage,
     },
 };
 use difuse_ring::{
@@ -123,6 +124,30 @@ fn steps_of_a_collection() {
         ("blocks", delete(SLOT, COLLECTED_MAX + 1)),
         ("records", blocks(PAGE_MAX as usize + 1)),
         ("silent", sealed(31)),
+    ]);
+}
+
+#[test]
+fn usage_of_namespaces() {
+    let page = |count, length, next: Option<usize>| {
+        let one = NamespaceUsage { namespace: "n".repeat(length), usage: Usage::default() };
+        UsagePage { namespaces: vec![one; count], next: next.map(|length| "n".repeat(length)) }
+    };
+    let led = |count, slots| reply(Reply::UsageLed { page: page(count, 1, None), slots });
+    let all = |length, next| reply(Reply::Usage(page(1, length, next)));
+    let ask = |length, limit| request(Request::Usage { from: "n".repeat(length), limit });
+    taken(led(PAGE_MAX as usize, vec![SLOT; 65_536]));
+    taken(all(64, Some(64)));
+    taken(ask(64, PAGE_MAX));
+    refused([
+        ("namespaces", led(PAGE_MAX as usize + 1, vec![])),
+        ("slots", led(1, vec![SLOT; 65_537])),
+        ("slot", led(1, vec![BEYOND])),
+        ("namespace", all(65, None)),
+        ("next", all(1, Some(65))),
+        ("from", ask(65, 1)),
+        ("limit", ask(1, PAGE_MAX + 1)),
+        ("from", request(Request::UsageLed { from: "n".repeat(65), limit: 1 })),
     ]);
 }
 

@@ -2,7 +2,7 @@ use difuse_keylog::{KeylogMessage, Operation, Transaction, Value};
 use difuse_protocol::{
     message::{BlockAnswer, BlockMessage, BlockQuestion, Message, Outcome},
     notice::Notice,
-    request::{CollectionReply, CollectionStep, Reading, Reply, Request},
+    request::{CollectionReply, CollectionStep, Reading, Reply, Request, UsagePage},
 };
 use difuse_ring::{JoinOutcome, RingMessage};
 use difuse_types::Key;
@@ -94,6 +94,8 @@ fn of_reply(reply: &Reply) -> usize {
         Reply::List { entries, .. } | Reply::ListLed { entries, .. } => {
             entries.iter().map(|item| ELEMENT_BYTES + of_key(&item.key) + of_value(item.entry.value.as_ref())).sum()
         }
+        Reply::Usage(page) => of_usage(page),
+        Reply::UsageLed { page, slots } => of_usage(page) + slots.len() * 4,
         Reply::Block(Some(bytes)) | Reply::Command { reply: bytes, .. } => bytes.len(),
         Reply::Collection(CollectionReply::Blocks { records, .. }) => records.len() * 64,
         Reply::Ring(view) => view.hosts.len() * HOST_BYTES,
@@ -103,6 +105,10 @@ fn of_reply(reply: &Reply) -> usize {
         Reply::Survey(surveys) => surveys.len() * 2 * ELEMENT_BYTES,
         _ => 0,
     }
+}
+
+fn of_usage(page: &UsagePage) -> usize {
+    page.namespaces.iter().map(|one| ELEMENT_BYTES + one.namespace.len()).sum()
 }
 
 fn of_block_message(message: &BlockMessage) -> usize {

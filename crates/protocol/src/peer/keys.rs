@@ -92,6 +92,8 @@ pub(crate) enum AttemptOf {
     Outcome(RequestId),
     /// A part of a listing.
     ListPart(RequestId),
+    /// What the keys of namespaces come to in the slots that a node leads.
+    Usage(RequestId),
     /// A node's status.
     Status(RequestId),
     /// Whether a node knows that this one leaves.
@@ -233,6 +235,10 @@ impl<S: Store> Peer<S> {
                 self.handle_list_part(request, from, outcome);
                 Ok(())
             }
+            AttemptOf::Usage(request) => {
+                self.handle_usage_led(request, from, outcome);
+                Ok(())
+            }
             AttemptOf::Outcome(request) => {
                 self.handle_outcome_told(request, from, Some(outcome));
                 Ok(())
@@ -343,6 +349,7 @@ impl<S: Store> Peer<S> {
             match attempted.of {
                 AttemptOf::Key(request) => self.lose_attempt(request, attempt),
                 AttemptOf::ListPart(request) => self.retry_list(request),
+                AttemptOf::Usage(request) => self.retry_usage(request),
                 AttemptOf::Status(request) => self.lose_status(request),
                 AttemptOf::Outcome(request) => self.handle_outcome_told(request, node, None),
                 // Those that do not answer in time are done without.

@@ -55,6 +55,8 @@ pub(crate) enum Overview {
     List(ListAll),
     /// The ring's view: what each host told of its slots; `None` until it does.
     Ring { statuses: BTreeMap<NodeId, Option<NodeStatus>>, deadline: Instant },
+    /// What the keys of namespaces come to.
+    Usage(super::usage::UsageSum),
     /// Slots that lost their majority.
     Recovery(Box<super::recover::Recovering>),
 }

@@ -83,6 +83,11 @@ impl<S: Store> Peer<S> {
                 self.send(from, Message::Response { id, outcome: Outcome::Reply(Reply::EpochsBegun { slots }) });
                 Ok(())
             }
+            Request::UsageLed { from: first, limit } => {
+                let outcome = Outcome::Reply(self.usage_led(&first, limit)?);
+                self.send(from, Message::Response { id, outcome });
+                Ok(())
+            }
             Request::ListLed { prefix, after, limit } => self.list_led(from, id, prefix, after, limit),
             request => match self.slot_of(&request) {
                 Some(slot) => {

@@ -13642,10 +13642,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for CollectionStep {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 24;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 26;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 25] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 27] = [
   RequestBody::NONE,
   RequestBody::Read,
   RequestBody::Write,
@@ -13671,6 +13671,8 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 25] = [
   RequestBody::Collection,
   RequestBody::Generation,
   RequestBody::Command,
+  RequestBody::Usage,
+  RequestBody::UsageLed,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13703,9 +13705,11 @@ impl RequestBody {
   pub const Collection: Self = Self(22);
   pub const Generation: Self = Self(23);
   pub const Command: Self = Self(24);
+  pub const Usage: Self = Self(25);
+  pub const UsageLed: Self = Self(26);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 24;
+  pub const ENUM_MAX: u8 = 26;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Read,
@@ -13732,6 +13736,8 @@ impl RequestBody {
     Self::Collection,
     Self::Generation,
     Self::Command,
+    Self::Usage,
+    Self::UsageLed,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -13761,6 +13767,8 @@ impl RequestBody {
       Self::Collection => Some("Collection"),
       Self::Generation => Some("Generation"),
       Self::Command => Some("Command"),
+      Self::Usage => Some("Usage"),
+      Self::UsageLed => Some("UsageLed"),
       _ => None,
     }
   }
@@ -14019,10 +14027,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for CollectionAnswer {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 24;
+pub const ENUM_MAX_REPLY_BODY: u8 = 26;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 25] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 27] = [
   ReplyBody::NONE,
   ReplyBody::EntryReply,
   ReplyBody::WrittenReply,
@@ -14048,6 +14056,8 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 25] = [
   ReplyBody::EpochsBegunReply,
   ReplyBody::CollectionReply,
   ReplyBody::CommandReply,
+  ReplyBody::UsageReply,
+  ReplyBody::UsageLedReply,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -14080,9 +14090,11 @@ impl ReplyBody {
   pub const EpochsBegunReply: Self = Self(22);
   pub const CollectionReply: Self = Self(23);
   pub const CommandReply: Self = Self(24);
+  pub const UsageReply: Self = Self(25);
+  pub const UsageLedReply: Self = Self(26);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 24;
+  pub const ENUM_MAX: u8 = 26;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::EntryReply,
@@ -14109,6 +14121,8 @@ impl ReplyBody {
     Self::EpochsBegunReply,
     Self::CollectionReply,
     Self::CommandReply,
+    Self::UsageReply,
+    Self::UsageLedReply,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -14138,6 +14152,8 @@ impl ReplyBody {
       Self::EpochsBegunReply => Some("EpochsBegunReply"),
       Self::CollectionReply => Some("CollectionReply"),
       Self::CommandReply => Some("CommandReply"),
+      Self::UsageReply => Some("UsageReply"),
+      Self::UsageLedReply => Some("UsageLedReply"),
       _ => None,
     }
   }
@@ -16412,6 +16428,240 @@ impl ::core::fmt::Debug for ListLed<'_> {
     let mut ds = f.debug_struct("ListLed");
       ds.field("prefix", &self.prefix());
       ds.field("after", &self.after());
+      ds.field("limit", &self.limit());
+      ds.finish()
+  }
+}
+pub enum UsageOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// What the flat keys of each namespace come to, in the whole ring: a page of those that have any.
+pub struct Usage<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Usage<'a> {
+  type Inner = Usage<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Usage<'a> {
+  pub const VT_FROM: ::flatbuffers::VOffsetT = 4;
+  pub const VT_LIMIT: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Usage { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args UsageArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Usage<'bldr>> {
+    let mut builder = UsageBuilder::new(_fbb);
+    builder.add_limit(args.limit);
+    if let Some(x) = args.from { builder.add_from(x); }
+    builder.finish()
+  }
+
+
+  /// The page begins with this namespace, at most 64 bytes, or the first one after it.
+  #[inline]
+  pub fn from(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Usage::VT_FROM, None).unwrap()}
+  }
+  /// The most namespaces wanted, at most 1000.
+  #[inline]
+  pub fn limit(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Usage::VT_LIMIT, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Usage<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("from", Self::VT_FROM, true)?
+     .visit_field::<u32>("limit", Self::VT_LIMIT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct UsageArgs<'a> {
+    pub from: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub limit: u32,
+}
+impl<'a> Default for UsageArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    UsageArgs {
+      from: None, // required field
+      limit: 0,
+    }
+  }
+}
+
+pub struct UsageBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> UsageBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_from(&mut self, from: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Usage::VT_FROM, from);
+  }
+  #[inline]
+  pub fn add_limit(&mut self, limit: u32) {
+    self.fbb_.push_slot::<u32>(Usage::VT_LIMIT, limit, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> UsageBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    UsageBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Usage<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Usage::VT_FROM,"from");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Usage<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Usage");
+      ds.field("from", &self.from());
+      ds.field("limit", &self.limit());
+      ds.finish()
+  }
+}
+pub enum UsageLedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The same in the slots that the receiver leads.
+pub struct UsageLed<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for UsageLed<'a> {
+  type Inner = UsageLed<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> UsageLed<'a> {
+  pub const VT_FROM: ::flatbuffers::VOffsetT = 4;
+  pub const VT_LIMIT: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    UsageLed { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args UsageLedArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<UsageLed<'bldr>> {
+    let mut builder = UsageLedBuilder::new(_fbb);
+    builder.add_limit(args.limit);
+    if let Some(x) = args.from { builder.add_from(x); }
+    builder.finish()
+  }
+
+
+  /// The page begins with this namespace, at most 64 bytes, or the first one after it.
+  #[inline]
+  pub fn from(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(UsageLed::VT_FROM, None).unwrap()}
+  }
+  /// The most namespaces wanted, at most 1000.
+  #[inline]
+  pub fn limit(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(UsageLed::VT_LIMIT, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for UsageLed<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("from", Self::VT_FROM, true)?
+     .visit_field::<u32>("limit", Self::VT_LIMIT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct UsageLedArgs<'a> {
+    pub from: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub limit: u32,
+}
+impl<'a> Default for UsageLedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    UsageLedArgs {
+      from: None, // required field
+      limit: 0,
+    }
+  }
+}
+
+pub struct UsageLedBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> UsageLedBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_from(&mut self, from: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(UsageLed::VT_FROM, from);
+  }
+  #[inline]
+  pub fn add_limit(&mut self, limit: u32) {
+    self.fbb_.push_slot::<u32>(UsageLed::VT_LIMIT, limit, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> UsageLedBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    UsageLedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<UsageLed<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, UsageLed::VT_FROM,"from");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for UsageLed<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("UsageLed");
+      ds.field("from", &self.from());
       ds.field("limit", &self.limit());
       ds.finish()
   }
@@ -18876,6 +19126,34 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_usage(&self) -> Option<Usage<'a>> {
+    if self.body_type() == RequestBody::Usage {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Usage::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_usage_led(&self) -> Option<UsageLed<'a>> {
+    if self.body_type() == RequestBody::UsageLed {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { UsageLed::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Request<'_> {
@@ -18912,6 +19190,8 @@ impl ::flatbuffers::Verifiable for Request<'_> {
           RequestBody::Collection => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Collection>>("RequestBody::Collection", pos),
           RequestBody::Generation => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Generation>>("RequestBody::Generation", pos),
           RequestBody::Command => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Command>>("RequestBody::Command", pos),
+          RequestBody::Usage => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<Usage>>("RequestBody::Usage", pos),
+          RequestBody::UsageLed => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<UsageLed>>("RequestBody::UsageLed", pos),
           _ => Ok(()),
         }
      })?
@@ -19144,6 +19424,20 @@ impl ::core::fmt::Debug for Request<'_> {
         },
         RequestBody::Command => {
           if let Some(x) = self.body_as_command() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Usage => {
+          if let Some(x) = self.body_as_usage() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::UsageLed => {
+          if let Some(x) = self.body_as_usage_led() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -20518,6 +20812,394 @@ impl ::core::fmt::Debug for ListLedReply<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("ListLedReply");
       ds.field("entries", &self.entries());
+      ds.field("next", &self.next());
+      ds.field("slots", &self.slots());
+      ds.finish()
+  }
+}
+pub enum NamespaceUsageOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// What the flat keys of a namespace come to.
+pub struct NamespaceUsage<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for NamespaceUsage<'a> {
+  type Inner = NamespaceUsage<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> NamespaceUsage<'a> {
+  pub const VT_NAMESPACE: ::flatbuffers::VOffsetT = 4;
+  pub const VT_KEYS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_BYTES: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    NamespaceUsage { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NamespaceUsageArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<NamespaceUsage<'bldr>> {
+    let mut builder = NamespaceUsageBuilder::new(_fbb);
+    builder.add_bytes(args.bytes);
+    builder.add_keys(args.keys);
+    if let Some(x) = args.namespace { builder.add_namespace(x); }
+    builder.finish()
+  }
+
+
+  /// At most 64 bytes; empty: the default one.
+  #[inline]
+  pub fn namespace(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(NamespaceUsage::VT_NAMESPACE, None).unwrap()}
+  }
+  /// Keys with a value.
+  #[inline]
+  pub fn keys(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NamespaceUsage::VT_KEYS, Some(0)).unwrap()}
+  }
+  /// Bytes of their names and values.
+  #[inline]
+  pub fn bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NamespaceUsage::VT_BYTES, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for NamespaceUsage<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("namespace", Self::VT_NAMESPACE, true)?
+     .visit_field::<u64>("keys", Self::VT_KEYS, false)?
+     .visit_field::<u64>("bytes", Self::VT_BYTES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NamespaceUsageArgs<'a> {
+    pub namespace: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub keys: u64,
+    pub bytes: u64,
+}
+impl<'a> Default for NamespaceUsageArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NamespaceUsageArgs {
+      namespace: None, // required field
+      keys: 0,
+      bytes: 0,
+    }
+  }
+}
+
+pub struct NamespaceUsageBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NamespaceUsageBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_namespace(&mut self, namespace: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NamespaceUsage::VT_NAMESPACE, namespace);
+  }
+  #[inline]
+  pub fn add_keys(&mut self, keys: u64) {
+    self.fbb_.push_slot::<u64>(NamespaceUsage::VT_KEYS, keys, 0);
+  }
+  #[inline]
+  pub fn add_bytes(&mut self, bytes: u64) {
+    self.fbb_.push_slot::<u64>(NamespaceUsage::VT_BYTES, bytes, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NamespaceUsageBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NamespaceUsageBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<NamespaceUsage<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, NamespaceUsage::VT_NAMESPACE,"namespace");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for NamespaceUsage<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("NamespaceUsage");
+      ds.field("namespace", &self.namespace());
+      ds.field("keys", &self.keys());
+      ds.field("bytes", &self.bytes());
+      ds.finish()
+  }
+}
+pub enum UsageReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To `Usage`.
+pub struct UsageReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for UsageReply<'a> {
+  type Inner = UsageReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> UsageReply<'a> {
+  pub const VT_NAMESPACES: ::flatbuffers::VOffsetT = 4;
+  pub const VT_NEXT: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    UsageReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args UsageReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<UsageReply<'bldr>> {
+    let mut builder = UsageReplyBuilder::new(_fbb);
+    if let Some(x) = args.next { builder.add_next(x); }
+    if let Some(x) = args.namespaces { builder.add_namespaces(x); }
+    builder.finish()
+  }
+
+
+  /// In the order of names; at most 1000.
+  #[inline]
+  pub fn namespaces(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<NamespaceUsage<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<NamespaceUsage>>>>(UsageReply::VT_NAMESPACES, None).unwrap()}
+  }
+  /// The page after this one begins with this namespace; absent: nothing follows.
+  #[inline]
+  pub fn next(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(UsageReply::VT_NEXT, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for UsageReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<NamespaceUsage>>>>("namespaces", Self::VT_NAMESPACES, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("next", Self::VT_NEXT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct UsageReplyArgs<'a> {
+    pub namespaces: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<NamespaceUsage<'a>>>>>,
+    pub next: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for UsageReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    UsageReplyArgs {
+      namespaces: None, // required field
+      next: None,
+    }
+  }
+}
+
+pub struct UsageReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> UsageReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_namespaces(&mut self, namespaces: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<NamespaceUsage<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(UsageReply::VT_NAMESPACES, namespaces);
+  }
+  #[inline]
+  pub fn add_next(&mut self, next: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(UsageReply::VT_NEXT, next);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> UsageReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    UsageReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<UsageReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, UsageReply::VT_NAMESPACES,"namespaces");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for UsageReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("UsageReply");
+      ds.field("namespaces", &self.namespaces());
+      ds.field("next", &self.next());
+      ds.finish()
+  }
+}
+pub enum UsageLedReplyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// To `UsageLed`.
+pub struct UsageLedReply<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for UsageLedReply<'a> {
+  type Inner = UsageLedReply<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> UsageLedReply<'a> {
+  pub const VT_NAMESPACES: ::flatbuffers::VOffsetT = 4;
+  pub const VT_NEXT: ::flatbuffers::VOffsetT = 6;
+  pub const VT_SLOTS: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    UsageLedReply { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args UsageLedReplyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<UsageLedReply<'bldr>> {
+    let mut builder = UsageLedReplyBuilder::new(_fbb);
+    if let Some(x) = args.slots { builder.add_slots(x); }
+    if let Some(x) = args.next { builder.add_next(x); }
+    if let Some(x) = args.namespaces { builder.add_namespaces(x); }
+    builder.finish()
+  }
+
+
+  /// In the order of names; at most 1000.
+  #[inline]
+  pub fn namespaces(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<NamespaceUsage<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<NamespaceUsage>>>>(UsageLedReply::VT_NAMESPACES, None).unwrap()}
+  }
+  /// All is there before this namespace; absent: to the end.
+  #[inline]
+  pub fn next(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(UsageLedReply::VT_NEXT, None)}
+  }
+  /// The numbers of the slots that were counted, at most 65536.
+  #[inline]
+  pub fn slots(&self) -> ::flatbuffers::Vector<'a, u32> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(UsageLedReply::VT_SLOTS, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for UsageLedReply<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<NamespaceUsage>>>>("namespaces", Self::VT_NAMESPACES, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("next", Self::VT_NEXT, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("slots", Self::VT_SLOTS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct UsageLedReplyArgs<'a> {
+    pub namespaces: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<NamespaceUsage<'a>>>>>,
+    pub next: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub slots: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+}
+impl<'a> Default for UsageLedReplyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    UsageLedReplyArgs {
+      namespaces: None, // required field
+      next: None,
+      slots: None, // required field
+    }
+  }
+}
+
+pub struct UsageLedReplyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> UsageLedReplyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_namespaces(&mut self, namespaces: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<NamespaceUsage<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(UsageLedReply::VT_NAMESPACES, namespaces);
+  }
+  #[inline]
+  pub fn add_next(&mut self, next: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(UsageLedReply::VT_NEXT, next);
+  }
+  #[inline]
+  pub fn add_slots(&mut self, slots: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u32>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(UsageLedReply::VT_SLOTS, slots);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> UsageLedReplyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    UsageLedReplyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<UsageLedReply<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, UsageLedReply::VT_NAMESPACES,"namespaces");
+    self.fbb_.required(o, UsageLedReply::VT_SLOTS,"slots");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for UsageLedReply<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("UsageLedReply");
+      ds.field("namespaces", &self.namespaces());
       ds.field("next", &self.next());
       ds.field("slots", &self.slots());
       ds.finish()
@@ -24251,6 +24933,34 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_usage_reply(&self) -> Option<UsageReply<'a>> {
+    if self.body_type() == ReplyBody::UsageReply {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { UsageReply::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_usage_led_reply(&self) -> Option<UsageLedReply<'a>> {
+    if self.body_type() == ReplyBody::UsageLedReply {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { UsageLedReply::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for Reply<'_> {
@@ -24285,6 +24995,8 @@ impl ::flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::EpochsBegunReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<EpochsBegunReply>>("ReplyBody::EpochsBegunReply", pos),
           ReplyBody::CollectionReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<CollectionReply>>("ReplyBody::CollectionReply", pos),
           ReplyBody::CommandReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<CommandReply>>("ReplyBody::CommandReply", pos),
+          ReplyBody::UsageReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<UsageReply>>("ReplyBody::UsageReply", pos),
+          ReplyBody::UsageLedReply => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<UsageLedReply>>("ReplyBody::UsageLedReply", pos),
           _ => Ok(()),
         }
      })?
@@ -24503,6 +25215,20 @@ impl ::core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::CommandReply => {
           if let Some(x) = self.body_as_command_reply() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::UsageReply => {
+          if let Some(x) = self.body_as_usage_reply() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::UsageLedReply => {
+          if let Some(x) = self.body_as_usage_led_reply() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -10,6 +10,7 @@ mod read;
 mod recovery;
 mod reply;
 mod scrub;
+mod usage;
 mod write;
 
 pub(crate) use outcome::{read_response, write_response};

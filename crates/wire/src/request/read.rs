@@ -7,6 +7,7 @@ use super::{
     collection::read_step,
     command::read_command,
     recovery::{read_begin_epochs, read_recover},
+    usage::{read_usage, read_usage_led},
     write::anchor_in,
 };
 use crate::{
@@ -33,6 +34,8 @@ fn read_body(frame: &Frame<'_>, message: fb::Request<'_>) -> Result<Request, Wir
         Body::Log => log(frame, present(message.body_as_log(), WHAT)?),
         Body::List => list(frame, present(message.body_as_list(), WHAT)?),
         Body::ListLed => list_led(frame, present(message.body_as_list_led(), WHAT)?),
+        Body::Usage => read_usage(present(message.body_as_usage(), WHAT)?),
+        Body::UsageLed => read_usage_led(present(message.body_as_usage_led(), WHAT)?),
         Body::Locate => Ok(Request::Locate { key: frame.key(present(message.body_as_locate(), WHAT)?.key())? }),
         Body::PutBlock => put_block(frame, present(message.body_as_put_block(), WHAT)?),
         Body::ReadBlock => read_block(present(message.body_as_read_block(), WHAT)?),
@@ -64,7 +67,7 @@ fn read_body(frame: &Frame<'_>, message: fb::Request<'_>) -> Result<Request, Wir
     }
 }
 
-fn limit_in(limit: u32) -> Result<u32, WireError> {
+pub(super) fn limit_in(limit: u32) -> Result<u32, WireError> {
     check(limit <= PAGE_MAX, "limit")?;
     Ok(limit)
 }

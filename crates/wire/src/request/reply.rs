@@ -14,6 +14,7 @@ use super::{
     read::read_cursor,
     recovery::{read_epochs_begun, read_recovery, read_surveys, write_recovery, write_surveys},
     scrub::{read_scrub, write_scrub},
+    usage::{read_usage_led_reply, read_usage_reply, write_usage_led_reply, write_usage_reply},
     write::write_cursor,
 };
 use crate::{
@@ -62,6 +63,8 @@ fn write_body(builder: &mut Builder, reply: &Reply) -> (fb::ReplyBody, UnionOffs
         Reply::ListLed { entries, next, slots } => {
             (Body::ListLedReply, write_list_led(builder, entries, next.as_ref(), slots))
         }
+        Reply::Usage(page) => (Body::UsageReply, write_usage_reply(builder, page)),
+        Reply::UsageLed { page, slots } => (Body::UsageLedReply, write_usage_led_reply(builder, page, slots)),
         Reply::Located(located) => (Body::LocatedReply, write_located(builder, located)),
         Reply::BlockPut { created } => {
             let table = fb::BlockPutReply::create(builder, &fb::BlockPutReplyArgs { created: *created });
@@ -198,6 +201,8 @@ pub(super) fn read_reply(frame: &Frame<'_>, reply: fb::Reply<'_>) -> Result<Repl
         Body::LogReply => read_log(frame, present(reply.body_as_log_reply(), WHAT)?),
         Body::ListReply => read_list(frame, present(reply.body_as_list_reply(), WHAT)?),
         Body::ListLedReply => read_list_led(frame, present(reply.body_as_list_led_reply(), WHAT)?),
+        Body::UsageReply => read_usage_reply(present(reply.body_as_usage_reply(), WHAT)?),
+        Body::UsageLedReply => read_usage_led_reply(present(reply.body_as_usage_led_reply(), WHAT)?),
         Body::LocatedReply => read_located(present(reply.body_as_located_reply(), WHAT)?),
         Body::BlockPutReply => {
             Ok(Reply::BlockPut { created: present(reply.body_as_block_put_reply(), WHAT)?.created() })

@@ -5,6 +5,7 @@ use difuse_types::{Hash, Key, Level, OperationId, SlotId};
 use super::collection::write_step;
 use super::command::write_command;
 use super::recovery::{write_begin_epochs, write_recover};
+use super::usage::{write_usage, write_usage_led};
 use crate::{
     builder::{Builder, Offset, UnionOffset, write_bytes},
     generated::difuse::request as fb,
@@ -38,6 +39,8 @@ fn write_body(builder: &mut Builder, request: &Request) -> (fb::RequestBody, Uni
             (Body::List, list(builder, prefix, after.as_ref(), *limit, *slot))
         }
         Request::ListLed { prefix, after, limit } => (Body::ListLed, list_led(builder, prefix, after.as_ref(), *limit)),
+        Request::Usage { from, limit } => (Body::Usage, write_usage(builder, from, *limit)),
+        Request::UsageLed { from, limit } => (Body::UsageLed, write_usage_led(builder, from, *limit)),
         Request::Locate { key } => (Body::Locate, locate(builder, key)),
         Request::PutBlock { hash, bytes, referenced, generation, level } => {
             let bytes = Some(write_bytes(builder, bytes));

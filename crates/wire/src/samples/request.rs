@@ -4,9 +4,9 @@ use difuse_protocol::{
     message::{Message, Outcome},
     request::{
         BlockHolding, BlockLocated, CollectionReply, CollectionStep, Condition, DumpCursor, DumpItem, Entry, Holding,
-        ListEntry, Located, LostSlot, Moving, NodeStatus, OperationOutcome, OperationState, PAGE_MAX, Reading,
-        Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport, ScrubbedItem, Since, SlotSurvey,
-        Survivor, Unrepaired,
+        ListEntry, Located, LostSlot, Moving, NamespaceUsage, NodeStatus, OperationOutcome, OperationState, PAGE_MAX,
+        Reading, Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport, ScrubbedItem, Since,
+        SlotSurvey, Survivor, Unrepaired, Usage, UsagePage,
     },
 };
 use difuse_types::{Level, SlotId, WallTime};
@@ -46,6 +46,9 @@ fn of_keys() -> Vec<Request> {
         list(None, None),
         Request::ListLed { prefix: Bytes::new(), after: Some(key("k")), limit: 0 },
         Request::ListLed { prefix: Bytes::new(), after: None, limit: 1 },
+        Request::Usage { from: "".into(), limit: PAGE_MAX },
+        Request::Usage { from: "n".into(), limit: 0 },
+        Request::UsageLed { from: "n".repeat(64), limit: 1 },
         Request::Locate { key: file() },
         Request::Operation { operation_id: OPERATION_ID },
     ]);
@@ -164,11 +167,23 @@ fn key_replies() -> Vec<Reply> {
         Reply::Log { transactions: vec![], head_height: 0 },
         Reply::ListLed { entries: entries.clone(), next: Some(key("l")), slots: vec![SlotId(0), SLOT] },
         Reply::ListLed { entries: vec![], next: None, slots: vec![] },
+        Reply::Usage(usage_page()),
+        Reply::Usage(UsagePage::default()),
+        Reply::UsageLed { page: usage_page(), slots: vec![SlotId(0), SLOT] },
+        Reply::UsageLed { page: UsagePage::default(), slots: vec![] },
         Reply::List { entries, next: Some(key("l")) },
         Reply::List { entries: vec![], next: None },
         Reply::Located(Located { joint: vec![], ..located.clone() }),
         Reply::Located(located),
     ]
+}
+
+fn usage_page() -> UsagePage {
+    let one = |namespace: &str, keys| NamespaceUsage {
+        namespace: namespace.into(),
+        usage: Usage { keys, bytes: u64::MAX - keys },
+    };
+    UsagePage { namespaces: vec![one("", 1), one("n", u64::MAX)], next: Some("n".into()) }
 }
 
 fn block_replies() -> Vec<Reply> {

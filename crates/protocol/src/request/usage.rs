@@ -1,0 +1,19 @@
+pub use difuse_keylog::store::Usage;
+
+/// What the flat keys of one namespace come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamespaceUsage {
+    /// The namespace; the default one is `""`.
+    pub namespace: String,
+    /// What they come to.
+    pub usage: Usage,
+}
+
+/// A part of all namespaces that have keys, in the order of names.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct UsagePage {
+    /// At most [`PAGE_MAX`](super::PAGE_MAX).
+    pub namespaces: Vec<NamespaceUsage>,
+    /// The namespace with which the next page begins; `None` if nothing follows.
+    pub next: Option<String>,
+}
