@@ -90,11 +90,15 @@ async fn a_namespace_is_set_at_one_node_and_holds_at_another() {
     let set = ["namespace", "set", "fast", "--read-level", "leader"];
     let shown = cluster.difuse(0).args(set).json().await;
     assert_eq!((&shown["read_level"], &shown["write_level"]), (&"leader".into(), &Value::Null));
-    assert_eq!(cluster.difuse(2).args(["namespace", "show", "fast"]).json().await, shown);
-    assert_eq!(cluster.difuse(1).args(["namespace", "list"]).json().await["namespaces"], json!(["fast"]));
+    let seen = cluster.difuse(2).args(["namespace", "show", "fast"]).json().await;
+    assert_eq!((&seen["read_level"], &seen["keys"]), (&"leader".into(), &0.into()));
+    let listed = cluster.difuse(1).args(["namespace", "list"]).json().await;
+    assert_eq!(listed["namespaces"], json!([{ "namespace": "fast", "keys": 0, "bytes": 0 }]));
     let key = ["kv", "set", "k", "v", "--namespace", "fast"];
     assert_eq!(cluster.difuse(1).args(key).run().await.0, 0);
     assert_eq!(cluster.difuse(1).args(["kv", "get", "k", "--namespace", "fast"]).run().await.1, "v");
+    let seen = cluster.http(0).get("/v1/namespaces/fast").await.expect(200).json();
+    assert_eq!((&seen["keys"], &seen["bytes"]), (&1.into(), &2.into()), "one key, counted at its leader alone");
     let set = ["namespace", "set", "fast", "--read-level", "none", "--write-level", "lazy"];
     assert_eq!(cluster.difuse(2).args(set).json().await["write_level"], "lazy");
     until("node 1 queues what names no level", PATIENCE, async || {

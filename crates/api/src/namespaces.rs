@@ -1,14 +1,14 @@
 //! Namespaces of keys: which there are, what each is set to, emptying and dropping one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use difuse_keylog::Operation;
-use difuse_types::{Key, KeyError, KeyPrefix, Level, MAX_KEY_BYTES};
+use difuse_types::{Key, KeyError, KeyPrefix, Level};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     Datastore, keys,
-    request::{Condition, PAGE_MAX, RequestError},
+    request::{Condition, NamespaceUsage, PAGE_MAX, Reply, Request, RequestError, Usage, UsagePage},
 };
 
 mod levels;
@@ -31,26 +31,32 @@ pub enum DropError {
     Request(#[from] RequestError),
 }
 
-/// The namespaces that have keys or settings, in order; the default one is `""`. One listing of one key for each.
-pub async fn list<D: Datastore + ?Sized>(datastore: &D) -> Result<Vec<String>, RequestError> {
-    let mut names = with_settings(datastore).await?;
-    let mut after = None;
-    loop {
-        let page = keys::list(datastore, Key::prefix_of_names(), after, 1, None).await?;
-        let Some(entry) = page.entries.first() else {
-            match page.next {
-                // A page of keys that have no value any more.
-                Some(next) => after = Some(next),
-                None => break,
-            }
-            continue;
-        };
-        let name = entry.key.namespace().to_owned();
-        // The longest and greatest name: nothing of this namespace comes after it.
-        after = Key::in_namespace(&name, &[u8::MAX; MAX_KEY_BYTES]).ok();
-        names.insert(name);
+/// The namespaces that have keys or settings, in order, each with what its keys come to; the default one is `""`.
+pub async fn list<D: Datastore + ?Sized>(datastore: &D) -> Result<Vec<NamespaceUsage>, RequestError> {
+    let settled = with_settings(datastore).await?.into_iter().map(|namespace| (namespace, Usage::default()));
+    let mut usages: BTreeMap<String, Usage> = settled.collect();
+    let mut from = Some(String::new());
+    while let Some(first) = from {
+        let page = usage_page(datastore, first.clone(), PAGE_MAX).await?;
+        usages.extend(page.namespaces.into_iter().map(|one| (one.namespace, one.usage)));
+        // Always onwards, whatever the answer says.
+        from = page.next.filter(|next| *next > first);
     }
-    Ok(names.into_iter().collect())
+    Ok(usages.into_iter().map(|(namespace, usage)| NamespaceUsage { namespace, usage }).collect())
+}
+
+/// What the keys of a namespace come to.
+pub async fn usage<D: Datastore + ?Sized>(datastore: &D, namespace: &str) -> Result<Usage, RequestError> {
+    let page = usage_page(datastore, namespace.to_owned(), 1).await?;
+    let found = page.namespaces.into_iter().find(|one| one.namespace == namespace);
+    Ok(found.map(|one| one.usage).unwrap_or_default())
+}
+
+async fn usage_page<D: Datastore + ?Sized>(datastore: &D, from: String, limit: u32) -> Result<UsagePage, RequestError> {
+    match datastore.call(Request::Usage { from, limit }).await? {
+        Reply::Usage(page) => Ok(page),
+        _ => Err(keys::unexpected_reply()),
+    }
 }
 
 /// The namespaces that have settings.
@@ -123,16 +129,39 @@ mod tests {
     use difuse_types::{Key, Level};
     use futures::executor::block_on;
 
-    use super::{DropError, Settings, clear, drop, list, set};
+    use super::{DropError, Settings, Usage, clear, drop, list, set, usage};
     use crate::{keys, testing::FakeDatastore};
+
+    async fn names(datastore: &FakeDatastore) -> Vec<String> {
+        list(datastore).await.unwrap().into_iter().map(|one| one.namespace).collect()
+    }
+
+    #[test]
+    fn what_the_keys_of_a_namespace_come_to() {
+        block_on(async {
+            let datastore = FakeDatastore::new();
+            for (namespace, name, value) in [("", "k", "1"), ("n", "k", "12345"), ("n", "long", ""), ("nn", "k", "1")] {
+                let key = Key::in_namespace(namespace, name.as_bytes()).unwrap();
+                keys::set(&datastore, key, value.into(), Level::Quorum).await.unwrap();
+            }
+            assert_eq!(usage(&datastore, "n").await, Ok(Usage { keys: 2, bytes: 1 + 5 + 4 }));
+            let key = Key::in_namespace("n", b"k").unwrap();
+            keys::delete(&datastore, key, Level::Quorum).await.unwrap();
+            assert_eq!(usage(&datastore, "n").await, Ok(Usage { keys: 1, bytes: 4 }));
+            for none in ["m", "zz"] {
+                assert_eq!(usage(&datastore, none).await, Ok(Usage::default()));
+            }
+            let listed = list(&datastore).await.unwrap();
+            assert_eq!(listed.iter().map(|one| one.usage.bytes).collect::<Vec<_>>(), [2, 4, 2]);
+        });
+    }
 
     #[test]
     fn namespaces_are_listed_and_one_is_dropped_whole() {
         block_on(async {
             let datastore = FakeDatastore::new();
-            assert_eq!(list(&datastore).await, Ok(vec![]));
-            let names = ["", "orders", "zz", "a-rather-long-one"];
-            for namespace in names {
+            assert_eq!(names(&datastore).await, Vec::<String>::new());
+            for namespace in ["", "orders", "zz", "a-rather-long-one"] {
                 for number in 0..1_100 {
                     let key = Key::in_namespace(namespace, format!("key {number}").as_bytes()).unwrap();
                     keys::set(&datastore, key, "value".into(), Level::Quorum).await.unwrap();
@@ -140,11 +169,11 @@ mod tests {
             }
             let last = Key::in_namespace("orders", &[u8::MAX; difuse_types::MAX_KEY_BYTES]).unwrap();
             keys::set(&datastore, last, "value".into(), Level::Quorum).await.unwrap();
-            assert_eq!(list(&datastore).await.unwrap(), ["", "a-rather-long-one", "orders", "zz"]);
+            assert_eq!(names(&datastore).await, ["", "a-rather-long-one", "orders", "zz"]);
             let mut told = 0;
             assert_eq!(drop(&datastore, "orders", Level::Quorum, |count| told = count).await, Ok(1_101));
             assert_eq!(told, 1_101);
-            assert_eq!(list(&datastore).await.unwrap(), ["", "a-rather-long-one", "zz"]);
+            assert_eq!(names(&datastore).await, ["", "a-rather-long-one", "zz"]);
             assert_eq!(drop(&datastore, "orders", Level::Quorum, |_| {}).await, Ok(0));
             let long = "n".repeat(65);
             assert!(matches!(drop(&datastore, &long, Level::Quorum, |_| {}).await, Err(DropError::Name(_))));
@@ -161,13 +190,13 @@ mod tests {
             for name in ["", "empty", "orders"] {
                 set(&datastore, name, settings, Condition::None).await.unwrap();
             }
-            assert_eq!(list(&datastore).await.unwrap(), ["", "empty", "orders"]);
+            assert_eq!(names(&datastore).await, ["", "empty", "orders"]);
             assert_eq!(clear(&datastore, "orders", Level::Quorum, |_| {}).await, Ok(1));
-            assert_eq!(list(&datastore).await.unwrap(), ["", "empty", "orders"]);
+            assert_eq!(names(&datastore).await, ["", "empty", "orders"]);
             for name in ["orders", "empty"] {
                 assert_eq!(drop(&datastore, name, Level::Quorum, |_| {}).await, Ok(0));
             }
-            assert_eq!(list(&datastore).await.unwrap(), [""]);
+            assert_eq!(names(&datastore).await, [""]);
         });
     }
 }

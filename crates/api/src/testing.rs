@@ -12,15 +12,17 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use difuse_blocks::{BlockRecord, Inode, version_in_generation};
-use difuse_keylog::{Checkpoint, Operation, Transaction, ValueKind};
+use difuse_keylog::{Checkpoint, Operation, Transaction, ValueKind, store::weigh};
 use difuse_protocol::request::{
     BlockHolding, BlockLocated, CollectionReply, CollectionStep, Condition, DumpCursor, DumpItem, Entry, Holding,
-    ListEntry, Located, Moving, OperationOutcome, OperationState, PAGE_MAX, Reading, Recovery, Reply, Request,
-    RequestError, RingView, Routes, ScrubReport,
+    ListEntry, Located, Moving, NamespaceUsage, OperationOutcome, OperationState, PAGE_MAX, Reading, Recovery, Reply,
+    Request, RequestError, RingView, Routes, ScrubReport, Usage, UsagePage,
 };
 use difuse_ring::HostState;
 use difuse_structures::Registry;
-use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, OperationId, RingId, RingSettings, SlotId, WallTime};
+use difuse_types::{
+    Hash, Host, Incarnation, Key, Level, NodeId, OperationId, RingId, RingSettings, SlotId, Space, WallTime,
+};
 
 use crate::Datastore;
 
@@ -230,6 +232,7 @@ impl State {
             Request::Operation { operation_id } => Ok(Reply::Operation(self.outcomes.get(&operation_id).cloned())),
             Request::Log { key, from_height, limit } => self.log(&key, from_height, limit),
             Request::List { prefix, after, limit, slot } => Ok(self.list(&prefix, after.as_ref(), limit, slot)),
+            Request::Usage { from, limit } => Ok(Reply::Usage(self.usage(&from, limit))),
             Request::Locate { key } => Ok(self.locate(&key)),
             Request::PutBlock { hash, bytes, referenced, generation, .. } => {
                 self.put_block(hash, bytes, referenced, generation)
@@ -277,6 +280,22 @@ impl State {
             other => OperationState::Refused { reason: format!("{other:?}"), current: None },
         };
         self.outcomes.insert(operation_id, OperationOutcome { key, state });
+    }
+
+    fn usage(&self, from: &str, limit: u32) -> UsagePage {
+        let mut sums: BTreeMap<&str, Usage> = BTreeMap::new();
+        for (key, log) in self.logs.iter().filter(|(key, _)| key.space() == Space::Keys && key.namespace() >= from) {
+            let weight = log.iter().fold(None, |before, transaction| {
+                weigh(transaction, before, |inode| Inode::decode(inode).ok().map(|inode| inode.size))
+            });
+            let is_there = log.last().is_some_and(|last| last.value().is_some());
+            if is_there {
+                sums.entry(key.namespace()).or_default().replace(key, None, weight.or(Some(0)));
+            }
+        }
+        let mut all = sums.into_iter().map(|(namespace, usage)| NamespaceUsage { namespace: namespace.into(), usage });
+        let namespaces = all.by_ref().take(limit as usize).collect();
+        UsagePage { namespaces, next: all.next().map(|one| one.namespace) }
     }
 
     fn read(&self, key: &Key, level: Level) -> Result<Reply, RequestError> {

@@ -6,11 +6,15 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use difuse_api::namespaces::{self, DropError, Settings};
+use difuse_api::{
+    namespaces::{self, DropError, Settings},
+    request::{NamespaceUsage, Usage},
+};
 use difuse_types::Level;
 use serde_json::json;
 
 use super::{exit::Failure, output, progress, session::Session};
+use crate::terminal;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,9 +40,9 @@ Examples:
 #[derive(Debug, Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub enum NamespaceCommand {
-    /// List the namespaces that have keys or settings; the default one has no name.
+    /// List the namespaces that have keys or settings, with the number of keys and the size of names and values.
     List,
-    /// Show what a namespace is set to.
+    /// Show what a namespace is set to, and what its keys come to.
     Show {
         /// The namespace; "" for the default one.
         name: String,
@@ -115,11 +119,15 @@ pub async fn run(session: &Session, command: NamespaceCommand) -> Result<(), Fai
 }
 
 async fn list(session: &Session) -> Result<(), Failure> {
-    let names = namespaces::list(&session.connect().await?).await?;
+    let listed = namespaces::list(&session.connect().await?).await?;
     if session.json {
-        return output::print_json(&json!({ "namespaces": names }));
+        let json = |one: &NamespaceUsage| json!({ "namespace": one.namespace, "keys": one.usage.keys, "bytes": one.usage.bytes });
+        return output::print_json(&json!({ "namespaces": listed.iter().map(json).collect::<Vec<_>>() }));
     }
-    names.iter().try_for_each(|name| output::print(shown(name)))
+    let row = |one: &NamespaceUsage| {
+        [shown(&one.namespace).into(), one.usage.keys.to_string(), terminal::bytes(one.usage.bytes)]
+    };
+    output::print(&terminal::table(&["namespace", "keys", "size"], listed.iter().map(row)))
 }
 
 /// A name as people read it.
@@ -128,25 +136,34 @@ fn shown(name: &str) -> &str {
 }
 
 async fn show(session: &Session, name: &str) -> Result<(), Failure> {
-    let found = namespaces::settings(&session.connect().await?, name, session.level()).await?;
-    print_settings(session, name, &found.settings)
+    let client = session.connect().await?;
+    let found = namespaces::settings(&client, name, session.level()).await?;
+    let usage = namespaces::usage(&client, name).await?;
+    print_settings(session, name, &found.settings, Some(usage))
 }
 
 async fn set(session: &Session, arguments: SetArguments) -> Result<(), Failure> {
     let SetArguments { name, changes } = arguments;
     let client = session.connect().await?;
     let settings = namespaces::edit(&client, &name, |settings| changes.apply(settings)).await?;
-    print_settings(session, &name, &settings)
+    print_settings(session, &name, &settings, None)
 }
 
-fn print_settings(session: &Session, name: &str, settings: &Settings) -> Result<(), Failure> {
+fn print_settings(session: &Session, name: &str, settings: &Settings, usage: Option<Usage>) -> Result<(), Failure> {
     if session.json {
         let mut object = json!(settings);
         object["namespace"] = name.into();
+        if let Some(usage) = usage {
+            (object["keys"], object["bytes"]) = (usage.keys.into(), usage.bytes.into());
+        }
         return output::print_json(&object);
     }
     let level = |level: Option<Level>| level.map_or("not set", Level::as_str);
     output::print(&format!("namespace    {}", shown(name)))?;
+    if let Some(Usage { keys, bytes }) = usage {
+        output::print(&format!("keys         {keys}"))?;
+        output::print(&format!("size         {}", terminal::bytes(bytes)))?;
+    }
     output::print(&format!("read level   {}", level(settings.read_level)))?;
     output::print(&format!("write level  {}", level(settings.write_level)))
 }

@@ -1,4 +1,4 @@
-//! `/v1/namespaces`: which namespaces of keys there are, what each is set to, and dropping one. The default one, which has
+//! `/v1/namespaces`: which namespaces of keys there are, what each holds and is set to, and dropping one. The default one, which has
 //! no name, is `/v1/namespaces/`.
 
 use axum::{
@@ -8,7 +8,10 @@ use axum::{
     http::{HeaderMap, Request, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use difuse_api::namespaces::{self, DropError, Settings, SettingsError};
+use difuse_api::{
+    namespaces::{self, DropError, Settings, SettingsError},
+    request::Usage,
+};
 use difuse_types::{Hash, Level};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -33,21 +36,39 @@ struct SettingsBody {
     write_level: Option<Level>,
 }
 
-/// What a namespace is set to.
+/// What a namespace is set to, and what its keys come to.
 #[derive(Serialize)]
 struct NamespaceBody {
     namespace: String,
     #[serde(flatten)]
-    settings: Settings,
+    settings: Option<Settings>,
+    #[serde(flatten)]
+    usage: Option<UsageBody>,
 }
 
-/// GET: their names, in order.
+/// What the keys of a namespace come to.
+#[derive(Serialize)]
+struct UsageBody {
+    keys: u64,
+    bytes: u64,
+}
+
+impl From<Usage> for UsageBody {
+    fn from(Usage { keys, bytes }: Usage) -> Self {
+        Self { keys, bytes }
+    }
+}
+
+/// GET: their names, in order, each with what its keys come to.
 pub(super) async fn list(State(gateway): State<Gateway>) -> Result<Response, Problem> {
-    let names = namespaces::list(gateway.datastore()).await?;
-    Ok(Json(json!({ "namespaces": names })).into_response())
+    let listed = namespaces::list(gateway.datastore()).await?.into_iter();
+    let bodies: Vec<_> = listed
+        .map(|one| NamespaceBody { namespace: one.namespace, settings: None, usage: Some(one.usage.into()) })
+        .collect();
+    Ok(Json(json!({ "namespaces": bodies })).into_response())
 }
 
-/// GET and HEAD of one: what it is set to.
+/// GET and HEAD of one: what it is set to, and what its keys come to.
 pub(super) async fn read(
     State(gateway): State<Gateway>,
     uri: Uri,
@@ -58,7 +79,10 @@ pub(super) async fn read(
     let level = Parameters::of(&uri).level(Level::Quorum)?;
     let found = namespaces::settings(gateway.datastore(), &name, level).await?;
     match condition.judge(&found.hash.unwrap_or(Hash::ZERO)) {
-        Verdict::Send => Ok(answer(name, found.settings, found.hash)),
+        Verdict::Send => {
+            let usage = namespaces::usage(gateway.datastore(), &name).await?;
+            Ok(answer(name, found.settings, found.hash, Some(usage)))
+        }
         Verdict::NotModified => Ok((StatusCode::NOT_MODIFIED, tag(found.hash)).into_response()),
         Verdict::Failed => Err(Problem::new(
             StatusCode::PRECONDITION_FAILED,
@@ -79,7 +103,7 @@ pub(super) async fn write(
     let settings = settings_of(request.into_body()).await?;
     let hash = namespaces::set(gateway.datastore(), &name, settings, condition).await?;
     gateway.default_levels().note(&name, settings);
-    Ok(answer(name, settings, hash))
+    Ok(answer(name, settings, hash, None))
 }
 
 async fn settings_of(body: Body) -> Result<Settings, Problem> {
@@ -96,8 +120,9 @@ async fn settings_of(body: Body) -> Result<Settings, Problem> {
     Ok(Settings { read_level, write_level })
 }
 
-fn answer(namespace: String, settings: Settings, hash: Option<Hash>) -> Response {
-    (tag(hash), Json(NamespaceBody { namespace, settings })).into_response()
+fn answer(namespace: String, settings: Settings, hash: Option<Hash>, usage: Option<Usage>) -> Response {
+    let body = NamespaceBody { namespace, settings: Some(settings), usage: usage.map(UsageBody::from) };
+    (tag(hash), Json(body)).into_response()
 }
 
 /// The entity tag, of settings that there are.

@@ -8,17 +8,38 @@ async fn a_namespace_is_set_and_says_so() {
     let server = Server::start().await;
     let path = "/v1/namespaces/n%20m";
     let nothing = json!({ "namespace": "n m", "read_level": null, "write_level": null });
+    let empty = |mut settings: serde_json::Value| {
+        (settings["keys"], settings["bytes"]) = (0.into(), 0.into());
+        settings
+    };
     let found = server.call("GET", path).await.expect(200);
-    assert_eq!((found.json(), found.header("etag")), (nothing.clone(), ""));
+    assert_eq!((found.json(), found.header("etag")), (empty(nothing.clone()), ""));
     let set = server.put(path, r#"{"read_level":"leader"}"#).await.expect(200);
     let expected = json!({ "namespace": "n m", "read_level": "leader", "write_level": null });
     assert_eq!(set.json(), expected);
     let found = server.call("GET", path).await.expect(200);
-    assert_eq!((found.json(), found.header("etag")), (expected, set.header("etag")));
+    assert_eq!((found.json(), found.header("etag")), (empty(expected), set.header("etag")));
     assert!(set.header("etag").len() > 60);
-    assert_eq!(server.call("GET", "/v1/namespaces").await.expect(200).json()["namespaces"], json!(["n m"]));
+    let listed = json!([{ "namespace": "n m", "keys": 0, "bytes": 0 }]);
+    assert_eq!(server.call("GET", "/v1/namespaces").await.expect(200).json()["namespaces"], listed);
     assert_eq!(server.put(path, "{}").await.expect(200).json(), nothing);
     assert_eq!(server.call("GET", "/v1/namespaces").await.expect(200).json()["namespaces"], json!([]));
+}
+
+#[tokio::test]
+async fn a_namespace_tells_what_it_holds() {
+    let server = Server::start().await;
+    server.put("/v1/keys/key?namespace=n", "12345").await.expect(201);
+    server.put("/v1/keys/long?namespace=n", vec![1; 1_000_000]).await.expect(201);
+    server.put("/v1/keys/key", "1").await.expect(201);
+    let found = server.call("GET", "/v1/namespaces/n").await.expect(200).json();
+    assert_eq!((&found["keys"], &found["bytes"]), (&json!(2), &json!(3 + 5 + 4 + 1_000_000)));
+    server.call("DELETE", "/v1/keys/long?namespace=n").await.expect(204);
+    let listed = json!([
+        { "namespace": "", "keys": 1, "bytes": 3 + 1 },
+        { "namespace": "n", "keys": 1, "bytes": 3 + 5 },
+    ]);
+    assert_eq!(server.call("GET", "/v1/namespaces").await.expect(200).json()["namespaces"], listed);
 }
 
 #[tokio::test]
