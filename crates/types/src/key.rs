@@ -250,6 +250,8 @@ impl Key {
         let placed = match self.space() {
             Space::Keys => hash_tag(name).unwrap_or(name),
             Space::Files => name.split(|byte| *byte == 0).next().unwrap_or_default(),
+            // All in one slot, so that they are listed by asking one.
+            Space::Ring if self.settings_of().is_some() => &[],
             Space::Ring => name,
         };
         let mut hasher = PLACEMENT.hasher();
@@ -332,10 +334,12 @@ mod tests {
 
     #[test]
     fn every_namespace_has_a_key_for_its_settings() {
+        let slots = Slots::with_count(4096).unwrap();
         for name in ["", "orders", "16", &"n".repeat(64)] {
             let key = Key::of_namespace(name).unwrap();
             assert_eq!((key.settings_of(), key.space()), (Some(name), Space::Ring));
             assert!(key.is_written_by_users());
+            assert_eq!(slots.of_key(&key), slots.of_key(&Key::of_namespace("").unwrap()), "all lie in one slot");
             assert!(key.encoded().starts_with(&Key::prefix_of_namespaces()));
             assert_eq!(Key::from_encoded(key.encoded().clone()), Ok(key));
         }
