@@ -111,3 +111,40 @@ async fn a_namespace_is_set_at_one_node_and_holds_at_another() {
     assert_eq!(cluster.difuse(0).args(["namespace", "drop", "fast", "--yes"]).run().await.0, 0);
     assert_eq!(cluster.difuse(0).args(["namespace", "show", "fast"]).json().await["write_level"], Value::Null);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_takes_no_more_than_its_quota() {
+    let cluster = Cluster::start(2).await;
+    let set = ["namespace", "set", "small", "--max-keys", "3"];
+    assert_eq!(cluster.difuse(0).args(set).json().await["keys_max"], 3);
+    let path = |number: usize| format!("/v1/keys/k{number}?namespace=small");
+    let mut written = 0;
+    until("a node refuses", PATIENCE, async || match cluster.http(written % 2).put(&path(written), "v").await {
+        refused if refused.status == 507 => {
+            let problem = refused.json();
+            assert_eq!(problem["code"], "quota_reached");
+            assert!(
+                problem["detail"].as_str().expect("text").contains("namespace small has reached its quota of 3 keys")
+            );
+            Ok(())
+        }
+        answer => {
+            written += usize::from(answer.expect(201).status == 201);
+            Err(format!("{written} keys are written"))
+        }
+    })
+    .await;
+    assert!(written >= 3, "{written} keys");
+    // What goes straight to the leader is refused as well; what is there may be written, and deleted.
+    let (code, _, said) = cluster.difuse(1).args(["kv", "set", "more", "v", "--namespace", "small"]).run().await;
+    assert!(code == 8 && said.contains("quota of 3 keys"), "{code}: {said}");
+    cluster.http(0).put(&path(0), "w").await.expect(200);
+    for number in 0..written {
+        cluster.http(1).delete(&path(number)).await.expect(204);
+    }
+    until("there is room again", PATIENCE, async || match cluster.http(0).put(&path(0), "v").await.status {
+        201 => Ok(()),
+        status => Err(status.to_string()),
+    })
+    .await;
+}

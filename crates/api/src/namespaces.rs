@@ -1,14 +1,14 @@
 //! Namespaces of keys: which there are, what each is set to, emptying and dropping one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use difuse_keylog::Operation;
-use difuse_types::{Key, KeyError, KeyPrefix, Level};
+use difuse_types::{Key, KeyError, KeyPrefix, Level, Slots};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     Datastore, keys,
-    request::{Condition, NamespaceUsage, PAGE_MAX, Reply, Request, RequestError, Usage, UsagePage},
+    request::{Condition, NamespaceUsage, PAGE_MAX, Quota, Reply, Request, RequestError, Usage, UsagePage},
 };
 
 mod levels;
@@ -33,8 +33,9 @@ pub enum DropError {
 
 /// The namespaces that have keys or settings, in order, each with what its keys come to; the default one is `""`.
 pub async fn list<D: Datastore + ?Sized>(datastore: &D) -> Result<Vec<NamespaceUsage>, RequestError> {
-    let settled = with_settings(datastore).await?.into_iter().map(|namespace| (namespace, Usage::default()));
-    let mut usages: BTreeMap<String, Usage> = settled.collect();
+    let slots = keys::routes(datastore).await?.settings.slots;
+    let with_settings = settings::all(datastore, slots).await?.into_iter();
+    let mut usages: BTreeMap<String, Usage> = with_settings.map(|(name, _)| (name, Usage::default())).collect();
     let mut from = Some(String::new());
     while let Some(first) = from {
         let page = usage_page(datastore, first.clone(), PAGE_MAX).await?;
@@ -59,17 +60,28 @@ async fn usage_page<D: Datastore + ?Sized>(datastore: &D, from: String, limit: u
     }
 }
 
-/// The namespaces that have settings.
-async fn with_settings<D: Datastore + ?Sized>(datastore: &D) -> Result<BTreeSet<String>, RequestError> {
-    let (mut names, mut after) = (BTreeSet::new(), None);
-    loop {
-        let page = keys::list(datastore, Key::prefix_of_namespaces(), after, PAGE_MAX, None).await?;
-        names.extend(page.entries.iter().filter_map(|entry| entry.key.settings_of()).map(str::to_owned));
-        after = page.next;
-        if after.is_none() {
-            return Ok(names);
-        }
+/// The namespaces that have reached a quota, with which; `slots` are the ring's. What it takes grows with the namespaces that
+/// have quotas, and with those between them: where none has, one slot is asked.
+pub async fn quotas_reached<D: Datastore + ?Sized>(
+    datastore: &D,
+    slots: Slots,
+) -> Result<BTreeMap<String, Quota>, RequestError> {
+    let with_quotas = settings::with_quotas(datastore, slots).await?;
+    let (mut reached, mut from) = (BTreeMap::new(), with_quotas.keys().next().cloned());
+    // A quota of nothing is reached without any key.
+    for (namespace, settings) in &with_quotas {
+        reached.extend(settings.quota_reached(&Usage::default()).map(|quota| (namespace.clone(), quota)));
     }
+    while let Some(first) = from {
+        let page = usage_page(datastore, first.clone(), PAGE_MAX).await?;
+        for NamespaceUsage { namespace, usage } in page.namespaces {
+            let quota = with_quotas.get(&namespace).and_then(|settings| settings.quota_reached(&usage));
+            reached.extend(quota.map(|quota| (namespace, quota)));
+        }
+        let next = page.next.filter(|next| *next > first);
+        from = next.and_then(|next| with_quotas.range(next..).next().map(|(namespace, _)| namespace.clone()));
+    }
+    Ok(reached)
 }
 
 /// Empties a namespace as [`clear`] does, and then forgets what it was set to.
@@ -129,7 +141,7 @@ mod tests {
     use difuse_types::{Key, Level};
     use futures::executor::block_on;
 
-    use super::{DropError, Settings, Usage, clear, drop, list, set, usage};
+    use super::{DropError, Quota, Settings, Usage, clear, drop, list, quotas_reached, set, usage};
     use crate::{keys, testing::FakeDatastore};
 
     async fn names(datastore: &FakeDatastore) -> Vec<String> {
@@ -153,6 +165,42 @@ mod tests {
             }
             let listed = list(&datastore).await.unwrap();
             assert_eq!(listed.iter().map(|one| one.usage.bytes).collect::<Vec<_>>(), [2, 4, 2]);
+        });
+    }
+
+    #[test]
+    fn quotas_are_reached_by_keys_and_by_bytes() {
+        block_on(async {
+            let datastore = FakeDatastore::new();
+            let slots = FakeDatastore::settings().slots;
+            let reached = async || {
+                let reached = quotas_reached(&datastore, slots).await.unwrap();
+                reached.into_iter().map(|(name, quota)| (name, quota.to_string())).collect::<Vec<_>>()
+            };
+            let put = async |namespace: &str, name: &str| {
+                let key = Key::in_namespace(namespace, name.as_bytes()).unwrap();
+                keys::set(&datastore, key, "value".into(), Level::Quorum).await.unwrap();
+            };
+            assert_eq!(reached().await, []);
+            for (namespace, keys_max, bytes_max) in
+                [("", Some(2), None), ("both", Some(1), Some(6)), ("bytes", None, Some(7)), ("closed", Some(0), None)]
+            {
+                let settings = Settings { keys_max, bytes_max, ..Settings::default() };
+                set(&datastore, namespace, settings, Condition::None).await.unwrap();
+            }
+            let expected = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+                all.iter().map(|(name, quota)| (name.to_string(), quota.to_string())).collect()
+            };
+            assert_eq!(reached().await, expected(&[("closed", "0 keys")]));
+            for (namespace, name) in [("", "a"), ("both", "b"), ("bytes", "c"), ("free", "d"), ("free", "e")] {
+                put(namespace, name).await;
+            }
+            assert_eq!(reached().await, expected(&[("both", "6 bytes"), ("closed", "0 keys")]));
+            put("", "more").await;
+            put("bytes", "more").await;
+            let all = [("", "2 keys"), ("both", "6 bytes"), ("bytes", "7 bytes"), ("closed", "0 keys")];
+            assert_eq!(reached().await, expected(&all));
+            assert_eq!(Quota::Keys(2).to_string(), "2 keys");
         });
     }
 
@@ -186,7 +234,7 @@ mod tests {
             let datastore = FakeDatastore::new();
             let key = Key::in_namespace("orders", b"k").unwrap();
             keys::set(&datastore, key, "value".into(), Level::Quorum).await.unwrap();
-            let settings = Settings { read_level: Some(Level::Leader), write_level: None };
+            let settings = Settings { read_level: Some(Level::Leader), ..Settings::default() };
             for name in ["", "empty", "orders"] {
                 set(&datastore, name, settings, Condition::None).await.unwrap();
             }

@@ -7,6 +7,7 @@ mod dev;
 mod exit;
 mod logging;
 mod open_files;
+mod quotas;
 mod run;
 mod settings;
 mod signals;

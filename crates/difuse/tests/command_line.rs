@@ -61,6 +61,8 @@ fn wrong_arguments_are_usage_errors_that_say_what_is_right() {
         ("difuse", &["kv", "set", "k"], "VALUE"),
         ("difuse", &["block", "get", "12"], "64 hex digits"),
         ("difuse", &["namespace", "set", "n"], "--read-level"),
+        ("difuse", &["namespace", "set", "n", "--max-keys", "many"], "expected a whole number, or none"),
+        ("difuse", &["namespace", "set", "n", "--max-bytes", "much"], "expected a size"),
         ("difuse", &["namespace", "set", "n", "--read-level", "most"], "use lazy, leader, quorum or all"),
         ("difuse", &["--timeout", "soon", "ring"], "--timeout"),
         ("difuse", &["bench", "keys", "--size", "many"], "expected a size"),

@@ -13,6 +13,7 @@ use difuse_api::{
 };
 use difuse_blocks::MAX_BLOCK_BYTES;
 use difuse_net::Net;
+use difuse_protocol::QuotasReached;
 use difuse_types::{Hash, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,8 @@ pub(crate) type Call = (Request, oneshot::Sender<Result<Reply, RequestError>>);
 pub(crate) struct Shared {
     pub(crate) figures: Figures,
     pub(crate) notices: Notices,
+    /// What the state machine has not been told yet.
+    pub(crate) quotas_reached: Mutex<Option<QuotasReached>>,
 }
 
 /// Counters since the start.
@@ -129,6 +132,11 @@ impl Node {
         let mut stopped = self.stopped.clone();
         // The sender is dropped when everything is closed.
         while stopped.changed().await.is_ok() {}
+    }
+
+    /// Lets nothing be added to these namespaces, which have reached a quota, instead of those that were told before.
+    pub fn set_quotas_reached(&self, reached: QuotasReached) {
+        *self.shared.quotas_reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(reached);
     }
 
     /// Counters since the start.

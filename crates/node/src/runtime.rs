@@ -246,6 +246,8 @@ impl Runtime {
     }
 
     fn handle_batch(&mut self) -> Result<(), StoreError> {
+        let reached = self.shared.quotas_reached.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.inputs.extend(reached.map(Input::QuotasReached));
         let inputs = std::mem::take(&mut self.inputs);
         let figures = &self.shared.figures;
         figures.batches.fetch_add(1, Ordering::Relaxed);

@@ -18,4 +18,4 @@ pub mod request;
 
 #[cfg(feature = "controls")]
 pub use peer::BrokenRule;
-pub use peer::{BlockCommand, BlockResult, Input, Output, Peer, PeerOptions, RequestId, Start};
+pub use peer::{BlockCommand, BlockResult, Input, Output, Peer, PeerOptions, QuotasReached, RequestId, Start};

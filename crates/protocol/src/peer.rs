@@ -25,12 +25,15 @@ mod locate;
 mod member;
 mod overview;
 mod queue;
+mod quotas;
 mod recover;
 mod route;
 mod scrub;
 mod serve;
 mod transfer;
 mod usage;
+
+pub use quotas::QuotasReached;
 
 /// How many configurations of other nodes' slots, and leaders, a peer remembers.
 const REMEMBERED_MAX: usize = 65_536;
@@ -139,6 +142,8 @@ pub enum Input {
         /// How it went.
         result: BlockResult,
     },
+    /// The namespaces that hold as much as they may, instead of those told before: nothing is added to them.
+    QuotasReached(QuotasReached),
     /// Nothing but time has passed.
     Tick,
 }
@@ -321,6 +326,7 @@ pub struct Peer<S> {
     /// Which block request, transfer or comparison a question belongs to.
     pub(crate) questions: BTreeMap<u64, blocks::Asked>,
     pub(crate) overviews: BTreeMap<RequestId, overview::Overview>,
+    pub(crate) quotas_reached: QuotasReached,
     /// Writes at level lazy, and what became of them.
     pub(crate) queue: queue::Queue,
     pub(crate) searches: BTreeMap<RequestId, queue::Search>,
@@ -390,6 +396,7 @@ impl<S: Store> Peer<S> {
             block_requests: BTreeMap::new(),
             questions: BTreeMap::new(),
             overviews: BTreeMap::new(),
+            quotas_reached: QuotasReached::new(),
             queue: queue::Queue::default(),
             searches: BTreeMap::new(),
             leaves: Vec::new(),
@@ -478,6 +485,10 @@ impl<S: Store> Peer<S> {
             }
             Input::Request { id, request } => self.handle_request(id, request),
             Input::BlockDone { ticket, result } => self.handle_block_done(ticket, result),
+            Input::QuotasReached(reached) => {
+                self.quotas_reached = reached;
+                Ok(())
+            }
             Input::Tick => Ok(()),
         }
     }

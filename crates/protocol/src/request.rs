@@ -15,7 +15,7 @@ mod usage;
 
 pub use recovery::{LostSlot, RECOVERY_PAGE, Recovery, SlotSurvey, Survivor};
 pub use since::Since;
-pub use usage::{NamespaceUsage, Usage, UsagePage};
+pub use usage::{NamespaceUsage, Quota, Usage, UsagePage};
 
 /// The most entries in one page of a listing, a log or a dump.
 pub const PAGE_MAX: u32 = 1000;
@@ -780,6 +780,19 @@ pub enum RequestError {
         /// Which disk, and how much is free, for people.
         reason: String,
     },
+    /// The namespace holds as much as it may. Nothing was changed; reads and deletes go on, and so do writes when there is room
+    /// for them again.
+    #[error(
+        "namespace {} has reached its quota of {quota}; nothing was changed: delete keys, or raise the quota \
+         (difuse namespace set)",
+        describe_namespace(namespace)
+    )]
+    QuotaReached {
+        /// The namespace.
+        namespace: String,
+        /// What it has reached.
+        quota: Quota,
+    },
     /// A command on a value that lives in blocks, or that would have to: read it, change it, and write it anew. Nothing was
     /// changed.
     #[error("the value is too long to be changed in place")]
@@ -820,7 +833,11 @@ impl RequestError {
             (Condition::Absent | Condition::Present, Self::Conflict { .. }) => Self::Unknown { operation_id, since },
             (
                 _,
-                Self::NotAll { is_applied: false, .. } | Self::Full { .. } | Self::UploadTooOld { .. } | Self::InBlocks,
+                Self::NotAll { is_applied: false, .. }
+                | Self::Full { .. }
+                | Self::QuotaReached { .. }
+                | Self::UploadTooOld { .. }
+                | Self::InBlocks,
             ) => Self::Unknown { operation_id, since },
             _ => self,
         }
@@ -847,6 +864,10 @@ fn describe_not_all(silent: &[NodeId], differing: &[NodeId], is_applied: bool) -
         false => "nothing was changed",
     };
     format!("not every member stands behind it: {}; {change}", parts.join("; "))
+}
+
+fn describe_namespace(namespace: &str) -> &str {
+    if namespace.is_empty() { "\"\" (the default one)" } else { namespace }
 }
 
 fn describe_head(current: Option<&(u64, Hash, bool)>) -> String {

@@ -10,7 +10,7 @@ use difuse_protocol::{
     notice::{Notice, PUBLISHED_BYTES_MAX},
     request::{
         ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, COLLECTED_MAX, CollectionReply, CollectionStep, Condition, NamespaceUsage,
-        PAGE_MAX, Reply, Request, RequestError, Routes, ScrubReport, ScrubbedItem, Since, UNREPAIRED_LISTED_MAX,
+        PAGE_MAX, Quota, Reply, Request, RequestError, Routes, ScrubReport, ScrubbedItem, Since, UNREPAIRED_LISTED_MAX,
         Unrepaired, Usage, UsagePage,
     },
 };
@@ -135,15 +135,21 @@ fn usage_of_namespaces() {
     };
     let led = |count, slots| reply(Reply::UsageLed { page: page(count, 1, None), slots });
     let all = |length, next| reply(Reply::Usage(page(1, length, next)));
+    let full = |length| {
+        let (namespace, quota) = ("n".repeat(length), Quota::Keys(1));
+        Message::Response { id: 1, outcome: Outcome::Error(RequestError::QuotaReached { namespace, quota }) }
+    };
     let ask = |length, limit| request(Request::Usage { from: "n".repeat(length), limit });
     taken(led(PAGE_MAX as usize, vec![SLOT; 65_536]));
     taken(all(64, Some(64)));
     taken(ask(64, PAGE_MAX));
+    taken(full(64));
     refused([
         ("namespaces", led(PAGE_MAX as usize + 1, vec![])),
         ("slots", led(1, vec![SLOT; 65_537])),
         ("slot", led(1, vec![BEYOND])),
         ("namespace", all(65, None)),
+        ("namespace", full(65)),
         ("next", all(1, Some(65))),
         ("from", ask(65, 1)),
         ("limit", ask(1, PAGE_MAX + 1)),

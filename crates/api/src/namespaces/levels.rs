@@ -162,7 +162,7 @@ mod tests {
     fn a_namespace_decides_what_a_request_does_not() {
         block_on(async {
             let datastore = FakeDatastore::new();
-            let settings = Settings { read_level: Some(Level::Leader), write_level: None };
+            let settings = Settings { read_level: Some(Level::Leader), ..Settings::default() };
             set(&datastore, "fast", settings, Condition::None).await.unwrap();
             let default = Arc::new(DefaultLevels::new(Consistency::of(Level::Quorum, Level::All)));
             let levels = Levels::Default(default.clone());

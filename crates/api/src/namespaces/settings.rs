@@ -1,9 +1,11 @@
 //! What a namespace is set to: a small value of its own, under a key that only the name decides ([`Key::of_namespace`]), so
 //! that it is agreed on, moved and repaired as any other value.
 
+use std::collections::BTreeMap;
+
 use difuse_keylog::{MAX_INLINE_BYTES, Operation, Value, ValueKind};
-use difuse_protocol::request::{Condition, Entry, RequestError};
-use difuse_types::{Hash, Key, KeyError, Level};
+use difuse_protocol::request::{Condition, Entry, PAGE_MAX, Quota, RequestError, Usage};
+use difuse_types::{Hash, Key, KeyError, Level, Slots};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -19,6 +21,10 @@ pub struct Settings {
     pub read_level: Option<Level>,
     /// Who stands behind writes that name no level.
     pub write_level: Option<Level>,
+    /// How many keys with values it may have.
+    pub keys_max: Option<u64>,
+    /// How many bytes the names and values of its keys may take.
+    pub bytes_max: Option<u64>,
 }
 
 /// Settings as they were read.
@@ -55,6 +61,16 @@ impl Settings {
         *self == Self::default()
     }
 
+    /// What of the quotas is reached by what the keys come to.
+    pub fn quota_reached(&self, usage: &Usage) -> Option<Quota> {
+        let bytes = self.bytes_max.filter(|most| usage.bytes >= *most).map(Quota::Bytes);
+        bytes.or_else(|| self.keys_max.filter(|most| usage.keys >= *most).map(Quota::Keys))
+    }
+
+    fn has_quota(&self) -> bool {
+        self.keys_max.is_some() || self.bytes_max.is_some()
+    }
+
     /// The value that keeps them: JSON, in which members that nobody knows count for nothing.
     fn to_value(self) -> Value {
         // There is nothing in it that cannot be written.
@@ -84,6 +100,35 @@ fn found(namespace: &str, entry: &Entry) -> Result<Found, SettingsError> {
     let settings =
         Settings::of_value(value).map_err(|reason| SettingsError::Malformed { namespace: namespace.into(), reason })?;
     Ok(Found { settings, hash: Some(entry.hash) })
+}
+
+/// The namespaces that have settings, with those that can be read; `slots` are the ring's. All lie in one slot.
+pub(super) async fn all<D: Datastore + ?Sized>(
+    datastore: &D,
+    slots: Slots,
+) -> Result<Vec<(String, Option<Settings>)>, RequestError> {
+    let slot = Key::of_namespace("").ok().map(|key| slots.of_key(&key));
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = keys::list(datastore, Key::prefix_of_namespaces(), after, PAGE_MAX, slot).await?;
+        for listed in &page.entries {
+            let settings = listed.entry.value.as_ref().and_then(|value| Settings::of_value(value).ok());
+            all.extend(listed.key.settings_of().map(|namespace| (namespace.to_owned(), settings)));
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(all);
+        }
+    }
+}
+
+/// The quotas of namespaces, by their names.
+pub(super) async fn with_quotas<D: Datastore + ?Sized>(
+    datastore: &D,
+    slots: Slots,
+) -> Result<BTreeMap<String, Settings>, RequestError> {
+    let all = all(datastore, slots).await?.into_iter();
+    Ok(all.filter_map(|(name, settings)| Some((name, settings.filter(Settings::has_quota)?))).collect())
 }
 
 /// Sets `namespace` to `settings` if `condition` holds of those that it has; ones that say nothing are none. Gives the hash
@@ -141,7 +186,8 @@ mod tests {
     use super::{Found, Settings, SettingsError, edit, set, settings};
     use crate::{keys, testing::FakeDatastore};
 
-    const STRICT: Settings = Settings { read_level: Some(Level::All), write_level: None };
+    const STRICT: Settings =
+        Settings { read_level: Some(Level::All), write_level: None, keys_max: None, bytes_max: None };
 
     #[test]
     fn settings_are_kept_per_namespace_until_they_say_nothing() {

@@ -31,7 +31,7 @@ Exit codes:
   5 unavailable: try again later
   6 the outcome of a write is unknown
   7 verification failed: what was read is not what was written
-  8 a disk of the ring is full: nothing was changed";
+  8 a disk of the ring is full, or a namespace has reached its quota: nothing was changed";
 
 /// Reads and writes a difuse ring.
 #[derive(Debug, Parser)]

@@ -63,7 +63,7 @@ pub async fn run(session: &Session, command: BenchCommand) -> Result<(), Failure
 }
 
 /// A number of bytes such as `100`, `64KiB`, `100MiB`, `1GB`.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit.trim() {
@@ -71,9 +71,11 @@ fn parse_size(text: &str) -> Result<u64, String> {
         "kB" | "KB" => 1_000,
         "MB" => 1_000_000,
         "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
         "KiB" | "K" | "k" => 1 << 10,
         "MiB" | "M" => 1 << 20,
         "GiB" | "G" => 1 << 30,
+        "TiB" | "T" => 1 << 40,
         _ => return Err("expected a size such as 100, 64KiB, 100MiB or 1GB".into()),
     };
     let number: u64 = number.parse().map_err(|_| "expected a size such as 100, 64KiB, 100MiB or 1GB".to_string())?;
@@ -93,10 +95,12 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, expected) in [("100", 100), ("64KiB", 65_536), ("1GB", 1_000_000_000), ("2M", 2 << 20), ("7 B", 7)] {
+        for (text, expected) in
+            [("100", 100), ("64KiB", 65_536), ("1GB", 1_000_000_000), ("2M", 2 << 20), ("7 B", 7), ("1TiB", 1 << 40)]
+        {
             assert_eq!(parse_size(text), Ok(expected), "{text}");
         }
-        for text in ["", "MiB", "1.5MiB", "1TiB", "-1", "99999999999999999999", "99999999999GiB"] {
+        for text in ["", "MiB", "1.5MiB", "1PiB", "-1", "99999999999999999999", "99999999999GiB"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

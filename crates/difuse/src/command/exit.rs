@@ -33,7 +33,7 @@ pub enum Failure {
     /// What was read does not verify.
     #[error("{0}")]
     Corrupt(String),
-    /// A disk of the ring is full.
+    /// A disk of the ring is full, or a namespace.
     #[error("{0}")]
     Full(String),
     /// Nobody reads our output any more.
@@ -98,7 +98,7 @@ impl From<RequestError> for Failure {
             RequestError::Pruned(Checkpoint { height, .. }) => {
                 Self::Other(format!("{text}; ask for it with --from {height}, or from a later height"))
             }
-            RequestError::Full { .. } => Self::Full(text),
+            RequestError::Full { .. } | RequestError::QuotaReached { .. } => Self::Full(text),
             RequestError::Storage(_) => Self::Other(text),
         }
     }

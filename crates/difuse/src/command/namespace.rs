@@ -13,7 +13,7 @@ use difuse_api::{
 use difuse_types::Level;
 use serde_json::json;
 
-use super::{exit::Failure, output, progress, session::Session};
+use super::{bench::parse_size, exit::Failure, output, progress, session::Session};
 use crate::terminal;
 
 const EXAMPLES: &str = "\
@@ -30,11 +30,14 @@ For clients of Redis, database 0 is the default namespace, and database 7 the on
 
 const SET_HELP: &str = "\
 What is not named stays as it is; `none` takes a setting back. A level is that of requests that name none: over HTTP, from
-the SDK, from this command, and from connections of Redis that did not choose theirs. Every node follows within 5 seconds.
+the SDK, from this command, and from connections of Redis that did not choose theirs. A namespace that holds as much as it
+may takes nothing more until keys are deleted or the quota is raised. Every node follows within seconds, and counts every few
+seconds: a namespace may come to hold what is written until then.
 
 Examples:
   difuse namespace set ledger --read-level all --write-level all
-  difuse namespace set ledger --read-level none";
+  difuse namespace set ledger --read-level none
+  difuse namespace set uploads --max-keys 100000 --max-bytes 20GiB";
 
 /// What to do with namespaces.
 #[derive(Debug, Subcommand)]
@@ -47,7 +50,7 @@ pub enum NamespaceCommand {
         /// The namespace; "" for the default one.
         name: String,
     },
-    /// Choose how a namespace behaves: who stands behind its reads and writes.
+    /// Choose how a namespace behaves: who stands behind its reads and writes, and how much it may hold.
     Set(SetArguments),
     /// Delete every key of a namespace, and forget what it was set to.
     Drop(DropArguments),
@@ -73,6 +76,20 @@ struct Changes {
     /// Who stands behind writes that name no level: lazy, leader, quorum, all, or none.
     #[arg(long, value_name = "LEVEL")]
     write_level: Option<Setting<Level>>,
+    /// How many keys it may have, or none for any number.
+    #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
+    max_keys: Option<Setting<u64>>,
+    /// How much the names and values of its keys may take (500MB, 4GiB, …), or none for any amount.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    max_bytes: Option<Setting<u64>>,
+}
+
+fn parse_count(text: &str) -> Result<Setting<u64>, String> {
+    text.parse().map_err(|_| "expected a whole number, or none".into())
+}
+
+fn parse_bytes(text: &str) -> Result<Setting<u64>, String> {
+    if text == "none" { Ok(Setting(None)) } else { parse_size(text).map(|size| Setting(Some(size))) }
 }
 
 /// What something is to be set to; `None`: it is taken back.
@@ -94,6 +111,12 @@ impl Changes {
         }
         if let Some(Setting(level)) = self.write_level {
             settings.write_level = level;
+        }
+        if let Some(Setting(keys_max)) = self.max_keys {
+            settings.keys_max = keys_max;
+        }
+        if let Some(Setting(bytes_max)) = self.max_bytes {
+            settings.bytes_max = bytes_max;
         }
     }
 }
@@ -165,7 +188,10 @@ fn print_settings(session: &Session, name: &str, settings: &Settings, usage: Opt
         output::print(&format!("size         {}", terminal::bytes(bytes)))?;
     }
     output::print(&format!("read level   {}", level(settings.read_level)))?;
-    output::print(&format!("write level  {}", level(settings.write_level)))
+    output::print(&format!("write level  {}", level(settings.write_level)))?;
+    let most = |most: Option<String>| most.unwrap_or_else(|| "no limit".into());
+    output::print(&format!("max keys     {}", most(settings.keys_max.map(|keys| keys.to_string()))))?;
+    output::print(&format!("max bytes    {}", most(settings.bytes_max.map(terminal::bytes))))
 }
 
 async fn drop_one(session: &Session, arguments: DropArguments) -> Result<(), Failure> {

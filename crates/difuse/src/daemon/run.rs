@@ -26,7 +26,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 use super::{
     collection,
     exit::Failure,
-    open_files,
+    open_files, quotas,
     settings::DaemonConfig,
     signals::{asked_to_stop, standard_input_ended},
 };
@@ -137,6 +137,7 @@ async fn serve(
             Ok(())
         }
         never = collection::run(datastore, node.id(), config.gc_every) => match never {},
+        never = quotas::run(node.clone()) => match never {},
         reason = failed(node) => Err(match reason {
             StopReason::Failed(reason) => Failure::Stopped(reason),
             StopReason::Refused(reason) => Failure::Refused(reason),

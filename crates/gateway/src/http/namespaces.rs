@@ -34,6 +34,8 @@ const BODY_BYTES_MAX: usize = 4 << 10;
 struct SettingsBody {
     read_level: Option<Level>,
     write_level: Option<Level>,
+    keys_max: Option<u64>,
+    bytes_max: Option<u64>,
 }
 
 /// What a namespace is set to, and what its keys come to.
@@ -107,7 +109,7 @@ pub(super) async fn write(
 }
 
 async fn settings_of(body: Body) -> Result<Settings, Problem> {
-    let expected = r#"expected an object such as {"read_level": "leader", "write_level": "all"}"#;
+    let expected = r#"expected an object such as {"read_level": "leader", "write_level": "all", "keys_max": 1000000, "bytes_max": 1073741824}"#;
     let bad = |what: String| Problem::bad_request("bad_body", format!("{what}: {expected}"));
     let bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| bad(error.to_string()))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
@@ -115,9 +117,9 @@ async fn settings_of(body: Body) -> Result<Settings, Problem> {
     if !value.is_object() {
         return Err(bad("the body is no object".into()));
     }
-    let SettingsBody { read_level, write_level } =
+    let SettingsBody { read_level, write_level, keys_max, bytes_max } =
         serde_json::from_value(value).map_err(|error| bad(error.to_string()))?;
-    Ok(Settings { read_level, write_level })
+    Ok(Settings { read_level, write_level, keys_max, bytes_max })
 }
 
 fn answer(namespace: String, settings: Settings, hash: Option<Hash>, usage: Option<Usage>) -> Response {

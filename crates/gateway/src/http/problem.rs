@@ -104,6 +104,7 @@ impl From<RequestError> for Problem {
             RequestError::UploadTooOld { .. } => (StatusCode::SERVICE_UNAVAILABLE, "upload_too_old"),
             RequestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             RequestError::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "full"),
+            RequestError::QuotaReached { .. } => (StatusCode::INSUFFICIENT_STORAGE, "quota_reached"),
             RequestError::InBlocks => (StatusCode::CONFLICT, "in_blocks"),
             RequestError::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
             RequestError::NotServing(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_serving"),

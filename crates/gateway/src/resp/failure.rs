@@ -62,6 +62,10 @@ impl From<KeyError> for Failure {
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
+        if matches!(error, RequestError::QuotaReached { .. }) {
+            // In Redis's words, which clients know, and then ours.
+            return Self(format!("OOM command not allowed: {error}"));
+        }
         let code = match &error {
             RequestError::Conflict { .. } => "CONFLICT",
             RequestError::Unavailable { .. } => "CLUSTERDOWN",
@@ -75,6 +79,7 @@ impl From<RequestError> for Failure {
             RequestError::InBlocks
             | RequestError::WrongHash { .. }
             | RequestError::Invalid(_)
+            | RequestError::QuotaReached { .. }
             | RequestError::BlockReferenced { .. } => "ERR",
         };
         Self(format!("{code} {error}"))

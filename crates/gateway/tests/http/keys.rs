@@ -1,6 +1,6 @@
 use difuse_api::{
     keylog::{Ballot, Term},
-    request::{Anchor, RequestError},
+    request::{Anchor, Quota, RequestError},
     testing::content,
 };
 use difuse_types::{Hash, Key, NodeId, OperationId, SlotId, WallTime};
@@ -393,6 +393,7 @@ async fn what_goes_wrong_behind_the_gateway() {
         (RequestError::Busy, 503, "busy"),
         (RequestError::NotServing("it is leaving".into()), 503, "not_serving"),
         (RequestError::Full { reason: "/data: 3 bytes are free".into() }, 507, "full"),
+        (RequestError::QuotaReached { namespace: "n".into(), quota: Quota::Keys(7) }, 507, "quota_reached"),
         (RequestError::Storage("the log cannot be flushed".into()), 500, "storage"),
         (RequestError::Invalid("too long".into()), 400, "invalid"),
     ] {

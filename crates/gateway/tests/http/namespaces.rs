@@ -7,7 +7,8 @@ use crate::server::Server;
 async fn a_namespace_is_set_and_says_so() {
     let server = Server::start().await;
     let path = "/v1/namespaces/n%20m";
-    let nothing = json!({ "namespace": "n m", "read_level": null, "write_level": null });
+    let nothing =
+        json!({ "namespace": "n m", "read_level": null, "write_level": null, "keys_max": null, "bytes_max": null });
     let empty = |mut settings: serde_json::Value| {
         (settings["keys"], settings["bytes"]) = (0.into(), 0.into());
         settings
@@ -15,7 +16,8 @@ async fn a_namespace_is_set_and_says_so() {
     let found = server.call("GET", path).await.expect(200);
     assert_eq!((found.json(), found.header("etag")), (empty(nothing.clone()), ""));
     let set = server.put(path, r#"{"read_level":"leader"}"#).await.expect(200);
-    let expected = json!({ "namespace": "n m", "read_level": "leader", "write_level": null });
+    let expected =
+        json!({ "namespace": "n m", "read_level": "leader", "write_level": null, "keys_max": null, "bytes_max": null });
     assert_eq!(set.json(), expected);
     let found = server.call("GET", path).await.expect(200);
     assert_eq!((found.json(), found.header("etag")), (empty(expected), set.header("etag")));
@@ -45,9 +47,10 @@ async fn a_namespace_tells_what_it_holds() {
 #[tokio::test]
 async fn the_default_namespace_has_no_name() {
     let server = Server::start().await;
-    server.put("/v1/namespaces/", r#"{"write_level":"all"}"#).await.expect(200);
+    server.put("/v1/namespaces/", r#"{"write_level":"all","keys_max":10,"bytes_max":1000}"#).await.expect(200);
     let found = server.call("GET", "/v1/namespaces/").await.expect(200).json();
     assert_eq!((&found["namespace"], &found["write_level"]), (&json!(""), &json!("all")));
+    assert_eq!((&found["keys_max"], &found["bytes_max"]), (&json!(10), &json!(1000)));
     server.call("DELETE", "/v1/namespaces/").await.expect(405);
 }
 
@@ -74,6 +77,7 @@ async fn what_is_refused() {
         ("[]", "no object"),
         (r#"{"read_level":"most"}"#, "use lazy, leader, quorum or all"),
         (r#"{"colour":"red"}"#, "unknown field"),
+        (r#"{"keys_max":-1}"#, "expected u64"),
     ] {
         server.put("/v1/namespaces/n", body).await.expect_problem(400, "bad_body", detail);
     }

@@ -1,3 +1,5 @@
+use difuse_api::request::Quota;
+
 use super::client::Server;
 
 #[tokio::test]
@@ -155,6 +157,11 @@ async fn errors_of_the_ring_say_what_became_of_the_command() {
         (RequestError::Busy, "INCR k", "-TRYAGAIN the node is busy"),
         (RequestError::NotServing("joining".into()), "INCR k", "-LOADING the node is not serving: joining"),
         (RequestError::Full { reason: "the disk is full".into() }, "SET k v", "-MISCONF the disk is full"),
+        (
+            RequestError::QuotaReached { namespace: "3".into(), quota: Quota::Bytes(100) },
+            "SET k v",
+            "-OOM command not allowed: namespace 3 has reached its quota of 100 bytes",
+        ),
     ] {
         server.datastore.fail_next(error);
         client.ask(line).await;

@@ -72,7 +72,8 @@ async fn a_head_is_compared_and_set() {
 #[tokio::test]
 async fn a_database_has_levels_until_a_connection_chooses_its_own() {
     let server = Server::start().await;
-    let settings = Settings { read_level: Some(Level::Leader), write_level: Some(Level::Lazy) };
+    let (read_level, write_level) = (Some(Level::Leader), Some(Level::Lazy));
+    let settings = Settings { read_level, write_level, ..Settings::default() };
     namespaces::set(&*server.datastore, "1", settings, Condition::None).await.unwrap();
     let mut client = server.client().await;
     let quorum = "*2\r\n$6\r\nquorum\r\n$6\r\nquorum\r\n";

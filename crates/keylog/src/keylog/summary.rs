@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use difuse_types::SlotId;
+use difuse_structures::Registry;
+use difuse_types::{Key, SlotId};
 
 use super::Keylog;
 use crate::{
@@ -57,6 +58,17 @@ impl<S: Store> Keylog<S> {
     /// How much this node holds of a slot.
     pub fn size(&self, slot: SlotId) -> Result<SlotSize, StoreError> {
         self.store.size(slot)
+    }
+
+    /// Whether a key has a value, as far as this node has accepted one.
+    pub fn has_value(&self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
+        let register = self.store.register(slot, key)?;
+        Ok(register.is_some_and(|register| register.head.height > 0 && register.head.deleted.is_none()))
+    }
+
+    /// The structures that commands may use.
+    pub fn structures(&self) -> &Registry {
+        &self.options.structures
     }
 
     /// What the flat keys of each namespace come to in a slot, as far as this node holds it.

@@ -229,7 +229,8 @@ impl<S: Store> Peer<S> {
                 OperationState::Refused { reason: error.to_string(), current }
             }
             Err(RequestError::Forgotten { .. }) => OperationState::Forgotten,
-            Err(error @ RequestError::Invalid(_)) => {
+            // It may be let in later, but nobody could tell when.
+            Err(error @ (RequestError::Invalid(_) | RequestError::QuotaReached { .. })) => {
                 OperationState::Refused { reason: error.to_string(), current: None }
             }
             other => {

@@ -119,6 +119,9 @@ impl<S: Store> Peer<S> {
 
     /// Hands a request about a slot to the key logs.
     pub(super) fn submit(&mut self, ticket: Ticket, slot: SlotId, request: Request) -> Result<(), StoreError> {
+        if let Some(refusal) = self.quota_refusal(slot, &request)? {
+            return self.end_job(ticket, Outcome::Error(refusal));
+        }
         match request {
             Request::Read { key, level, seen } => {
                 if level == Level::Lazy

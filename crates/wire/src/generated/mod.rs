@@ -14213,10 +14213,10 @@ pub struct ReplyBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ERROR_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ERROR_BODY: u8 = 15;
+pub const ENUM_MAX_ERROR_BODY: u8 = 16;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 16] = [
+pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 17] = [
   ErrorBody::NONE,
   ErrorBody::ConflictError,
   ErrorBody::UnavailableError,
@@ -14233,6 +14233,7 @@ pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 16] = [
   ErrorBody::UploadTooOldError,
   ErrorBody::InBlocksError,
   ErrorBody::ForgottenError,
+  ErrorBody::QuotaReachedError,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -14256,9 +14257,10 @@ impl ErrorBody {
   pub const UploadTooOldError: Self = Self(13);
   pub const InBlocksError: Self = Self(14);
   pub const ForgottenError: Self = Self(15);
+  pub const QuotaReachedError: Self = Self(16);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 15;
+  pub const ENUM_MAX: u8 = 16;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::ConflictError,
@@ -14276,6 +14278,7 @@ impl ErrorBody {
     Self::UploadTooOldError,
     Self::InBlocksError,
     Self::ForgottenError,
+    Self::QuotaReachedError,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -14296,6 +14299,7 @@ impl ErrorBody {
       Self::UploadTooOldError => Some("UploadTooOldError"),
       Self::InBlocksError => Some("InBlocksError"),
       Self::ForgottenError => Some("ForgottenError"),
+      Self::QuotaReachedError => Some("QuotaReachedError"),
       _ => None,
     }
   }
@@ -26180,6 +26184,141 @@ impl ::core::fmt::Debug for StorageError<'_> {
       ds.finish()
   }
 }
+pub enum QuotaReachedErrorOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The namespace holds as much as it may.
+pub struct QuotaReachedError<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for QuotaReachedError<'a> {
+  type Inner = QuotaReachedError<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> QuotaReachedError<'a> {
+  pub const VT_NAMESPACE: ::flatbuffers::VOffsetT = 4;
+  pub const VT_OF_BYTES: ::flatbuffers::VOffsetT = 6;
+  pub const VT_COUNT: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    QuotaReachedError { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args QuotaReachedErrorArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<QuotaReachedError<'bldr>> {
+    let mut builder = QuotaReachedErrorBuilder::new(_fbb);
+    builder.add_count(args.count);
+    if let Some(x) = args.namespace { builder.add_namespace(x); }
+    builder.add_of_bytes(args.of_bytes);
+    builder.finish()
+  }
+
+
+  /// At most 64 bytes; empty: the default one.
+  #[inline]
+  pub fn namespace(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(QuotaReachedError::VT_NAMESPACE, None).unwrap()}
+  }
+  /// The quota: of bytes of names and values, or else of keys.
+  #[inline]
+  pub fn of_bytes(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(QuotaReachedError::VT_OF_BYTES, Some(false)).unwrap()}
+  }
+  /// How many.
+  #[inline]
+  pub fn count(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(QuotaReachedError::VT_COUNT, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for QuotaReachedError<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("namespace", Self::VT_NAMESPACE, true)?
+     .visit_field::<bool>("of_bytes", Self::VT_OF_BYTES, false)?
+     .visit_field::<u64>("count", Self::VT_COUNT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct QuotaReachedErrorArgs<'a> {
+    pub namespace: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub of_bytes: bool,
+    pub count: u64,
+}
+impl<'a> Default for QuotaReachedErrorArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    QuotaReachedErrorArgs {
+      namespace: None, // required field
+      of_bytes: false,
+      count: 0,
+    }
+  }
+}
+
+pub struct QuotaReachedErrorBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> QuotaReachedErrorBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_namespace(&mut self, namespace: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(QuotaReachedError::VT_NAMESPACE, namespace);
+  }
+  #[inline]
+  pub fn add_of_bytes(&mut self, of_bytes: bool) {
+    self.fbb_.push_slot::<bool>(QuotaReachedError::VT_OF_BYTES, of_bytes, false);
+  }
+  #[inline]
+  pub fn add_count(&mut self, count: u64) {
+    self.fbb_.push_slot::<u64>(QuotaReachedError::VT_COUNT, count, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> QuotaReachedErrorBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    QuotaReachedErrorBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<QuotaReachedError<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, QuotaReachedError::VT_NAMESPACE,"namespace");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for QuotaReachedError<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("QuotaReachedError");
+      ds.field("namespace", &self.namespace());
+      ds.field("of_bytes", &self.of_bytes());
+      ds.field("count", &self.count());
+      ds.finish()
+  }
+}
 pub enum FullErrorOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -27120,6 +27259,20 @@ impl<'a> RequestError<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_quota_reached_error(&self) -> Option<QuotaReachedError<'a>> {
+    if self.body_type() == ErrorBody::QuotaReachedError {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { QuotaReachedError::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for RequestError<'_> {
@@ -27145,6 +27298,7 @@ impl ::flatbuffers::Verifiable for RequestError<'_> {
           ErrorBody::UploadTooOldError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<UploadTooOldError>>("ErrorBody::UploadTooOldError", pos),
           ErrorBody::InBlocksError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<InBlocksError>>("ErrorBody::InBlocksError", pos),
           ErrorBody::ForgottenError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ForgottenError>>("ErrorBody::ForgottenError", pos),
+          ErrorBody::QuotaReachedError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<QuotaReachedError>>("ErrorBody::QuotaReachedError", pos),
           _ => Ok(()),
         }
      })?
@@ -27300,6 +27454,13 @@ impl ::core::fmt::Debug for RequestError<'_> {
         },
         ErrorBody::ForgottenError => {
           if let Some(x) = self.body_as_forgotten_error() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ErrorBody::QuotaReachedError => {
+          if let Some(x) = self.body_as_quota_reached_error() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

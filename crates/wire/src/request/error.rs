@@ -1,11 +1,12 @@
 use difuse_keylog::Checkpoint;
-use difuse_protocol::request::RequestError;
+use difuse_protocol::request::{Quota, RequestError};
+use difuse_types::MAX_NAMESPACE_BYTES;
 
 use super::write::{anchor_in, anchor_out};
 use crate::{
     builder::{Builder, Offset, UnionOffset, write_reason},
     error::{WireError, present},
-    frame::{list, reason},
+    frame::{list, reason, text},
     generated::difuse::request as fb,
     keylog::write_nodes,
     limits::HOLDINGS_MAX,
@@ -73,6 +74,15 @@ fn write_body(builder: &mut Builder, error: &RequestError) -> (fb::ErrorBody, Un
             let reason = Some(write_reason(builder, reason));
             (Body::FullError, fb::FullError::create(builder, &fb::FullErrorArgs { reason }).as_union_value())
         }
+        RequestError::QuotaReached { namespace, quota } => {
+            let namespace = Some(builder.create_string(namespace));
+            let (of_bytes, count) = match *quota {
+                Quota::Keys(count) => (false, count),
+                Quota::Bytes(count) => (true, count),
+            };
+            let args = fb::QuotaReachedErrorArgs { namespace, of_bytes, count };
+            (Body::QuotaReachedError, fb::QuotaReachedError::create(builder, &args).as_union_value())
+        }
         RequestError::UploadTooOld { generation } => {
             let table = fb::UploadTooOldError::create(builder, &fb::UploadTooOldErrorArgs { generation: *generation });
             (Body::UploadTooOldError, table.as_union_value())
@@ -139,6 +149,11 @@ pub(super) fn read_error(error: fb::RequestError<'_>) -> Result<RequestError, Wi
         Body::FullError => RequestError::Full { reason: reason(present(error.body_as_full_error(), WHAT)?.reason())? },
         Body::UploadTooOldError => {
             RequestError::UploadTooOld { generation: present(error.body_as_upload_too_old_error(), WHAT)?.generation() }
+        }
+        Body::QuotaReachedError => {
+            let table = present(error.body_as_quota_reached_error(), WHAT)?;
+            let quota = if table.of_bytes() { Quota::Bytes(table.count()) } else { Quota::Keys(table.count()) };
+            RequestError::QuotaReached { namespace: text(table.namespace(), MAX_NAMESPACE_BYTES, "namespace")?, quota }
         }
         Body::InBlocksError => RequestError::InBlocks,
         Body::NotServingError => {

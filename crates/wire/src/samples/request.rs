@@ -5,7 +5,7 @@ use difuse_protocol::{
     request::{
         BlockHolding, BlockLocated, CollectionReply, CollectionStep, Condition, DumpCursor, DumpItem, Entry, Holding,
         ListEntry, Located, LostSlot, Moving, NamespaceUsage, NodeStatus, OperationOutcome, OperationState, PAGE_MAX,
-        Reading, Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport, ScrubbedItem, Since,
+        Quota, Reading, Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport, ScrubbedItem, Since,
         SlotSurvey, Survivor, Unrepaired, Usage, UsagePage,
     },
 };
@@ -299,6 +299,8 @@ fn errors() -> Vec<RequestError> {
         },
         RequestError::NotAll { slot: SLOT, silent: vec![], differing: vec![node(1)], is_applied: false, written: None },
         RequestError::Pruned(Checkpoint { height: 1024, hash: hash(1), state: hash(2) }),
+        RequestError::QuotaReached { namespace: "n".into(), quota: Quota::Keys(7) },
+        RequestError::QuotaReached { namespace: "".into(), quota: Quota::Bytes(u64::MAX) },
         RequestError::Full { reason: reason() },
         RequestError::UploadTooOld { generation: 9 },
         RequestError::InBlocks,
