@@ -75,7 +75,7 @@ impl KeylogOptions {
             insist_after: Duration::from_secs(3),
             lease: Duration::from_millis(150),
             all_patience: Duration::from_secs(1),
-            moves_max: 128,
+            moves_max: 32,
             jobs_max: 65_536,
             checkpoint_every: 1024,
             tombstones_kept: Some(Duration::from_secs(24 * 3600)),
