@@ -73,11 +73,7 @@ impl Simulation {
             return;
         }
         self.bursts.left = self.bursts.left.saturating_sub(1);
-        let is_ready = |node: &&crate::node::Node| {
-            node.process.as_ref().is_some_and(|process| process.is_joined) && !node.is_retired
-        };
-        let ready: Vec<NodeId> = self.nodes.values().filter(is_ready).map(|node| node.id).collect();
-        if let Some(node) = self.bursts.rng.choice(ready) {
+        if let Some(node) = self.bursts.rng.choice(self.ready_nodes()) {
             for _ in 0..REPEATED {
                 let Bursts { rng, sent, .. } = &mut self.bursts;
                 let Some((operation, request)) = rng.choice(sent.iter()).cloned() else { break };

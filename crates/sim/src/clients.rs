@@ -445,16 +445,10 @@ impl Simulation {
     }
 
     fn ask(&mut self, client: usize) {
-        let ready: Vec<NodeId> = self
-            .nodes
-            .values()
-            .filter(|node| node.process.as_ref().is_some_and(|process| process.is_joined) && !node.is_retired)
-            .map(|node| node.id)
-            .collect();
         if self.clients.under_way(client).is_none_or(|under_way| under_way.is_asked) {
             return;
         }
-        let Some(node) = self.rng.choice(ready) else {
+        let Some(node) = self.rng.choice(self.ready_nodes()) else {
             self.queue.push(self.now + Duration::from_millis(50), Event::Client { client });
             return;
         };

@@ -10,7 +10,7 @@ use difuse_protocol::{
     request::{Reading, Reply, Request, RequestError, Since},
 };
 use difuse_structures::Reply as Answered;
-use difuse_types::{Hash, Key, Level, NodeId};
+use difuse_types::{Hash, Key, Level};
 
 use crate::{
     Violation,
@@ -141,11 +141,7 @@ impl Simulation {
             return;
         }
         self.pairs.left = self.pairs.left.saturating_sub(1);
-        let is_ready = |node: &&crate::node::Node| {
-            node.process.as_ref().is_some_and(|process| process.is_joined) && !node.is_retired
-        };
-        let ready: Vec<NodeId> = self.nodes.values().filter(is_ready).map(|node| node.id).collect();
-        if let Some(node) = self.pairs.rng.choice(ready) {
+        if let Some(node) = self.pairs.rng.choice(self.ready_nodes()) {
             let pair = self.pairs.current();
             let slot = self.plan.settings.slots.of_key(&self.pairs.pairs[pair].keys[0]);
             let (call, request) = self.pairs.invent(pair, Key::of_steps(slot));

@@ -38,6 +38,13 @@ impl Simulation {
         Ok(())
     }
 
+    /// The nodes that clients may ask: members that run, and are there to stay.
+    pub(crate) fn ready_nodes(&self) -> Vec<NodeId> {
+        let is_ready =
+            |node: &&Node| node.process.as_ref().is_some_and(|process| process.is_joined) && !node.is_retired;
+        self.nodes.values().filter(is_ready).map(|node| node.id).collect()
+    }
+
     /// Some nodes that a joining node is told of.
     fn seeds(&mut self, id: NodeId) -> Vec<Host> {
         let has_joined =
