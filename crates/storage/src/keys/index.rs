@@ -485,6 +485,8 @@ impl Index for KeyIndex {
         }
         if !self.tree.is_empty() {
             self.count_all(files)?;
+            // What says that it is done must not be there before what was done.
+            self.tree.flush().map_err(failed)?;
         }
         self.put(vec![COUNTED], Vec::new())
     }
