@@ -29,10 +29,11 @@ Examples:
 For clients of Redis, database 0 is the default namespace, and database 7 the one that is called 7.";
 
 const SET_HELP: &str = "\
-What is not named stays as it is; `none` takes a setting back. A level is that of requests that name none: over HTTP, from
-the SDK, from this command, and from connections of Redis that did not choose theirs. A namespace that holds as much as it
-may takes nothing more until keys are deleted or the quota is raised. Every node follows within seconds, and counts every few
-seconds: a namespace may come to hold what is written until then.
+What is not named stays as it is; `none` takes a setting back. Every node follows within seconds.
+
+A level is that of requests that name none: over HTTP, from the SDK, from this command, and from connections of Redis that did \
+not choose theirs. A namespace that holds as much as it may takes nothing more until keys are deleted or the quota is raised; \
+nodes count every few seconds, so that what is written until then is in.
 
 Examples:
   difuse namespace set ledger --read-level all --write-level all
