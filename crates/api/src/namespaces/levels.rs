@@ -17,6 +17,8 @@ use crate::{Consistency, Datastore};
 
 /// For how long the settings of a namespace are taken for what they were when they were read.
 pub const SETTINGS_KEPT: Duration = Duration::from_secs(5);
+/// For how long they are if they cannot be read: whoever tries waits for it.
+const KEPT_UNREAD: Duration = Duration::from_secs(60);
 /// Of how many namespaces they are kept at most.
 const NAMESPACES_MAX: usize = 1024;
 
@@ -50,8 +52,8 @@ impl From<Consistency> for Levels {
 
 /// The levels of requests that name none: the namespace's, and where it has none, those that the process was started with.
 ///
-/// What is known of a namespace is kept for [`SETTINGS_KEPT`]. While it is read anew, and when that fails, what was known
-/// holds on: a process that is cut off serves as it did.
+/// What is known of a namespace is kept for [`SETTINGS_KEPT`]. While it is read anew, and for a minute when that fails, what was
+/// known holds on: a process that is cut off serves as it did.
 #[derive(Debug, Default)]
 pub struct DefaultLevels {
     otherwise: Consistency,
@@ -61,7 +63,14 @@ pub struct DefaultLevels {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     settings: Settings,
-    since: Instant,
+    /// When it is to be read anew.
+    until: Instant,
+}
+
+impl Known {
+    fn is_fresh(&self) -> bool {
+        Instant::now() < self.until
+    }
 }
 
 impl DefaultLevels {
@@ -78,7 +87,7 @@ impl DefaultLevels {
     /// The levels of `namespace`, if they need not be read for it.
     pub fn known(&self, namespace: &str) -> Option<Consistency> {
         let known = *self.lock().get(namespace)?;
-        (known.since.elapsed() < SETTINGS_KEPT).then(|| self.with(&known.settings))
+        known.is_fresh().then(|| self.with(&known.settings))
     }
 
     /// The levels of `namespace` by what is known of it, however old that is.
@@ -102,7 +111,10 @@ impl DefaultLevels {
                 Ok(self.with(&found.settings))
             }
             Err(error) => match (before, error) {
-                (Some(before), _) => Ok(self.with(&before)),
+                (Some(before), _) => {
+                    self.keep(namespace, before, KEPT_UNREAD);
+                    Ok(self.with(&before))
+                }
                 (None, SettingsError::Request(error)) => Err(error),
                 // There is no such namespace, as whatever is done in it says.
                 (None, SettingsError::Name(_)) => Ok(self.otherwise),
@@ -113,24 +125,28 @@ impl DefaultLevels {
 
     /// Takes note of what a namespace is set to from now on.
     pub fn note(&self, namespace: &str, settings: Settings) {
+        self.keep(namespace, settings, SETTINGS_KEPT);
+    }
+
+    fn keep(&self, namespace: &str, settings: Settings, time: Duration) {
         let mut known = self.lock();
         if known.len() >= NAMESPACES_MAX && !known.contains_key(namespace) {
-            known.retain(|_, known| known.since.elapsed() < SETTINGS_KEPT);
+            known.retain(|_, known| known.is_fresh());
             if known.len() >= NAMESPACES_MAX {
                 known.pop_first();
             }
         }
-        known.insert(namespace.to_owned(), Known { settings, since: Instant::now() });
+        known.insert(namespace.to_owned(), Known { settings, until: Instant::now() + time });
     }
 
     /// What is known of a namespace; else the caller has to read it, and gets what was known, by which others go meanwhile.
     fn begin(&self, namespace: &str) -> Result<Settings, Option<Settings>> {
         let mut known = self.lock();
         let Some(known) = known.get_mut(namespace) else { return Err(None) };
-        if known.since.elapsed() < SETTINGS_KEPT {
+        if known.is_fresh() {
             return Ok(known.settings);
         }
-        known.since = Instant::now();
+        known.until = Instant::now() + SETTINGS_KEPT;
         Err(Some(known.settings))
     }
 
@@ -151,7 +167,7 @@ mod tests {
     use difuse_types::Level;
     use futures::executor::block_on;
 
-    use super::{DefaultLevels, Levels, NAMESPACES_MAX};
+    use super::{DefaultLevels, Instant, Levels, NAMESPACES_MAX};
     use crate::{
         Consistency,
         namespaces::{Settings, set},
@@ -185,6 +201,14 @@ mod tests {
             datastore.fail_settings(RequestError::Busy);
             assert_eq!(default.of(&datastore, "n").await, Err(RequestError::Busy));
             assert_eq!(default.of(&datastore, "n").await, Ok(Consistency::uniform(Level::Lazy)));
+            let strict = Settings { read_level: Some(Level::All), ..Settings::default() };
+            default.note("n", strict);
+            default.lock().values_mut().for_each(|known| known.until = Instant::now());
+            assert_eq!(default.known("n"), None);
+            datastore.fail_settings(RequestError::Busy);
+            let known = default.of(&datastore, "n").await;
+            assert_eq!(known, Ok(Consistency::of(Level::All, Level::Lazy)), "as it was when it could be read");
+            assert_eq!(default.known("n"), known.ok(), "nobody waits for it again at once");
         });
     }
 
