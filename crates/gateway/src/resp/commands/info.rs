@@ -22,7 +22,7 @@ const ALL: [&str; 3] = ["default", "all", "everything"];
 pub(super) fn commands() -> Vec<Entry> {
     let summary = "Reports on the node";
     let entry = Entry::new("info", -1, &[Loading], "server", "1.0.0", summary, Run::Alone(info));
-    vec![entry.costing("O(1); O(N) for section keyspace, where N is the number of keys")]
+    vec![entry]
 }
 
 fn info(call: Call) -> BoxFuture<'static, Outcome> {

@@ -40,7 +40,8 @@ pub(super) fn commands() -> Vec<Entry> {
     vec![
         entry("keys", 2, &[ReadOnly], "generic", "1.0.0", "Lists the keys that match a pattern", list),
         entry("scan", -2, &[ReadOnly], "generic", "2.8.0", "Lists keys, some at a time", scan),
-        entry("dbsize", 1, &[ReadOnly], "server", "1.0.0", "Counts the keys of the database", size),
+        entry("dbsize", 1, &[ReadOnly], "server", "1.0.0", "Counts the keys of the database", size)
+            .costing("O(N) where N is the number of nodes"),
         entry("randomkey", 1, &[ReadOnly], "generic", "1.0.0", "Returns some key", random),
         entry("flushdb", -1, &[Write], "server", "1.0.0", "Deletes the keys of the database one by one", flush),
         entry("flushall", -1, &[Write], "server", "1.0.0", "Deletes the keys of all databases one by one", flush_all),
@@ -167,14 +168,10 @@ fn size(call: Call) -> BoxFuture<'static, Outcome> {
     task.boxed()
 }
 
-/// How many keys the database has.
+/// How many keys the database has, as the nodes keep count.
 pub(super) async fn count(call: &Call) -> Result<i64, Failure> {
-    let mut pages = Pages::new(&call.namespace, b"")?;
-    let mut count = 0;
-    while let Some(page) = pages.next(call, PAGE_MAX).await? {
-        count += i64::try_from(page.len()).unwrap_or_default();
-    }
-    Ok(count)
+    let usage = namespaces::usage(call.datastore(), &call.namespace).await?;
+    Ok(i64::try_from(usage.keys).unwrap_or(i64::MAX))
 }
 
 fn random(call: Call) -> BoxFuture<'static, Outcome> {
