@@ -231,7 +231,8 @@ impl Simulation {
             && configurations.flatten().all(|known| is_safe(&known))
     }
 
-    /// What is lost has two other copies at least, so that one more fault does not take the last.
+    /// What is lost has two other copies at least, so that one more fault does not take the last. A deleted key loses nothing
+    /// where such are forgotten: others may be about to forget it, and this node not to hear of that.
     fn rot(&mut self, victim: NodeId) {
         let hashes: Vec<_> = self.blocks.acknowledged().iter().copied().collect();
         let hash = self.rng.choice(hashes);
@@ -249,7 +250,15 @@ impl Simulation {
             let register = node.process.as_ref()?.peer.keylog().store().register(slot, &key).ok()??;
             Some((register.head.height, register.head.hash))
         };
-        let Some(own) = self.nodes.get(&victim).and_then(head) else { return };
+        let is_deleted = |node: &crate::node::Node| {
+            let register = node.process.as_ref()?.peer.keylog().store().register(slot, &key).ok()??;
+            register.head.deleted
+        };
+        let node = self.nodes.get(&victim);
+        if self.plan.tombstones_kept.is_some() && node.and_then(is_deleted).is_some() {
+            return;
+        }
+        let Some(own) = node.and_then(head) else { return };
         let height = self.rng.u64(1..=own.0);
         let can_read = |node: &crate::node::Node| {
             let store = node.process.as_ref().map(|process| process.peer.keylog().store());

@@ -61,13 +61,14 @@ fn writes(noted: &Noted) -> Option<WriteId> {
     }
 }
 
-/// An operation as one that may be done at any time.
+/// An operation as one that may be done at any time, or never.
 fn open(operation: Operation) -> Option<Operation> {
-    let is_open = matches!(operation.call, Call::Write { .. }) && !matches!(operation.answer, Answer::Conflict(_));
+    let is_open = matches!(operation.call, Call::Write { .. });
     is_open.then_some(Operation { answer: Answer::Unknown, completed_at: u64::MAX, ..operation })
 }
 
-/// Before any recovery: whatever was answered later may have been done already.
+/// Before any recovery: whatever was answered later may have been done already. Refused as well: the recovery has lost it,
+/// and then its repetition found the key in another state.
 fn before_recoveries(noted: &Noted) -> Option<Operation> {
     if noted.recovery == Some(Hash::ZERO) { Some(noted.operation) } else { open(noted.operation) }
 }
@@ -76,7 +77,9 @@ fn before_recoveries(noted: &Noted) -> Option<Operation> {
 /// committed was not done, and what was is not done again.
 fn since_recovery(noted: &Noted, recovery: Hash, place: Option<usize>, done: usize) -> Option<Operation> {
     let is_answered = noted.recovery == Some(recovery);
+    let is_refused = matches!(noted.operation.answer, Answer::Conflict(_));
     match (open(noted.operation), place) {
+        _ if is_answered && is_refused => Some(noted.operation),
         (Some(operation), Some(place)) if place < done => Some(Operation { invoked_at: u64::MAX, ..operation }),
         (Some(operation), Some(_)) if !is_answered => Some(operation),
         _ => is_answered.then_some(noted.operation),
@@ -97,5 +100,32 @@ pub(crate) fn describe(operation: &Operation) -> String {
     match completed_at {
         &u64::MAX => format!("  {invoked_at:>6}..       client {client}: {call:?} -> {answer:?}"),
         _ => format!("  {invoked_at:>6}..{completed_at:<6} client {client}: {call:?} -> {answer:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use difuse_types::Hash;
+
+    use super::{before_recoveries, since_recovery};
+    use crate::{
+        clients::Noted,
+        linearizability::{Answer, Call, Demand, Operation},
+    };
+
+    #[test]
+    fn a_write_that_a_recovery_lost_is_refused_later_and_was_done_before() {
+        let call = Call::Write { id: 1, demand: Demand::Absent, has_value: true };
+        let answer = Answer::Conflict(2);
+        let operation = Operation { client: 0, call, answer, invoked_at: 1, completed_at: 9 };
+        let refused = |recovery| Noted { operation, recovery };
+        let (ours, other) = (Hash::of(b"ours"), Hash::of(b"other"));
+        let before = |recovery| before_recoveries(&refused(recovery)).map(|operation| operation.answer);
+        assert_eq!(before(Some(Hash::ZERO)), Some(answer));
+        assert_eq!([before(Some(ours)), before(None)], [Some(Answer::Unknown); 2]);
+        let since = |recovery, place| since_recovery(&refused(recovery), ours, place, 2).map(|since| since.answer);
+        assert_eq!(since(Some(ours), None), Some(answer));
+        assert_eq!(since(Some(other), None), None);
+        assert_eq!(since(Some(other), Some(3)), Some(Answer::Unknown));
     }
 }
