@@ -77,19 +77,19 @@ impl<S: Store> Keylog<S> {
     /// Who was asked has not answered in time: everybody is asked.
     fn widen_rounds(&mut self) {
         let now = self.now;
-        let is_late = |round: &Round| round.asks == Asks::Enough && now.since(round.sent_at) >= ROUND_PATIENCE;
-        let late: Vec<u64> =
-            self.rounds.iter().filter(|(_, round)| is_late(round)).map(|(number, _)| *number).collect();
-        for number in late {
-            self.ask_round_again(number);
-        }
+        self.ask_again(|round| round.asks == Asks::Enough && now.since(round.sent_at) >= ROUND_PATIENCE);
     }
 
-    fn ask_round_again(&mut self, number: u64) {
-        let Some(mut round) = self.rounds.remove(&number) else { return };
-        (round.sent_at, round.asks) = (self.now, Asks::Everybody);
-        self.ask_round(number, &round);
-        self.rounds.insert(number, round);
+    /// Asks everybody again about the rounds that are late.
+    fn ask_again(&mut self, is_late: impl Fn(&Round) -> bool) {
+        let late = self.rounds.iter().filter(|(_, round)| is_late(round));
+        let late: Vec<u64> = late.map(|(number, _)| *number).collect();
+        for number in late {
+            let Some(mut round) = self.rounds.remove(&number) else { continue };
+            (round.sent_at, round.asks) = (self.now, Asks::Everybody);
+            self.ask_round(number, &round);
+            self.rounds.insert(number, round);
+        }
     }
 
     /// Asks the members that have not answered, each once for all its slots.
@@ -130,17 +130,8 @@ impl<S: Store> Keylog<S> {
 
     pub(crate) fn resend_rounds(&mut self) {
         self.forget_late_leases();
-        let due = self.now;
-        let resend_after = self.options.resend_after;
-        let late: Vec<u64> = self
-            .rounds
-            .iter()
-            .filter(|(_, round)| round.asks != Asks::ForLeases && due.since(round.sent_at) >= resend_after)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in late {
-            self.ask_round_again(number);
-        }
+        let (now, resend_after) = (self.now, self.options.resend_after);
+        self.ask_again(|round| round.asks != Asks::ForLeases && now.since(round.sent_at) >= resend_after);
     }
 
     pub(crate) fn handle_confirmed(&mut self, from: NodeId, number: u64, slots: Vec<SlotId>) -> Result<(), StoreError> {
