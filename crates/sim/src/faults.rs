@@ -246,19 +246,14 @@ impl Simulation {
         let keys: Vec<_> = self.clients.histories.iter().map(|history| history.key.clone()).collect();
         let Some(key) = self.rng.choice(keys) else { return };
         let slot = self.plan.settings.slots.of_key(&key);
-        let head = |node: &crate::node::Node| {
-            let register = node.process.as_ref()?.peer.keylog().store().register(slot, &key).ok()??;
-            Some((register.head.height, register.head.hash))
-        };
-        let is_deleted = |node: &crate::node::Node| {
-            let register = node.process.as_ref()?.peer.keylog().store().register(slot, &key).ok()??;
-            register.head.deleted
-        };
-        let node = self.nodes.get(&victim);
-        if self.plan.tombstones_kept.is_some() && node.and_then(is_deleted).is_some() {
+        let register =
+            |node: &crate::node::Node| node.process.as_ref()?.peer.keylog().store().register(slot, &key).ok()?;
+        let head = |node: &crate::node::Node| register(node).map(|register| (register.head.height, register.head.hash));
+        let Some(held) = self.nodes.get(&victim).and_then(register) else { return };
+        if self.plan.tombstones_kept.is_some() && held.head.deleted.is_some() {
             return;
         }
-        let Some(own) = node.and_then(head) else { return };
+        let own = (held.head.height, held.head.hash);
         let height = self.rng.u64(1..=own.0);
         let can_read = |node: &crate::node::Node| {
             let store = node.process.as_ref().map(|process| process.peer.keylog().store());
