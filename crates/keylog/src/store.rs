@@ -72,6 +72,13 @@ pub struct Register {
     pub base: u64,
 }
 
+impl Register {
+    /// Whether the key has a value.
+    pub fn has_value(&self) -> bool {
+        self.head.height > 0 && self.head.deleted.is_none()
+    }
+}
+
 /// Digest of the registers of a slot: equal sets have equal digests, and it can be updated by one register. The sum
 /// (wrapping, 128 bits) of [`register_digest`] over the slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]

@@ -63,7 +63,7 @@ impl<S: Store> Keylog<S> {
     /// Whether a key has a value, as far as this node has accepted one.
     pub fn has_value(&self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
         let register = self.store.register(slot, key)?;
-        Ok(register.is_some_and(|register| register.head.height > 0 && register.head.deleted.is_none()))
+        Ok(register.is_some_and(|register| register.has_value()))
     }
 
     /// The structures that commands may use.

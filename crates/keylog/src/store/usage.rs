@@ -27,7 +27,7 @@ impl Usage {
 
 /// Whether a key counts in the usage of a namespace: the key of a user, with a value.
 pub fn is_counted(key: &Key, register: &Register) -> bool {
-    key.space() == Space::Keys && register.head.height > 0 && register.head.deleted.is_none()
+    key.space() == Space::Keys && register.has_value()
 }
 
 /// What a key's value weighs after a transaction, in bytes, if it weighed `before` (`None`: nobody knows). A plain value weighs
