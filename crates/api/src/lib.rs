@@ -22,6 +22,7 @@ use difuse_protocol::request::{Reply, Request, RequestError};
 pub use difuse_protocol::{notice, request};
 pub use difuse_ring as ring;
 pub use difuse_structures as structures;
+use futures::future::BoxFuture;
 
 pub mod batch;
 pub mod collection;
@@ -41,9 +42,13 @@ pub trait Datastore: Send + Sync + 'static {
     async fn call(&self, request: Request) -> Result<Reply, RequestError>;
 }
 
-#[async_trait]
 impl<D: Datastore + ?Sized> Datastore for Arc<D> {
-    async fn call(&self, request: Request) -> Result<Reply, RequestError> {
-        (**self).call(request).await
+    /// As the macro has it, but for a second future around the one that is handed on.
+    fn call<'a, 'b>(&'a self, request: Request) -> BoxFuture<'b, Result<Reply, RequestError>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        (**self).call(request)
     }
 }

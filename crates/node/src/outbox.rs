@@ -12,6 +12,9 @@ use difuse_types::NodeId;
 /// How often dropped messages are warned of.
 const WARN_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Room for how many messages to one receiver is kept from one batch to the next.
+const KEPT_MAX: usize = 512;
+
 #[derive(Default)]
 pub(crate) struct Outbox {
     messages: BTreeMap<(NodeId, bool), Vec<Message>>,
@@ -27,8 +30,11 @@ impl Outbox {
 
     /// Hands everything to the transport. What it cannot take is lost: the protocol repeats what matters.
     pub(crate) fn flush(&mut self, net: &Net) {
-        for ((to, is_bulk), messages) in std::mem::take(&mut self.messages) {
-            let class = if is_bulk { Class::Bulk } else { Class::Control };
+        // Who got nothing in this batch may be gone.
+        self.messages.retain(|_, messages| !messages.is_empty());
+        let mut queues = std::mem::take(&mut self.messages);
+        for ((to, is_bulk), messages) in &mut queues {
+            let (to, class) = (*to, if *is_bulk { Class::Bulk } else { Class::Control });
             let mut rest = &messages[..];
             while !rest.is_empty() {
                 let (frame, taken) = self.encoder.encode_some(rest);
@@ -38,7 +44,10 @@ impl Outbox {
                     Err(error) => self.note_dropped(to, &error),
                 }
             }
+            messages.clear();
+            messages.shrink_to(KEPT_MAX);
         }
+        self.messages = queues;
     }
 }
 

@@ -248,11 +248,12 @@ impl Runtime {
     fn handle_batch(&mut self) -> Result<(), StoreError> {
         let reached = self.shared.quotas_reached.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.inputs.extend(reached.map(Input::QuotasReached));
-        let inputs = std::mem::take(&mut self.inputs);
         let figures = &self.shared.figures;
         figures.batches.fetch_add(1, Ordering::Relaxed);
-        figures.inputs.fetch_add(inputs.len() as u64, Ordering::Relaxed);
-        let outputs = self.peer.handle(self.clock.now(), self.clock.wall(), inputs)?;
+        figures.inputs.fetch_add(self.inputs.len() as u64, Ordering::Relaxed);
+        let outputs = self.peer.handle(self.clock.now(), self.clock.wall(), self.inputs.drain(..))?;
+        // Few batches are as long as the longest one.
+        self.inputs.shrink_to(BATCH_MAX);
         *figures.scrub.lock().unwrap_or_else(PoisonError::into_inner) = self.peer.scrub_totals();
         let mut hosts_changed = false;
         for output in outputs {

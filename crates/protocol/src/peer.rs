@@ -38,6 +38,9 @@ pub use quotas::QuotasReached;
 /// How many configurations of other nodes' slots, and leaders, a peer remembers.
 const REMEMBERED_MAX: usize = 65_536;
 
+/// Room for how many outputs of a batch is made in advance at most.
+const OUTPUTS_EXPECTED_MAX: usize = 1024;
+
 /// Names a request that this node coordinates; the runtime chooses it.
 pub type RequestId = u64;
 
@@ -464,7 +467,9 @@ impl<S: Store> Peer<S> {
         self.keylog.finish_batch()?;
         self.settle()?;
         self.keylog.store_mut().flush();
-        Ok(std::mem::take(&mut self.outputs))
+        // As a rule the next batch comes to about as much.
+        let next = Vec::with_capacity(self.outputs.len().min(OUTPUTS_EXPECTED_MAX));
+        Ok(std::mem::replace(&mut self.outputs, next))
     }
 
     fn handle_input(&mut self, input: Input) -> Result<(), StoreError> {

@@ -51,6 +51,9 @@ pub(crate) fn reason(reason: &str) -> Result<String, WireError> {
     text(reason, REASON_BYTES_MAX, "reason")
 }
 
+/// How many elements a list has room for before any is translated: a short frame may say that it has many.
+const ROOM_MAX: usize = 256;
+
 /// Every element of a list of at most `count_max`, translated.
 pub(crate) fn list<'a, T: Follow<'a> + 'a, U>(
     elements: Vector<'a, T>,
@@ -59,7 +62,11 @@ pub(crate) fn list<'a, T: Follow<'a> + 'a, U>(
     translate: impl FnMut(T::Inner) -> Result<U, WireError>,
 ) -> Result<Vec<U>, WireError> {
     check(elements.len() <= count_max, field)?;
-    elements.iter().map(translate).collect()
+    let mut translated = Vec::with_capacity(elements.len().min(ROOM_MAX));
+    for element in elements.iter().map(translate) {
+        translated.push(element?);
+    }
+    Ok(translated)
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use difuse_api::{
     Datastore,
     notice::Notice,
@@ -21,6 +20,7 @@ use difuse_gateway::{
 use difuse_net::NetError;
 use difuse_node::{Node, OpenNode, StartError, StopReason};
 use difuse_types::NodeId;
+use futures::{FutureExt, future::BoxFuture};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
 use super::{
@@ -177,12 +177,16 @@ struct Front {
     resp: OnceLock<resp::Gateway>,
 }
 
-#[async_trait]
 impl Datastore for Front {
-    async fn call(&self, request: Request) -> Result<Reply, RequestError> {
+    /// As the macro has it, but for a second future around the node's.
+    fn call<'a, 'b>(&'a self, request: Request) -> BoxFuture<'b, Result<Reply, RequestError>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
         match self.node.get() {
-            Some(node) => node.call(request).await,
-            None => Err(RequestError::NotServing(self.progress.borrow().clone())),
+            Some(node) => node.call(request),
+            None => std::future::ready(Err(RequestError::NotServing(self.progress.borrow().clone()))).boxed(),
         }
     }
 }
