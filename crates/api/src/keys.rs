@@ -130,11 +130,14 @@ impl Attempt {
         Self { operation_id, since: Since::Now }
     }
 
-    /// The attempt that follows an error, if the error says that the outcome is unknown and that repeating it can help.
+    /// The attempt that follows an error, if the error says that the write may be repeated so.
     pub fn after(error: &RequestError) -> Option<Self> {
         match error {
             RequestError::Unknown { operation_id, since } => {
                 Some(Self { operation_id: *operation_id, since: (*since).into() })
+            }
+            RequestError::Lapsed { operation_id, now } => {
+                Some(Self { operation_id: *operation_id, since: Since::After(*now) })
             }
             _ => None,
         }
@@ -209,7 +212,22 @@ pub async fn submit<D: Datastore + ?Sized>(
     level: Level,
 ) -> Result<Submitted, RequestError> {
     let Attempt { operation_id, since } = attempt.into();
-    match datastore.call(Request::Write { key, operation, condition, operation_id, level, since }).await? {
+    let request = |since| Request::Write {
+        key: key.clone(),
+        operation: operation.clone(),
+        condition,
+        operation_id,
+        level,
+        since,
+    };
+    let outcome = match datastore.call(request(since)).await {
+        // Its sender vouches that none of its attempts was applied, and the leader that none will be.
+        Err(RequestError::Lapsed { now, .. }) if since == Since::Unsent => {
+            datastore.call(request(Since::After(now))).await
+        }
+        outcome => outcome,
+    };
+    match outcome? {
         Reply::Written { height, hash, created, .. } => Ok(Submitted::Written(Written { height, hash, created })),
         Reply::Queued { operation_id } => Ok(Submitted::Queued(operation_id)),
         _ => Err(unexpected_reply()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use difuse_api::request::{Anchor, Condition, Reply, Request, RequestError, Since};
+use difuse_api::request::{Anchor, Reply, Request, RequestError, Since};
 use difuse_protocol::message::Outcome;
 use difuse_types::{NodeId, OperationId, SlotId};
 
@@ -14,8 +14,8 @@ const BACK_OFF_LONGEST: Duration = Duration::from_millis(500);
 /// The history of one request's attempts.
 pub(crate) struct Attempts {
     slot: SlotId,
-    /// Of a write: its name, and what it depends on.
-    write: Option<(OperationId, Condition)>,
+    /// Of a write: its name.
+    write: Option<OperationId>,
     /// Nodes that failed since the last pause.
     tried: Vec<NodeId>,
     /// A leader that a node named in a redirect.
@@ -46,8 +46,9 @@ impl Attempts {
     /// `anchor` is what a write that is sent for the first time comes after, if that is known.
     pub(crate) fn new(request: &Request, slot: Option<SlotId>, anchor: Option<Anchor>) -> Self {
         let (write, given) = match request {
-            Request::Write { operation_id, condition, since, .. } => (Some((*operation_id, *condition)), *since),
-            Request::Command { operation_id, since, .. } => (Some((*operation_id, Condition::None)), *since),
+            Request::Write { operation_id, since, .. } | Request::Command { operation_id, since, .. } => {
+                (Some(*operation_id), *since)
+            }
             _ => (None, Since::Unknown),
         };
         let is_first = given == Since::Now;
@@ -86,12 +87,7 @@ impl Attempts {
     pub(crate) fn handle_outcome(&mut self, node: NodeId, outcome: Result<Outcome, ExchangeError>) -> Verdict {
         self.tried.push(node);
         match outcome {
-            Ok(Outcome::Reply(reply)) => Verdict::Done(Box::new(match self.write {
-                Some((operation_id, _)) if self.is_outcome_unknown => {
-                    reply.beside_open_attempt(operation_id, self.since)
-                }
-                _ => Ok(reply),
-            })),
+            Ok(Outcome::Reply(reply)) => Verdict::Done(Box::new(Ok(reply))),
             Ok(Outcome::Error(error)) => self.handle_error(error),
             Ok(Outcome::Redirect { leader, .. }) => {
                 self.hint = leader.filter(|leader| !self.tried.contains(leader));
@@ -114,21 +110,22 @@ impl Attempts {
     }
 
     fn handle_error(&mut self, error: RequestError) -> Verdict {
-        if let RequestError::Forgotten { now, .. } = error
-            && self.is_first
-            && !self.is_outcome_unknown
-        {
-            // It was never applied: the same node again, with what it said.
+        let told = match error {
+            RequestError::Forgotten { now, .. } if self.is_first && !self.is_outcome_unknown => Some(now),
+            RequestError::Lapsed { now, .. } => Some(now),
+            _ => None,
+        };
+        if let Some(now) = told {
+            // It was never applied, nor will be what was sent until now: the same node again, with what it said.
             self.since = Since::After(now);
+            self.is_outcome_unknown = false;
             self.tried.pop();
             self.last_error = Some(error);
             return Verdict::TryAnother;
         }
         let is_open = matches!(error, RequestError::Unknown { .. });
         let error = match self.write {
-            Some((operation_id, condition)) if self.is_outcome_unknown => {
-                error.beside_open_attempt(operation_id, condition, self.since)
-            }
+            Some(operation_id) if self.is_outcome_unknown => error.beside_open_attempt(operation_id, self.since),
             _ => error,
         };
         let has_become_open = !is_open && matches!(error, RequestError::Unknown { .. });
@@ -157,9 +154,9 @@ impl Attempts {
     /// The error to report when time is up: a write that may have been applied is unknown, never merely failed.
     pub(crate) fn into_error(self) -> RequestError {
         match (self.write, self.is_outcome_unknown, self.last_error) {
-            (Some((operation_id, _)), true, _) => RequestError::Unknown { operation_id, since: self.since.anchor() },
+            (Some(operation_id), true, _) => RequestError::Unknown { operation_id, since: self.since.anchor() },
             // Nothing of it was applied, it was merely never in time.
-            (_, _, Some(RequestError::Forgotten { .. })) => RequestError::Busy,
+            (_, _, Some(RequestError::Forgotten { .. } | RequestError::Lapsed { .. })) => RequestError::Busy,
             (_, _, Some(error)) => error,
             (_, _, None) => RequestError::Busy,
         }
@@ -235,20 +232,32 @@ mod tests {
         }
     }
 
-    /// The lost attempt may arrive when the key has come to be as it wants; but a head never comes back.
+    /// Leaders see to it that the lost attempt is not applied later.
     #[test]
-    fn a_refusal_beside_a_lost_attempt_is_final_only_if_the_condition_cannot_come_true_again() {
+    fn a_refusal_is_final_beside_a_lost_attempt() {
         let conflict = RequestError::Conflict { current: None };
-        let unknown = RequestError::Unknown { operation_id: OPERATION, since: None };
-        let check = |condition, expected: &RequestError| {
+        for condition in [Condition::Absent, Condition::Present, Condition::Head(Hash::of(b"head"))] {
             let mut attempts = write_if(condition);
             attempts.handle_outcome(node(1), Err(ExchangeError::Disconnected));
             let verdict = attempts.handle_outcome(node(2), Ok(Outcome::Error(conflict.clone())));
-            assert_eq!(verdict, Verdict::Done(Box::new(Err(expected.clone()))), "{condition:?}");
-        };
-        check(Condition::Absent, &unknown);
-        check(Condition::Present, &unknown);
-        check(Condition::Head(Hash::of(b"head")), &conflict);
+            assert_eq!(verdict, Verdict::Done(Box::new(Err(conflict.clone()))), "{condition:?}");
+        }
+    }
+
+    /// Nothing that was sent until then is applied: even a repeated write goes on, as if it were sent for the first time.
+    #[test]
+    fn an_attempt_that_lapsed_is_sent_again_with_what_the_leader_said() {
+        let now = Anchor { ballot: Ballot { term: Term::start_of(2), sequence: 3 }, height: 7 };
+        let lapsed = || Ok(Outcome::Error(RequestError::Lapsed { operation_id: OPERATION, now }));
+        let mut lost = write_if(Condition::Absent);
+        lost.handle_outcome(node(1), Err(ExchangeError::TimedOut));
+        let repeated = write_since(Condition::Absent, Since::After(Anchor { height: 1, ..now }));
+        for mut attempts in [write_if(Condition::Absent), lost, repeated] {
+            assert_eq!(attempts.handle_outcome(node(2), lapsed()), Verdict::TryAnother);
+            assert_eq!(attempts.since(), Since::After(now));
+            assert!(!attempts.tried().contains(&node(2)));
+            assert_eq!(attempts.into_error(), RequestError::Busy, "nothing was applied");
+        }
     }
 
     fn forgotten(height: u64) -> (Anchor, Result<Outcome, ExchangeError>) {

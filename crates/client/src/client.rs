@@ -204,7 +204,7 @@ impl Shared {
     /// What a write that is sent for the first time comes after.
     fn anchor_of(&self, slot: Option<SlotId>, request: &Request) -> Option<Anchor> {
         match (slot, request) {
-            (Some(slot), Request::Write { key, .. }) => self.anchors().of(slot, key),
+            (Some(slot), Request::Write { key, .. } | Request::Command { key, .. }) => self.anchors().of(slot, key),
             _ => None,
         }
     }
@@ -214,9 +214,10 @@ impl Shared {
         let Some(slot) = slot else { return };
         match (request, outcome) {
             (_, Ok(Outcome::Reply(reply))) => self.anchors().note_reply(slot, request, reply),
-            (Request::Write { key, .. }, Ok(Outcome::Error(RequestError::Forgotten { now, .. }))) => {
-                self.anchors().note(slot, key, *now);
-            }
+            (
+                Request::Write { key, .. } | Request::Command { key, .. },
+                Ok(Outcome::Error(RequestError::Forgotten { now, .. } | RequestError::Lapsed { now, .. })),
+            ) => self.anchors().note(slot, key, *now),
             _ => {}
         }
     }

@@ -290,6 +290,12 @@ pub enum Failure {
         /// Of the present: for a sender that knows that the append was never applied.
         now: Anchor,
     },
+    /// An append that was not applied, nor will be: it was sent so long ago that it may be a copy of one that was refused
+    /// (see [`Anchor`]). This holds of all its copies that were sent before this answer.
+    Lapsed {
+        /// Of the present: to send it again with.
+        now: Anchor,
+    },
     /// This node's disk is full; the reason names it. Nothing was changed.
     Full(String),
     /// Too much is waiting. Nothing was changed.

@@ -39,6 +39,7 @@ pub(crate) mod generation;
 mod jobs;
 mod lease;
 mod read;
+mod refusals;
 mod retries;
 pub(crate) mod steps;
 pub(crate) mod sync;
@@ -48,8 +49,6 @@ mod touch;
 
 /// How many keys a leader remembers as settled at an older ballot than its own.
 const TOUCHED_MAX: usize = 16_384;
-/// How many refusals a leader remembers per slot.
-const REFUSED_MAX: usize = 256;
 
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Phase {
@@ -84,9 +83,7 @@ pub(crate) struct Leadership {
     pub(crate) keys: BTreeMap<Key, KeyState>,
     /// Keys found committed as they are here though at an older ballot, or absent.
     pub(crate) touched: BoundedMap<Key, ()>,
-    /// What was refused lately: a copy of the request that comes late is refused as well. By its condition too: whoever
-    /// asks again on another one asks something else.
-    pub(crate) refused: BoundedMap<(OperationId, Condition), Answer>,
+    pub(crate) refusals: refusals::Refusals,
     pub(crate) sync: Option<sync::Sync>,
     /// When the next comparison with the members is due, if any.
     pub(crate) sync_at: Option<Instant>,
@@ -184,6 +181,15 @@ impl Appending {
             Self::Command { invocation, .. } | Self::Step { invocation, .. } => {
                 (invocation.operation_id, Condition::None, invocation.since)
             }
+        }
+    }
+
+    /// Whether a refusal of it could be followed by its being applied, if a copy of it came late: what a key holds may be
+    /// as it wants by then. A head never comes back.
+    fn may_be_refused_wrongly(&self) -> bool {
+        match self {
+            Self::Write(submission) => matches!(submission.condition, Condition::Absent | Condition::Present),
+            Self::Command { is_write, .. } | Self::Step { is_write, .. } => *is_write,
         }
     }
 
@@ -341,7 +347,7 @@ impl Leadership {
             is_synced: false,
             keys: BTreeMap::new(),
             touched: BoundedMap::new(TOUCHED_MAX),
-            refused: BoundedMap::new(REFUSED_MAX),
+            refusals: Default::default(),
             sync: None,
             sync_at: None,
             digests_asked_at: now,
@@ -378,6 +384,11 @@ impl Leadership {
     pub(crate) fn next_ballot(&mut self) -> Ballot {
         self.sequence += 1;
         self.in_flight.insert(self.sequence);
+        Ballot { term: self.term, sequence: self.sequence }
+    }
+
+    /// The last ballot: what is sent now comes after it.
+    pub(crate) fn present(&self) -> Ballot {
         Ballot { term: self.term, sequence: self.sequence }
     }
 

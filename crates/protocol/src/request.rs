@@ -741,6 +741,18 @@ pub enum RequestError {
         /// Of the present: a sender that knows that it was never applied sends it again with this.
         now: Anchor,
     },
+    /// The write was not applied, and no copy of it that was sent before this answer will be: it was sent so long ago, or to
+    /// another leader, that it may have been refused since. Repeating it as it was is of no use: only with what this says.
+    #[error(
+        "operation {operation_id} was sent too long ago, or before the slot's leader changed: it was not applied, and \
+         will not be; repeat it with the same operation id and what this answer says that it comes after"
+    )]
+    Lapsed {
+        /// The write.
+        operation_id: OperationId,
+        /// To be repeated with.
+        now: Anchor,
+    },
     /// The bytes are not those of the hash.
     #[error("the content's hash is {actual}, not {expected}")]
     WrongHash {
@@ -805,40 +817,25 @@ pub enum RequestError {
     NotServing(String),
 }
 
-impl Reply {
-    /// What this reply says when an earlier attempt at a command may still be on its way: that nothing was changed says
-    /// nothing of that one.
-    pub fn beside_open_attempt(self, operation_id: OperationId, since: Since) -> Result<Self, RequestError> {
-        match &self {
-            Self::Command { is_write: true, appended: None, .. } => {
-                Err(RequestError::Unknown { operation_id, since: since.anchor() })
-            }
-            _ => Ok(self),
-        }
-    }
-}
-
 impl RequestError {
     /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Busy | Self::Unknown { .. } | Self::NotServing(_))
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Busy | Self::Unknown { .. } | Self::Lapsed { .. } | Self::NotServing(_)
+        )
     }
 
-    /// What this error says of the write `operation_id` when an earlier attempt at it may still be on its way. A refusal
-    /// because the key had, or had no, value says nothing of that one: the key may change before it arrives. (A head
-    /// never comes back.)
-    pub fn beside_open_attempt(self, operation_id: OperationId, condition: Condition, since: Since) -> Self {
-        let since = since.anchor();
-        match (condition, &self) {
-            (Condition::Absent | Condition::Present, Self::Conflict { .. }) => Self::Unknown { operation_id, since },
-            (
-                _,
-                Self::NotAll { is_applied: false, .. }
-                | Self::Full { .. }
-                | Self::QuotaReached { .. }
-                | Self::UploadTooOld { .. }
-                | Self::InBlocks,
-            ) => Self::Unknown { operation_id, since },
+    /// What this error says of the write `operation_id` when an earlier attempt at it may still be on its way: that
+    /// something stood in the way of this one says nothing of that one. (That its condition did not hold does: a refusal is
+    /// final.)
+    pub fn beside_open_attempt(self, operation_id: OperationId, since: Since) -> Self {
+        match &self {
+            Self::NotAll { is_applied: false, .. }
+            | Self::Full { .. }
+            | Self::QuotaReached { .. }
+            | Self::UploadTooOld { .. }
+            | Self::InBlocks => Self::Unknown { operation_id, since: since.anchor() },
             _ => self,
         }
     }

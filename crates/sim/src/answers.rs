@@ -67,9 +67,10 @@ impl Simulation {
                 self.finish_client(client);
             }
             Err(error) if error.is_transient() => {
-                if let (Some(under_way), RequestError::Unknown { since, .. }) = (self.clients.under_way(client), &error)
-                {
-                    under_way.open(*since);
+                match (self.clients.under_way(client), &error) {
+                    (Some(under_way), RequestError::Unknown { since, .. }) => under_way.open(*since),
+                    (Some(under_way), RequestError::Lapsed { now, .. }) => under_way.begin_anew(*now),
+                    _ => {}
                 }
                 self.figures.errors += 1;
                 self.end_without_answer(client);

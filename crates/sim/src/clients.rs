@@ -86,6 +86,14 @@ impl UnderWay {
         }
     }
 
+    /// No attempt until now will be applied: the next one is sent after this.
+    pub(crate) fn begin_anew(&mut self, now: Anchor) {
+        self.is_open = false;
+        if let Request::Write { since, .. } = &mut self.request {
+            *since = Since::After(now);
+        }
+    }
+
     /// Whether it is a read whose level promises no more than a committed head.
     pub(crate) fn is_weak(&self) -> bool {
         matches!(self.request, Request::Read { level: Level::Lazy | Level::Leader, .. })

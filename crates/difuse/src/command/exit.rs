@@ -91,6 +91,7 @@ impl From<RequestError> for Failure {
             | RequestError::NotAll { .. }
             | RequestError::Busy
             | RequestError::UploadTooOld { .. }
+            | RequestError::Lapsed { .. }
             | RequestError::NotServing(_) => Self::Unavailable(text),
             RequestError::Unknown { .. } | RequestError::Forgotten { .. } => Self::Unknown(text),
             RequestError::WrongHash { .. } => Self::Corrupt(text),

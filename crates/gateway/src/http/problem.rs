@@ -95,6 +95,7 @@ impl From<RequestError> for Problem {
             RequestError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             RequestError::Unknown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unknown_outcome"),
             RequestError::Forgotten { .. } => (StatusCode::CONFLICT, "forgotten_outcome"),
+            RequestError::Lapsed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "lapsed_attempt"),
             RequestError::NotAll { differing, .. } if !differing.is_empty() => (StatusCode::CONFLICT, "members_differ"),
             RequestError::NotAll { .. } => (StatusCode::SERVICE_UNAVAILABLE, "members_silent"),
             RequestError::WrongHash { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_hash"),
@@ -130,7 +131,9 @@ impl From<RequestError> for Problem {
         }
         let named = match &error {
             RequestError::Unknown { operation_id, since } => Some((operation_id, *since)),
-            RequestError::Forgotten { operation_id, now } => Some((operation_id, Some(*now))),
+            RequestError::Forgotten { operation_id, now } | RequestError::Lapsed { operation_id, now } => {
+                Some((operation_id, Some(*now)))
+            }
             _ => None,
         };
         if let Some((operation_id, since)) = named {

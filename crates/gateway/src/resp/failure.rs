@@ -72,7 +72,7 @@ impl From<RequestError> for Failure {
             RequestError::NotServing(_) => "LOADING",
             RequestError::NotAll { .. } => "NOREPLICAS",
             RequestError::Unknown { .. } | RequestError::Forgotten { .. } => "UNKNOWN",
-            RequestError::Busy | RequestError::UploadTooOld { .. } => "TRYAGAIN",
+            RequestError::Busy | RequestError::UploadTooOld { .. } | RequestError::Lapsed { .. } => "TRYAGAIN",
             RequestError::Full { .. } => "MISCONF",
             RequestError::Storage(_) => "IOERR",
             RequestError::Pruned(_) => "PRUNED",

@@ -390,6 +390,7 @@ async fn what_goes_wrong_behind_the_gateway() {
         (RequestError::Unavailable { slot: SlotId(3), reason: "no majority".into() }, 503, "unavailable"),
         (RequestError::Unknown { operation_id, since: Some(anchor) }, 503, "unknown_outcome"),
         (RequestError::Forgotten { operation_id, now: anchor }, 409, "forgotten_outcome"),
+        (RequestError::Lapsed { operation_id, now: anchor }, 503, "lapsed_attempt"),
         (RequestError::Busy, 503, "busy"),
         (RequestError::NotServing("it is leaving".into()), 503, "not_serving"),
         (RequestError::Full { reason: "/data: 3 bytes are free".into() }, 507, "full"),
@@ -401,12 +402,32 @@ async fn what_goes_wrong_behind_the_gateway() {
         server.datastore.fail_next(error.clone());
         let answer = server.put("/v1/keys/k", "x").await.expect_problem(status, code, &text);
         assert_eq!(answer.header("retry-after"), if status == 503 { "1" } else { "" });
-        if matches!(error, RequestError::Unknown { .. } | RequestError::Forgotten { .. }) {
+        if matches!(error, RequestError::Unknown { .. } | RequestError::Forgotten { .. } | RequestError::Lapsed { .. })
+        {
             assert_eq!(answer.header("difuse-operation-id"), operation_id.to_string());
             assert_eq!(answer.header("difuse-operation-since"), anchor.to_string());
         }
     }
     server.put("/v1/keys/k", "x").await.expect(201);
+}
+
+/// Nothing of it is applied: the node sends it anew if this is the first attempt, and leaves a repeated one to the client.
+#[tokio::test]
+async fn a_first_attempt_under_the_clients_name_that_lapses_is_sent_anew() {
+    let server = Server::start().await;
+    let operation_id = OperationId([7; 16]);
+    let ballot = Ballot { term: Term { epoch: 1, number: 2, node: NodeId([1; 32]) }, sequence: 3 };
+    let lapsed = RequestError::Lapsed { operation_id, now: Anchor { ballot, height: 4 } };
+    let put = || {
+        let request = server.request("PUT", "/v1/keys/k").header("difuse-operation-id", operation_id.to_string());
+        request.header("if-none-match", "*").body("x")
+    };
+    server.datastore.fail_next(lapsed.clone());
+    let repeated = put().header("difuse-operation-since", "unknown");
+    let text = lapsed.to_string();
+    Answer::of(repeated).await.expect_problem(503, "lapsed_attempt", &text);
+    server.datastore.fail_next(lapsed);
+    Answer::of(put()).await.expect(201);
 }
 
 #[tokio::test]

@@ -234,11 +234,8 @@ impl<S: Store> Keylog<S> {
         if let Some(answer) = self.find_retried(slot, draft, &submission)? {
             return Ok(answer);
         }
-        if let Some(answer) = self
-            .leadership(slot)
-            .and_then(|leadership| leadership.refused.get(&(submission.operation_id, submission.condition)))
-        {
-            return Ok(answer.clone());
+        if let Some(answer) = self.refused_with(slot, submission.operation_id, submission.condition) {
+            return Ok(answer);
         }
         let has_value = draft.content.exists(submission.time);
         let holds = if draft.key == Key::of_generation() {
@@ -248,9 +245,7 @@ impl<S: Store> Keylog<S> {
         };
         if !holds {
             let answer = Answer::Conflict((draft.height > 0).then_some((draft.height, draft.hash, has_value)));
-            if let Some(leadership) = self.leadership(slot) {
-                leadership.refused.insert((submission.operation_id, submission.condition), answer.clone());
-            }
+            self.note_answer(slot, submission.operation_id, submission.condition, &answer);
             return Ok(answer);
         }
         let created = !has_value && matches!(submission.operation, Operation::Set(_));
@@ -278,10 +273,8 @@ impl<S: Store> Keylog<S> {
             if let Some(found) = self.find_command(slot, draft, operation_id, &arguments)? {
                 return Ok(found);
             }
-            let refused =
-                self.leadership(slot).and_then(|leadership| leadership.refused.get(&(operation_id, Condition::None)));
-            if let Some(answer) = refused {
-                return Ok(Ok(answer.clone()));
+            if let Some(answer) = self.refused_with(slot, operation_id, Condition::None) {
+                return Ok(Ok(answer));
             }
         }
         let evaluated = match self.evaluate(slot, draft, &arguments, &context_of(operation_id, time))? {
@@ -297,11 +290,7 @@ impl<S: Store> Keylog<S> {
             self.append_large_checkpoint(slot, draft, (operation_id, author, time));
         }
         let answer = Answer::Evaluated { reply: evaluated.reply, is_write, appended, mark: None };
-        if answer.is_refusal()
-            && let Some(leadership) = self.leadership(slot)
-        {
-            leadership.refused.insert((operation_id, Condition::None), answer.clone());
-        }
+        self.note_answer(slot, operation_id, Condition::None, &answer);
         Ok(Ok(answer))
     }
 

@@ -6,21 +6,24 @@
 //! [`Failure::Forgotten`] unless everything after the anchor is remembered. Such a refusal carries the present anchor: a
 //! sender that knows that nothing of the write is under way sends it again with that one.
 //!
+//! And it may have been refused, by another leader or too long ago: if it could be applied all the same now, it is
+//! answered with [`Failure::Lapsed`] (see [`refusals`](super::refusals)), and never applied as it is.
+//!
 //! This is decided soon after a write has come in, not when its turn comes: behind many others its anchor would be too
 //! old by then. From then on the leader remembers by itself what it applies, as long as anything waits for the key.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use difuse_types::{Hash, OperationId, SlotId};
 
 use super::{
-    Appending, KeyState, Leadership,
+    Append, Appending, KeyState, Leadership, Phase,
     append::{BATCH_MAX, Draft},
     jobs::KEY_QUEUE_MAX,
 };
 use crate::{
-    Anchor, Answer, Ballot, Configuration, Failure, Submission, keylog::Keylog, replica::damage::ReadError, rule::Rule,
-    store::Store,
+    Anchor, Answer, Ballot, Condition, Configuration, Failure, Submission, keylog::Keylog, replica::damage::ReadError,
+    rule::Rule, store::Store,
 };
 
 /// How many of the appends of a key that has some waiting are remembered: all that were applied while one waited.
@@ -48,59 +51,88 @@ impl KeyState {
 impl<S: Store> Keylog<S> {
     /// A point in the slot's history that has passed, if this node knows one: a late one is of more use, but any will do.
     pub fn known_anchor(&self, slot: SlotId) -> Option<Anchor> {
-        let dropped = self.slots.get(&slot)?.record.dropped?;
-        Some(Anchor { ballot: dropped, height: 0 })
+        let state = self.slots.get(&slot)?;
+        let passed = match &state.phase {
+            Phase::Leading(leadership) => Some(leadership.present()),
+            _ => state.committed.watermark(),
+        };
+        Some(Anchor { ballot: passed.max(state.record.dropped)?, height: 0 })
     }
 
-    /// Judges the appends that came in since the last time: refuses those that may have been applied and forgotten, and puts
-    /// first those that were applied and are remembered, so that they still are when their turn comes.
+    /// What an append was refused with lately, if it was.
+    pub(super) fn refused_with(
+        &mut self,
+        slot: SlotId,
+        operation_id: OperationId,
+        condition: Condition,
+    ) -> Option<Answer> {
+        self.leadership(slot)?.refusals.get(operation_id, condition).cloned()
+    }
+
+    /// Remembers an answer if it is a refusal.
+    pub(super) fn note_answer(
+        &mut self,
+        slot: SlotId,
+        operation_id: OperationId,
+        condition: Condition,
+        answer: &Answer,
+    ) {
+        if let Some(leadership) = self.leadership(slot) {
+            leadership.note_answer(operation_id, condition, answer);
+        }
+    }
+
+    /// Judges the appends that came in since the last time: turns away those that may have been applied and forgotten, or
+    /// refused, and puts first those that were applied and are remembered, so that they still are when their turn comes.
     pub(super) fn judge_appends(&mut self, slot: SlotId, draft: &Draft) {
         if self.breaks(Rule::RememberedAppends) {
             return;
         }
         let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped);
         let Some(leadership) = self.leadership(slot) else { return };
-        let ballot = Ballot { term: leadership.term, sequence: leadership.sequence };
-        let Leadership { keys, refused: refusals, .. } = leadership;
-        let Some(state) = keys.get_mut(&draft.key) else { return };
-        let first_known = state.applied.front().map_or(u64::MAX, |first| first.height);
-        let forgotten_height = draft.forgotten_height().min(first_known - 1);
-        let recovered_at = Configuration::recovery_epoch(ballot.term.epoch);
-        let is_remembered = |since: Option<Anchor>| match since {
-            Some(since) => {
-                // A recovery may have set the key back to a lesser height than was told before.
-                let height = if since.ballot.term.epoch >= recovered_at { since.height } else { 0 };
-                height >= forgotten_height && Some(since.ballot) >= dropped
-            }
-            None => forgotten_height == 0 && dropped.is_none(),
-        };
-        let (mut known, mut others, mut forgotten) = (VecDeque::new(), VecDeque::new(), Vec::new());
-        for mut append in std::mem::take(&mut state.appends) {
-            if let Appending::Command { is_write: false, .. } | Appending::Step { is_write: false, .. } =
-                append.appending
-            {
-                others.push_back(append);
-                continue;
-            }
-            let (operation_id, condition, since) = append.appending.name();
-            let is_known = !append.is_judged
-                && (draft.recent().contains(&operation_id)
-                    || state.applied.iter().any(|applied| applied.operation_id == operation_id)
-                    || refusals.get(&(operation_id, condition)).is_some());
-            if is_known {
-                append.is_judged = true;
-                known.push_back(append);
-            } else if append.is_judged || is_remembered(since) {
-                append.is_judged = true;
-                others.push_back(append);
-            } else {
-                forgotten.push(append.ticket);
+        let Some(state) = leadership.keys.get_mut(&draft.key) else { return };
+        let waiting = std::mem::take(&mut state.appends);
+        let past = Past::new(leadership, draft, dropped);
+        let (mut known, mut others, mut turned_away) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        // Copies that wait together are one append.
+        let mut waiting_ids = BTreeSet::new();
+        let mut let_all_lapse = false;
+        for mut append in waiting {
+            let (operation_id, _, since) = append.appending.name();
+            let verdict = match past.judge(&append) {
+                Verdict::IsForgotten | Verdict::HasLapsed if waiting_ids.contains(&operation_id) => Verdict::IsNew,
+                verdict => verdict,
+            };
+            match verdict {
+                Verdict::IsRead => others.push_back(append),
+                Verdict::IsKnown => {
+                    append.is_judged = true;
+                    known.push_back(append);
+                }
+                Verdict::IsNew => {
+                    append.is_judged = true;
+                    waiting_ids.insert(operation_id);
+                    others.push_back(append);
+                }
+                Verdict::IsForgotten => turned_away.push((append.ticket, true)),
+                Verdict::HasLapsed => {
+                    let_all_lapse |= since.is_none();
+                    turned_away.push((append.ticket, false));
+                }
             }
         }
+        if let_all_lapse && let Some(leadership) = self.leadership(slot) {
+            leadership.let_all_lapse();
+        }
         known.append(&mut others);
-        state.appends = known;
-        for ticket in forgotten {
-            self.done(ticket, Err(Failure::Forgotten { now: Anchor { ballot, height: draft.height } }));
+        let Some(leadership) = self.leadership(slot) else { return };
+        let now = Anchor { ballot: leadership.present(), height: draft.height };
+        if let Some(state) = leadership.keys.get_mut(&draft.key) {
+            state.appends = known;
+        }
+        for (ticket, is_forgotten) in turned_away {
+            let failure = if is_forgotten { Failure::Forgotten { now } } else { Failure::Lapsed { now } };
+            self.done(ticket, Err(failure));
         }
     }
 
@@ -144,6 +176,75 @@ impl<S: Store> Keylog<S> {
         let had_value = before.is_some_and(|before| before.value().is_some());
         let created = !had_value && transaction.value().is_some();
         Ok(Some(Answer::Appended { height, hash: transaction.hash(), created, mark }))
+    }
+}
+
+/// What is remembered of a key when its appends are judged.
+struct Past<'a> {
+    leadership: &'a Leadership,
+    state: Option<&'a KeyState>,
+    draft: &'a Draft,
+    /// Up to this height nothing is remembered.
+    forgotten_height: u64,
+    /// Nothing is remembered of keys whose tombstone was dropped at this ballot or below.
+    dropped: Option<Ballot>,
+}
+
+enum Verdict {
+    /// It changes nothing.
+    IsRead,
+    /// It was applied or refused, and that is remembered.
+    IsKnown,
+    /// It was neither.
+    IsNew,
+    /// It may have been applied.
+    IsForgotten,
+    /// It was not applied, but may have been refused.
+    HasLapsed,
+}
+
+impl<'a> Past<'a> {
+    fn new(leadership: &'a Leadership, draft: &'a Draft, dropped: Option<Ballot>) -> Self {
+        let state = leadership.keys.get(&draft.key);
+        let first_known = state.and_then(|state| state.applied.front()).map_or(u64::MAX, |first| first.height);
+        let forgotten_height = draft.forgotten_height().min(first_known - 1);
+        Self { leadership, state, draft, forgotten_height, dropped }
+    }
+
+    fn judge(&self, append: &Append) -> Verdict {
+        if let Appending::Command { is_write: false, .. } | Appending::Step { is_write: false, .. } = append.appending {
+            return Verdict::IsRead;
+        }
+        if append.is_judged {
+            return Verdict::IsNew;
+        }
+        let (operation_id, condition, since) = append.appending.name();
+        if self.remembers(operation_id, condition) {
+            return Verdict::IsKnown;
+        }
+        if !self.remembers_all_after(since) {
+            return Verdict::IsForgotten;
+        }
+        match append.appending.may_be_refused_wrongly() && self.leadership.has_lapsed(since) {
+            true => Verdict::HasLapsed,
+            false => Verdict::IsNew,
+        }
+    }
+
+    fn remembers(&self, operation_id: OperationId, condition: Condition) -> bool {
+        let is_applied = |state: &KeyState| state.applied.iter().any(|applied| applied.operation_id == operation_id);
+        self.draft.recent().contains(&operation_id)
+            || self.state.is_some_and(is_applied)
+            || self.leadership.refusals.get(operation_id, condition).is_some()
+    }
+
+    /// Whether everything that was applied after this is remembered.
+    fn remembers_all_after(&self, since: Option<Anchor>) -> bool {
+        let Some(since) = since else { return self.forgotten_height == 0 && self.dropped.is_none() };
+        // A recovery may have set the key back to a lesser height than was told before.
+        let recovered_at = Configuration::recovery_epoch(self.leadership.term.epoch);
+        let height = if since.ballot.term.epoch >= recovered_at { since.height } else { 0 };
+        height >= self.forgotten_height && Some(since.ballot) >= self.dropped
     }
 }
 

@@ -56,6 +56,11 @@ impl Committed {
         self.is_base_known
     }
 
+    /// All proposals of this term up to this sequence are committed.
+    pub(crate) fn watermark(&self) -> Option<Ballot> {
+        self.watermark
+    }
+
     fn is_committed(&self, key: &Key, register: Option<&Register>) -> bool {
         let is_below = |register: &Register| {
             self.watermark.is_some_and(|mark| register.ballot.term == mark.term && register.ballot <= mark)

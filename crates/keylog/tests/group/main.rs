@@ -216,7 +216,7 @@ impl Group {
                     self.step();
                 }
                 // As any sender that has not sent it before.
-                Some(Err(Failure::Forgotten { now })) if is_first => {
+                Some(Err(Failure::Forgotten { now } | Failure::Lapsed { now })) if is_first => {
                     let Job::Append(submission) = &mut job else { unreachable!() };
                     submission.since = Some(now);
                 }

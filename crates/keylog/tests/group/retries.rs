@@ -4,7 +4,7 @@
 //! second time; and one with a condition was told to be refused though it had been applied.
 
 use difuse_keylog::{
-    Anchor, Answer, Condition, Failure, Job, Operation, Store, Submission, store::RECENT_OPERATIONS_MAX,
+    Anchor, Answer, Condition, Failure, Job, Operation, Store, Submission, Value, store::RECENT_OPERATIONS_MAX,
 };
 use difuse_types::{Hash, Key, OperationId};
 
@@ -190,4 +190,71 @@ fn an_append_that_was_applied_is_found_though_it_waits_behind_many_others() {
     group.run_until(|group| (1000..1500).chain([2000]).all(|ticket| group.results.contains_key(&ticket)));
     assert_eq!(height_of(group.results[&2000].as_ref().unwrap()), 2);
     assert_eq!(group.head(2, &key).unwrap().1.height, 502);
+}
+
+/// A leader stops, and with it the first attempt at a write; the next leader refuses the second one; then the first leads
+/// again, and finds the condition as the attempt wants it.
+#[test]
+fn what_was_refused_is_not_applied_by_an_earlier_attempt_that_comes_late() {
+    for condition in [Condition::Absent, Condition::Present] {
+        let mut group = Group::joined(&[1, 2, 3], 7);
+        let key = key("k");
+        let others = |group: &mut Group, id, is_there: bool| {
+            let operation = if is_there { Operation::Set(Value::inline(vec![id])) } else { Operation::Delete };
+            let job = Job::Append(Submission { operation, ..submission(id, Condition::None) });
+            group.ask(2, &key, job).unwrap();
+        };
+        let is_wanted_there = condition == Condition::Present;
+        others(&mut group, 10, !is_wanted_there);
+        let before = present(&group, 1, &key);
+        group.kill(1);
+        // It cannot be told yet whether it holds of an attempt of before: the leader was another one.
+        let lapsed = repeat_if(&mut group, 2, &key, 1, condition, before);
+        let Err(Failure::Lapsed { now }) = lapsed else { panic!("{lapsed:?}") };
+        let refused = repeat_if(&mut group, 2, &key, 1, condition, now);
+        assert!(matches!(refused, Ok(Answer::Conflict(_))), "{refused:?}");
+        // It comes again to the same leader: no copy is applied, whatever the key has become.
+        others(&mut group, 11, is_wanted_there);
+        let again = repeat_if(&mut group, 2, &key, 1, condition, now);
+        assert!(matches!(again, Ok(Answer::Conflict(_))), "{again:?}");
+        group.restart(1);
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.replicas[&node(1)].is_leading(SLOT));
+        for since in [before, now] {
+            let late = repeat_if(&mut group, 1, &key, 1, condition, since);
+            assert!(matches!(late, Err(Failure::Lapsed { .. })), "{condition:?} {late:?}");
+        }
+        // What is anchored in the present is judged by what the key is.
+        let now = group.replicas[&node(1)].known_anchor(SLOT).unwrap();
+        assert_eq!(height_of(&repeat_if(&mut group, 1, &key, 2, condition, now).unwrap()), 3);
+    }
+}
+
+/// The first attempt waits for its turn, and its sender does not know how it was anchored: it must not be told that
+/// nothing of it will be applied.
+#[test]
+fn an_attempt_of_unknown_age_does_not_lapse_beside_one_that_waits() {
+    let mut group = Group::joined(&[1, 2, 3], 5);
+    let key = key("k");
+    group.append(1, &key, 10, Condition::None);
+    let since = group.replicas[&node(1)].known_anchor(SLOT);
+    let replica = group.replicas.get_mut(&node(1)).unwrap();
+    // Something is under way, so that both wait.
+    replica.submit(1 << 50, SLOT, key.clone(), Job::Append(submission(11, Condition::None))).unwrap();
+    for (ticket, since) in [(1 << 51, since), (1 << 52, None)] {
+        let attempt = Submission { since, ..submission(1, Condition::Present) };
+        replica.submit(ticket, SLOT, key.clone(), Job::Append(attempt)).unwrap();
+    }
+    group.run_until(|group| [1 << 51, 1 << 52].iter().all(|ticket| group.results.contains_key(ticket)));
+    let heights: Vec<u64> =
+        [1 << 51, 1 << 52].iter().map(|ticket| height_of(&group.results.remove(ticket).unwrap().unwrap())).collect();
+    assert_eq!(heights, [3, 3]);
+    // And if it lapses, so does the first one where it comes late.
+    let now = group.replicas[&node(1)].known_anchor(SLOT).unwrap();
+    let job = Job::Append(Submission { since: None, ..submission(2, Condition::Present) });
+    let replica = group.replicas.get_mut(&node(1)).unwrap();
+    replica.submit(1 << 53, SLOT, key.clone(), job).unwrap();
+    group.run_until(|group| group.results.contains_key(&(1 << 53)));
+    assert!(matches!(group.results.remove(&(1 << 53)), Some(Err(Failure::Lapsed { .. }))));
+    let late = repeat_if(&mut group, 1, &key, 2, Condition::Present, now);
+    assert!(matches!(late, Err(Failure::Lapsed { .. })), "{late:?}");
 }

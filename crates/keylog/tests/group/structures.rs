@@ -71,7 +71,8 @@ fn a_command_that_is_asked_twice_is_applied_once_and_answered_alike() {
 fn a_command_that_comes_again_too_late_is_refused_and_not_applied_twice() {
     let group = &mut Group::joined(&[1, 2, 3], 9);
     let key = key("h");
-    let first = Invocation { since: None, ..invocation(1, "hset h first 1") };
+    let since = group.replicas[&node(1)].known_anchor(SLOT);
+    let first = Invocation { since, ..invocation(1, "hset h first 1") };
     group.ask(1, &key, Job::Evaluate(first.clone())).unwrap();
     for id in 2..=200 {
         group.command(1, &key, id, &format!("hset h f{id} 1"));

@@ -2,7 +2,7 @@
 //! request's deadline. Writes carry an operation id, so that trying again applies them once.
 
 use bytes::Bytes;
-use difuse_keylog::{Anchor, Condition, Failure, Operation, Store, StoreError};
+use difuse_keylog::{Anchor, Failure, Operation, Store, StoreError};
 use difuse_types::{Instant, Key, Level, NodeId, OperationId, SlotId, Space};
 
 use super::{
@@ -42,23 +42,12 @@ impl Pending {
     /// What an error means, given that an earlier attempt may still be on its way.
     fn settle(&self, error: RequestError) -> RequestError {
         match &self.request {
-            Request::Write { operation_id, condition, since, .. } if self.is_open => {
-                error.beside_open_attempt(*operation_id, *condition, *since)
-            }
-            Request::Command { operation_id, since, .. } if self.is_open => {
-                error.beside_open_attempt(*operation_id, Condition::None, *since)
+            Request::Write { operation_id, since, .. } | Request::Command { operation_id, since, .. }
+                if self.is_open =>
+            {
+                error.beside_open_attempt(*operation_id, *since)
             }
             _ => error,
-        }
-    }
-
-    /// What a reply means, given that an earlier attempt may still be on its way.
-    fn settle_reply(&self, reply: Reply) -> Result<Reply, RequestError> {
-        match &self.request {
-            Request::Command { operation_id, since, .. } if self.is_open => {
-                reply.beside_open_attempt(*operation_id, *since)
-            }
-            _ => Ok(reply),
         }
     }
 }
@@ -158,7 +147,10 @@ impl<S: Store> Peer<S> {
 
     /// What a write that is first sent now comes after.
     pub(super) fn anchor_of(&self, slot: SlotId, key: &Key) -> Option<Anchor> {
-        self.anchors.of(slot, key).or_else(|| self.keylog.known_anchor(slot))
+        let (told, known) = (self.anchors.of(slot, key), self.keylog.known_anchor(slot));
+        // One of the present term serves best: a write with a condition lapses with its leader's term.
+        let is_of_later_term = |known: &Anchor| told.is_none_or(|told| told.ballot.term < known.ballot.term);
+        known.filter(is_of_later_term).or(told)
     }
 
     /// Asks the node that most likely leads the slot.
@@ -275,11 +267,13 @@ impl<S: Store> Peer<S> {
         match outcome {
             Outcome::Reply(reply) => {
                 self.anchors.note_reply(pending.slot, &pending.request, &reply);
-                let result = pending.settle_reply(reply);
-                self.finish(id, result)?;
+                self.finish(id, Ok(reply))?;
             }
             Outcome::Error(RequestError::Forgotten { operation_id, now }) => {
                 return self.handle_forgotten(id, operation_id, now);
+            }
+            Outcome::Error(RequestError::Lapsed { operation_id, now }) => {
+                return self.handle_lapsed(id, operation_id, now);
             }
             Outcome::Error(error) if error.is_transient() => {
                 pending.is_open |= matches!(error, RequestError::Unknown { .. });
@@ -326,6 +320,26 @@ impl<S: Store> Peer<S> {
             return self.finish(id, Err(RequestError::Forgotten { operation_id, now }));
         }
         pending.last_failure = "the key is written too often".into();
+        if pending.tries < EARLY_TRIES_MAX {
+            return self.attempt(id);
+        }
+        self.pause(id);
+        Ok(())
+    }
+
+    /// No attempt was applied, nor will be. Who is the only one that sends the write tries again; else it is for the sender
+    /// to do so, who may have asked somebody else by now.
+    fn handle_lapsed(&mut self, id: Asker, operation_id: OperationId, now: Anchor) -> Result<(), StoreError> {
+        let Some(pending) = self.keys.get_mut(&id) else { return Ok(()) };
+        if let Request::Write { key, since, .. } | Request::Command { key, since, .. } = &mut pending.request {
+            self.anchors.note(pending.slot, key, now);
+            *since = Since::After(now);
+        }
+        if !pending.is_first {
+            return self.finish(id, Err(RequestError::Lapsed { operation_id, now }));
+        }
+        pending.is_open = false;
+        pending.last_failure = "the slot's leader changes too often".into();
         if pending.tries < EARLY_TRIES_MAX {
             return self.attempt(id);
         }
@@ -481,8 +495,11 @@ pub(super) fn outcome_of_failure(slot: SlotId, asked: &Asked, failure: Failure) 
         (Failure::Forgotten { now }, Asked::Append { operation_id, .. }) => {
             Outcome::Error(RequestError::Forgotten { operation_id: *operation_id, now })
         }
+        (Failure::Lapsed { now }, Asked::Append { operation_id, .. }) => {
+            Outcome::Error(RequestError::Lapsed { operation_id: *operation_id, now })
+        }
         // Only a write fails so.
-        (Failure::Forgotten { .. }, _) => Outcome::Error(RequestError::Busy),
+        (Failure::Forgotten { .. } | Failure::Lapsed { .. }, _) => Outcome::Error(RequestError::Busy),
         (Failure::Redirect { leader, .. }, _) => Outcome::Redirect { slot, configuration: None, leader },
         (Failure::NoQuorum, _) => {
             let reason = "too few of its members are reachable to decide anything".into();

@@ -238,8 +238,14 @@ impl<S: Store> Peer<S> {
                 let is_doubtful = matches!(other, Err(RequestError::Unknown { .. }));
                 if let Some(waiting) = self.queue.writes.get_mut(&sequence) {
                     waiting.retry_at = now + RETRY_AFTER;
-                    if let Err(RequestError::Unknown { since, .. }) = other {
-                        waiting.since = since.into();
+                    match other {
+                        Err(RequestError::Unknown { since, .. }) => waiting.since = since.into(),
+                        // No attempt until now will be applied: the next one is the first.
+                        Err(RequestError::Lapsed { now: anchor, .. }) => {
+                            waiting.since = Since::After(anchor);
+                            (waiting.retry_at, waiting.doubt_until) = (now, now);
+                        }
+                        _ => {}
                     }
                     // The first attempt begins the doubt; those that only repeat it do not prolong it.
                     if is_doubtful && waiting.doubt_until <= now {

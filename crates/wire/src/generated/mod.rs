@@ -14213,10 +14213,10 @@ pub struct ReplyBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ERROR_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ERROR_BODY: u8 = 16;
+pub const ENUM_MAX_ERROR_BODY: u8 = 17;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 17] = [
+pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 18] = [
   ErrorBody::NONE,
   ErrorBody::ConflictError,
   ErrorBody::UnavailableError,
@@ -14234,6 +14234,7 @@ pub const ENUM_VALUES_ERROR_BODY: [ErrorBody; 17] = [
   ErrorBody::InBlocksError,
   ErrorBody::ForgottenError,
   ErrorBody::QuotaReachedError,
+  ErrorBody::LapsedError,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -14258,9 +14259,10 @@ impl ErrorBody {
   pub const InBlocksError: Self = Self(14);
   pub const ForgottenError: Self = Self(15);
   pub const QuotaReachedError: Self = Self(16);
+  pub const LapsedError: Self = Self(17);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 16;
+  pub const ENUM_MAX: u8 = 17;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::ConflictError,
@@ -14279,6 +14281,7 @@ impl ErrorBody {
     Self::InBlocksError,
     Self::ForgottenError,
     Self::QuotaReachedError,
+    Self::LapsedError,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -14300,6 +14303,7 @@ impl ErrorBody {
       Self::InBlocksError => Some("InBlocksError"),
       Self::ForgottenError => Some("ForgottenError"),
       Self::QuotaReachedError => Some("QuotaReachedError"),
+      Self::LapsedError => Some("LapsedError"),
       _ => None,
     }
   }
@@ -25693,6 +25697,123 @@ impl ::core::fmt::Debug for ForgottenError<'_> {
       ds.finish()
   }
 }
+pub enum LapsedErrorOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The write was not applied, nor will be any copy of it that was sent before this answer.
+pub struct LapsedError<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for LapsedError<'a> {
+  type Inner = LapsedError<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> LapsedError<'a> {
+  pub const VT_OPERATION_ID: ::flatbuffers::VOffsetT = 4;
+  pub const VT_NOW: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    LapsedError { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args LapsedErrorArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<LapsedError<'bldr>> {
+    let mut builder = LapsedErrorBuilder::new(_fbb);
+    if let Some(x) = args.now { builder.add_now(x); }
+    if let Some(x) = args.operation_id { builder.add_operation_id(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn operation_id(&self) -> &'a super::types::OperationId {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<super::types::OperationId>(LapsedError::VT_OPERATION_ID, None).unwrap()}
+  }
+  /// The present, to send it again with.
+  #[inline]
+  pub fn now(&self) -> &'a Anchor {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Anchor>(LapsedError::VT_NOW, None).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for LapsedError<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<super::types::OperationId>("operation_id", Self::VT_OPERATION_ID, true)?
+     .visit_field::<Anchor>("now", Self::VT_NOW, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct LapsedErrorArgs<'a> {
+    pub operation_id: Option<&'a super::types::OperationId>,
+    pub now: Option<&'a Anchor>,
+}
+impl<'a> Default for LapsedErrorArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    LapsedErrorArgs {
+      operation_id: None, // required field
+      now: None, // required field
+    }
+  }
+}
+
+pub struct LapsedErrorBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LapsedErrorBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_operation_id(&mut self, operation_id: &super::types::OperationId) {
+    self.fbb_.push_slot_always::<&super::types::OperationId>(LapsedError::VT_OPERATION_ID, operation_id);
+  }
+  #[inline]
+  pub fn add_now(&mut self, now: &Anchor) {
+    self.fbb_.push_slot_always::<&Anchor>(LapsedError::VT_NOW, now);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> LapsedErrorBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    LapsedErrorBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<LapsedError<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, LapsedError::VT_OPERATION_ID,"operation_id");
+    self.fbb_.required(o, LapsedError::VT_NOW,"now");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for LapsedError<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("LapsedError");
+      ds.field("operation_id", &self.operation_id());
+      ds.field("now", &self.now());
+      ds.finish()
+  }
+}
 pub enum WrongHashErrorOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -27273,6 +27394,20 @@ impl<'a> RequestError<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_lapsed_error(&self) -> Option<LapsedError<'a>> {
+    if self.body_type() == ErrorBody::LapsedError {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { LapsedError::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl ::flatbuffers::Verifiable for RequestError<'_> {
@@ -27299,6 +27434,7 @@ impl ::flatbuffers::Verifiable for RequestError<'_> {
           ErrorBody::InBlocksError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<InBlocksError>>("ErrorBody::InBlocksError", pos),
           ErrorBody::ForgottenError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<ForgottenError>>("ErrorBody::ForgottenError", pos),
           ErrorBody::QuotaReachedError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<QuotaReachedError>>("ErrorBody::QuotaReachedError", pos),
+          ErrorBody::LapsedError => v.verify_union_variant::<::flatbuffers::ForwardsUOffset<LapsedError>>("ErrorBody::LapsedError", pos),
           _ => Ok(()),
         }
      })?
@@ -27461,6 +27597,13 @@ impl ::core::fmt::Debug for RequestError<'_> {
         },
         ErrorBody::QuotaReachedError => {
           if let Some(x) = self.body_as_quota_reached_error() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ErrorBody::LapsedError => {
+          if let Some(x) = self.body_as_lapsed_error() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

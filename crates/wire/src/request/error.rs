@@ -45,6 +45,11 @@ fn write_body(builder: &mut Builder, error: &RequestError) -> (fb::ErrorBody, Un
             let args = fb::ForgottenErrorArgs { operation_id: Some(&id), now: Some(&now) };
             (Body::ForgottenError, fb::ForgottenError::create(builder, &args).as_union_value())
         }
+        RequestError::Lapsed { operation_id, now } => {
+            let (id, now) = (operation_id_out(operation_id), anchor_out(now));
+            let args = fb::LapsedErrorArgs { operation_id: Some(&id), now: Some(&now) };
+            (Body::LapsedError, fb::LapsedError::create(builder, &args).as_union_value())
+        }
         RequestError::WrongHash { expected, actual } => {
             let (expected, actual) = (hash_out(expected), hash_out(actual));
             let args = fb::WrongHashErrorArgs { expected: Some(&expected), actual: Some(&actual) };
@@ -134,6 +139,11 @@ pub(super) fn read_error(error: fb::RequestError<'_>) -> Result<RequestError, Wi
             let table = present(error.body_as_forgotten_error(), WHAT)?;
             let (operation_id, now) = (operation_id_in(table.operation_id()), anchor_in(table.now()));
             RequestError::Forgotten { operation_id, now }
+        }
+        Body::LapsedError => {
+            let table = present(error.body_as_lapsed_error(), WHAT)?;
+            let (operation_id, now) = (operation_id_in(table.operation_id()), anchor_in(table.now()));
+            RequestError::Lapsed { operation_id, now }
         }
         Body::WrongHashError => {
             let table = present(error.body_as_wrong_hash_error(), WHAT)?;

@@ -284,6 +284,7 @@ fn errors() -> Vec<RequestError> {
         RequestError::Unknown { operation_id: OPERATION_ID, since: None },
         RequestError::Unknown { operation_id: OPERATION_ID, since: Some(anchor()) },
         RequestError::Forgotten { operation_id: OPERATION_ID, now: anchor() },
+        RequestError::Lapsed { operation_id: OPERATION_ID, now: anchor() },
         RequestError::WrongHash { expected: hash(1), actual: hash(2) },
         RequestError::Invalid(reason()),
         RequestError::BlockReferenced { hash: hash(1) },

@@ -124,9 +124,8 @@ impl<S: Store> Keylog<S> {
             if let Some(found) = self.find_step(slot, &drafts.steps, id)? {
                 return Ok(Ok(found));
             }
-            let refused = self.leadership(slot).and_then(|leadership| leadership.refused.get(&(id, Condition::None)));
-            if let Some(answer) = refused {
-                return Ok(Ok(answer.clone()));
+            if let Some(answer) = self.refused_with(slot, id, Condition::None) {
+                return Ok(Ok(answer));
             }
         }
         let mut before = BTreeMap::new();
@@ -138,11 +137,7 @@ impl<S: Store> Keylog<S> {
             }
         };
         let answer = Answer::Evaluated { reply, is_write, appended, mark: None };
-        if answer.is_refusal()
-            && let Some(leadership) = self.leadership(slot)
-        {
-            leadership.refused.insert((id, Condition::None), answer.clone());
-        }
+        self.note_answer(slot, id, Condition::None, &answer);
         Ok(Ok(answer))
     }
 
