@@ -251,8 +251,8 @@ impl Simulation {
     /// The recovery of a key's slot under which an answer with this mark was given; `None` if that is not certain.
     pub(crate) fn answered_under(&self, key: &Key, mark: Option<Ballot>, asked_at: u64) -> Option<Hash> {
         let slot = self.plan.settings.slots.of_key(key);
-        // What was accepted before a recovery may be read after it.
-        let marked = || mark.and_then(|mark| self.recoveries.of_epoch(slot, mark.term.epoch));
+        // What was accepted before a recovery may be read after it, with the ballot of before: also after another one.
+        let marked = || mark.and_then(|mark| self.recoveries.of_last_epoch(slot, mark.term.epoch));
         self.recoveries.certain(slot, asked_at).or_else(|| marked().filter(|recovery| *recovery != Hash::ZERO))
     }
 

@@ -353,6 +353,6 @@ fn a_file_that_is_there_has_all_its_blocks() {
 /// A control: were uploads not refused that two collections have overtaken, files would lack blocks.
 #[test]
 fn uploads_that_are_not_refused_lose_blocks() {
-    let lost = (0..20).find(|seed| run(*seed, Some(Control::UploadGeneration)).lost > 0);
+    let lost = (0..100).find(|seed| run(*seed, Some(Control::UploadGeneration)).lost > 0);
     assert!(lost.is_some(), "not caught");
 }

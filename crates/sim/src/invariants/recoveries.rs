@@ -68,6 +68,13 @@ impl Recoveries {
         }
     }
 
+    /// The recovery that an epoch goes back to, if none is known that may have come after it.
+    pub(crate) fn of_last_epoch(&self, slot: SlotId, epoch: u64) -> Option<Hash> {
+        let recovery = self.of_epoch(slot, epoch)?;
+        let mut later = self.names.range((slot, epoch)..=(slot, u64::MAX));
+        later.all(|(_, other)| *other == recovery).then_some(recovery)
+    }
+
     /// A node holds this head of a key.
     pub(crate) fn hold(&mut self, node: NodeId, slot: SlotId, key: &Key, head: Hash) {
         self.held.entry((node, slot)).or_default().heads.insert(key.clone(), head);
@@ -183,5 +190,7 @@ mod tests {
         assert!(!recoveries.update(slot, &after, &BTreeSet::from([new]), 8));
         assert_eq!((recoveries.certain(slot, 8), recoveries.certain(slot, 9)), (None, Some(new)));
         assert_eq!((recoveries.of_epoch(slot, 1), recoveries.of_epoch(slot, after.epoch)), (Some(old), Some(new)));
+        let of_last = [1, after.epoch].map(|epoch| recoveries.of_last_epoch(slot, epoch));
+        assert_eq!(of_last, [None, Some(new)]);
     }
 }
