@@ -46,6 +46,9 @@ pub(crate) struct Committed {
 #[derive(Clone, Debug, Hash)]
 struct Pending {
     ballot: Ballot,
+    /// The first ballot at which anything was accepted that came after the height that is committed for certain: a later
+    /// one may only have proposed the same again.
+    first: Ballot,
     /// The key's height that is committed for certain; 0: absent.
     committed_height: Option<u64>,
 }
@@ -78,10 +81,10 @@ impl Committed {
         committed_height: u64,
         is_anew: bool,
     ) {
-        let known = match self.pending.get(key) {
-            _ if is_anew => None,
-            Some(pending) => pending.committed_height,
-            None => self.is_committed(key, before).then(|| before.map_or(0, |before| before.head.height)),
+        let (known, first) = match self.pending.get(key) {
+            _ if is_anew => (None, ballot),
+            Some(pending) => (pending.committed_height, pending.first),
+            None => (self.is_committed(key, before).then(|| before.map_or(0, |before| before.head.height)), ballot),
         };
         self.remove(key);
         if self.pending.len() >= PENDING_MAX {
@@ -90,8 +93,10 @@ impl Committed {
             self.is_base_known = false;
         }
         // The leader tells what it knows at least; 0: nothing.
-        let committed_height = known.max((committed_height > 0).then_some(committed_height));
-        self.pending.insert(key.clone(), Pending { ballot, committed_height });
+        let told = (committed_height > 0).then_some(committed_height);
+        // What is told is all that was proposed before this.
+        let first = if told > known { ballot } else { first };
+        self.pending.insert(key.clone(), Pending { ballot, first, committed_height: known.max(told) });
         self.by_ballot.insert(ballot, key.clone());
         self.note_sequence(ballot);
     }
@@ -149,7 +154,7 @@ impl Committed {
     /// Whether a head shown of this key is not older than what somebody has seen who has seen the slot up to `seen`.
     fn has_seen(&self, key: &Key, seen: Ballot) -> bool {
         let is_held = self.complete.is_some_and(|complete| complete >= seen);
-        is_held && self.pending.get(key).is_none_or(|pending| pending.ballot > seen)
+        is_held && self.pending.get(key).is_none_or(|pending| pending.first > seen)
     }
 }
 
@@ -176,9 +181,9 @@ impl<S: Store> Keylog<S> {
         }
         let register = self.store.register(slot, key)?;
         let (height, hash, mark) = match committed.pending.get(key) {
-            // The committed head was accepted at a ballot below that of what is pending.
-            Some(Pending { ballot, committed_height: Some(height) }) => {
-                (*height, None, Some(Ballot { sequence: ballot.sequence.saturating_sub(1), ..*ballot }))
+            // The committed head was accepted at a ballot below those of what is pending.
+            Some(Pending { first, committed_height: Some(height), .. }) => {
+                (*height, None, Some(Ballot { sequence: first.sequence.saturating_sub(1), ..*first }))
             }
             Some(Pending { committed_height: None, .. }) => return Ok(None),
             None if committed.is_committed(key, register.as_ref()) => match register {
@@ -260,3 +265,32 @@ impl<S: Store> Keylog<S> {
 
 /// The most slots in one message.
 const SLOTS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use difuse_types::Key;
+
+    use super::Committed;
+    use crate::{Ballot, Term};
+
+    fn ballot(number: u64, sequence: u64) -> Ballot {
+        Ballot { term: Term { number, ..Term::start_of(1) }, sequence }
+    }
+
+    /// A new leader proposes a head again that was committed under the last one: whoever has seen it committed must not be
+    /// shown the one before.
+    #[test]
+    fn a_head_that_is_proposed_again_is_no_later_than_it_was() {
+        let key = Key::new(b"k").unwrap();
+        let mut committed = Committed::default();
+        committed.note_agreement(ballot(1, 16));
+        committed.note_accepted(&key, ballot(1, 17), None, 15, false);
+        let seen = |committed: &Committed| [16, 17].map(|sequence| committed.has_seen(&key, ballot(1, sequence)));
+        assert_eq!(seen(&committed), [true, false]);
+        committed.note_accepted(&key, ballot(2, 1), None, 0, false);
+        assert_eq!(seen(&committed), [true, false]);
+        // The next one tells that it is committed.
+        committed.note_accepted(&key, ballot(2, 2), None, 16, false);
+        assert_eq!(seen(&committed), [true, true]);
+    }
+}
