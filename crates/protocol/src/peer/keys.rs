@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use difuse_keylog::{Anchor, Failure, Operation, Store, StoreError};
-use difuse_types::{Instant, Key, Level, NodeId, OperationId, SlotId, Space};
+use difuse_types::{Instant, Key, Level, NodeId, SlotId, Space};
 
 use super::{
     Peer, RequestId,
@@ -269,11 +269,12 @@ impl<S: Store> Peer<S> {
                 self.anchors.note_reply(pending.slot, &pending.request, &reply);
                 self.finish(id, Ok(reply))?;
             }
-            Outcome::Error(RequestError::Forgotten { operation_id, now }) => {
-                return self.handle_forgotten(id, operation_id, now);
+            Outcome::Error(error @ RequestError::Forgotten { now, .. }) => {
+                let is_unapplied = !pending.is_open;
+                return self.handle_turned_away(id, error, now, is_unapplied);
             }
-            Outcome::Error(RequestError::Lapsed { operation_id, now }) => {
-                return self.handle_lapsed(id, operation_id, now);
+            Outcome::Error(error @ RequestError::Lapsed { now, .. }) => {
+                return self.handle_turned_away(id, error, now, true);
             }
             Outcome::Error(error) if error.is_transient() => {
                 pending.is_open |= matches!(error, RequestError::Unknown { .. });
@@ -306,40 +307,32 @@ impl<S: Store> Peer<S> {
         Ok(())
     }
 
-    /// The leader cannot exclude that the write was applied before; who knows that it was not tries again.
-    fn handle_forgotten(&mut self, id: Asker, operation_id: OperationId, now: Anchor) -> Result<(), StoreError> {
+    /// The leader has not applied the write, and says what the present is. Who is the only one that sends it, and knows that
+    /// no attempt was applied nor will be (`is_unapplied`), sends it again with that; else it is for the sender to do so,
+    /// who may have asked somebody else by now.
+    fn handle_turned_away(
+        &mut self,
+        id: Asker,
+        error: RequestError,
+        now: Anchor,
+        is_unapplied: bool,
+    ) -> Result<(), StoreError> {
         let Some(pending) = self.keys.get_mut(&id) else { return Ok(()) };
-        let is_sure = pending.is_first && !pending.is_open;
+        let begins_anew = pending.is_first && is_unapplied;
         if let Request::Write { key, since, .. } | Request::Command { key, since, .. } = &mut pending.request {
             self.anchors.note(pending.slot, key, now);
-            if is_sure {
+            if begins_anew {
                 *since = Since::After(now);
             }
         }
-        if !is_sure {
-            return self.finish(id, Err(RequestError::Forgotten { operation_id, now }));
-        }
-        pending.last_failure = "the key is written too often".into();
-        if pending.tries < EARLY_TRIES_MAX {
-            return self.attempt(id);
-        }
-        self.pause(id);
-        Ok(())
-    }
-
-    /// No attempt was applied, nor will be. Who is the only one that sends the write tries again; else it is for the sender
-    /// to do so, who may have asked somebody else by now.
-    fn handle_lapsed(&mut self, id: Asker, operation_id: OperationId, now: Anchor) -> Result<(), StoreError> {
-        let Some(pending) = self.keys.get_mut(&id) else { return Ok(()) };
-        if let Request::Write { key, since, .. } | Request::Command { key, since, .. } = &mut pending.request {
-            self.anchors.note(pending.slot, key, now);
-            *since = Since::After(now);
-        }
-        if !pending.is_first {
-            return self.finish(id, Err(RequestError::Lapsed { operation_id, now }));
+        if !begins_anew {
+            return self.finish(id, Err(error));
         }
         pending.is_open = false;
-        pending.last_failure = "the slot's leader changes too often".into();
+        pending.last_failure = match error {
+            RequestError::Lapsed { .. } => "the slot's leader changes too often".into(),
+            _ => "the key is written too often".into(),
+        };
         if pending.tries < EARLY_TRIES_MAX {
             return self.attempt(id);
         }
