@@ -59,20 +59,24 @@ impl Caller {
     /// headers name one; once an attempt may have been carried out it says so.
     pub async fn send(&mut self, call: Call<'_>) -> Ended {
         let (start, begun) = (self.shared.journal.now(), Instant::now());
-        let (mut is_uncertain, mut pause, mut failures) = (false, PAUSE.0, 0);
+        let (mut pause, mut failures) = (PAUSE.0, 0);
         let mut since = Since::default();
         loop {
             let gateways = self.shared.gateways.all();
             let Some((_, http)) = gateways.get(self.turn % gateways.len().max(1)) else {
-                return Ended { start, end: self.shared.journal.now(), answer: None, is_uncertain };
+                return Ended {
+                    start,
+                    end: self.shared.journal.now(),
+                    answer: None,
+                    is_uncertain: since.is_uncertain(),
+                };
             };
             let headers = since.beside(call.headers);
             let sent = http.send(call.method.clone(), call.path, &headers, call.body.clone()).await;
             match sent {
-                // Nothing is under way: it is new for certain.
-                Ok(answer) if answer.is_forgotten() && !is_uncertain => {
-                    since = Since::default();
-                    since.told(answer.header("difuse-operation-since"));
+                // While nothing is under way it is new for certain.
+                Ok(answer) if answer.is_forgotten() && !since.is_uncertain() => {
+                    since.note_error(&answer);
                     continue;
                 }
                 Ok(answer) if answer.is_forgotten() => {
@@ -83,24 +87,17 @@ impl Caller {
                     let outcome =
                         if is_done(call.kind, answer.status) { Outcome::Acknowledged } else { Outcome::Refused };
                     self.shared.journal.event(self.class, call.kind, outcome);
-                    return Ended { start, end: self.shared.journal.now(), answer: Some(answer), is_uncertain };
+                    let (end, is_uncertain) = (self.shared.journal.now(), since.is_uncertain());
+                    return Ended { start, end, answer: Some(answer), is_uncertain };
                 }
-                // 503 says by its code whether something may have been done; no other 5xx is expected to.
-                Ok(answer) if answer.status == 503 && answer.json()["code"] != "unknown_outcome" => {}
-                Ok(answer) => {
-                    is_uncertain = true;
-                    let told = answer.header("difuse-operation-since");
-                    since.told(if told.is_empty() { "unknown" } else { told });
-                }
-                Err(error) if !error.is_connect() => {
-                    is_uncertain = true;
-                    since.told("unknown");
-                }
+                Ok(answer) => since.note_error(&answer),
+                Err(error) if !error.is_connect() => since.note_lost(),
                 Err(_) => {}
             }
             self.shared.journal.event(self.class, call.kind, Outcome::Failed);
             if begun.elapsed() > PATIENCE || self.shared.is_over() {
-                return Ended { start, end: self.shared.journal.now(), answer: None, is_uncertain };
+                let (end, is_uncertain) = (self.shared.journal.now(), since.is_uncertain());
+                return Ended { start, end, answer: None, is_uncertain };
             }
             self.turn = self.turn.wrapping_add(1);
             failures += 1;
