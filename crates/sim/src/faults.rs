@@ -166,13 +166,22 @@ impl Simulation {
         let staying = self.nodes.values().filter(|node| !node.is_retired && !node.is_leaving && node.process.is_some());
         let is_joined = |node: &&crate::node::Node| node.process.as_ref().is_some_and(|process| process.is_joined);
         let is_able = self.nodes.get(&id).filter(is_joined).is_some_and(|node| !node.is_leaving);
-        if !is_able || staying.filter(is_joined).count() <= 3 {
+        if !is_able || staying.filter(is_joined).count() <= 3 || self.has_unreplaced_loss() {
             return;
         }
         if let Some(node) = self.nodes.get_mut(&id) {
             node.is_leaving = true;
         }
         self.ask_to_leave(id);
+    }
+
+    /// Whether a group still counts on a node that lost its disk for ever. Then nobody is asked to leave: its leader, out of
+    /// reach of all others until they give it up, may be moving the slot to whoever leaves, which makes two losses.
+    fn has_unreplaced_loss(&self) -> bool {
+        let lost: Vec<NodeId> =
+            self.nodes.values().filter(|node| node.is_retired && !node.has_left).map(|node| node.id).collect();
+        let mut records = self.nodes.values().filter(|node| !node.is_retired).flat_map(|node| node.configurations());
+        self.permanent_losses > 0 && records.any(|record| lost.iter().any(|node| record.configuration.contains(node)))
     }
 
     /// A node says that it has left: it must not be needed, and stops a little later.

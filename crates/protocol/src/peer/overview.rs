@@ -24,9 +24,6 @@ const ASK_LEAVE_EVERY: Duration = Duration::from_millis(200);
 /// How long after everybody knows of it a node that holds nothing has left.
 const LEAVE_AFTER: Duration = Duration::from_millis(500);
 
-/// For how long a leaving node waits for nodes that do not answer to learn of it.
-const WAIT_FOR_SUSPECTS: Duration = Duration::from_secs(20);
-
 /// For how long a node that has left goes on telling it to those who have not heard.
 const TELL_LEFT_FOR: Duration = Duration::from_secs(10);
 
@@ -263,12 +260,12 @@ impl<S: Store> Peer<S> {
         }
     }
 
-    /// Nodes that have not told that they know of this node's leave. One that does not answer may be cut off and still
-    /// lead a slot, so it is waited for too, for a while.
+    /// Nodes that have not told that they know of this node's leave. One that does not answer may be cut off, and lead a
+    /// slot that it is moving to this node: it is waited for too, until it is back or given up.
     fn unaware_of_leave(&self) -> Vec<NodeId> {
         let Some(leave) = &self.leave else { return Vec::new() };
         // That it has left is told on by whoever hears it.
-        let waits_for_all = leave.state == HostState::Leaving && self.now.since(leave.began_at) < WAIT_FOR_SUSPECTS;
+        let waits_for_all = leave.state == HostState::Leaving;
         let others = self.ring.hosts().filter(|entry| {
             let node = &entry.host.node;
             *node != self.me
