@@ -5,6 +5,11 @@ use std::{collections::HashMap, process::Command, time::Duration};
 use difuse_tests::{Cluster, free_port, until};
 use futures::StreamExt;
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection, cmd, pipe};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,6 +49,48 @@ async fn any_node_serves_clients_of_redis() {
     channels_reach_all_nodes(&cluster, &mut connections).await.unwrap();
     the_tools_of_redis_work(&cluster);
     a_killed_node_is_survived(&mut cluster).await;
+}
+
+/// As many connections as a node takes, of which none does anything: each is there when it is needed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_idle_connections_are_held() {
+    /// What a node takes by default.
+    const MAX: u64 = 10_000;
+    /// Files that the two processes have open besides.
+    const OTHERS: u64 = 1_200;
+    let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: Some(files) }).unwrap();
+    let count = MAX.min(files.saturating_sub(OTHERS));
+    let cluster = ring(1).await;
+    let address = ("127.0.0.1", port(&cluster, 0));
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        ping(&mut client).await.unwrap();
+        clients.push(client);
+    }
+    if count == MAX {
+        let refused = ping(&mut TcpStream::connect(address).await.unwrap()).await.unwrap_err();
+        assert!(refused.contains("max number of clients reached"), "{refused}");
+    }
+    for client in clients.iter_mut().rev() {
+        ping(client).await.unwrap();
+    }
+    drop(clients);
+    until("room for another client", PATIENCE, async || match TcpStream::connect(address).await {
+        Ok(mut client) => ping(&mut client).await,
+        Err(error) => Err(error.to_string()),
+    })
+    .await;
+}
+
+/// Asks whether a connection is served; else what came instead.
+async fn ping(client: &mut TcpStream) -> Result<(), String> {
+    let mut answer = [0; 64];
+    client.write_all(b"PING\r\n").await.map_err(|error| error.to_string())?;
+    let length = client.read(&mut answer).await.map_err(|error| error.to_string())?;
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    if answer == "+PONG\r\n" { Ok(()) } else { Err(answer.into_owned()) }
 }
 
 async fn strings_and_structures(nodes: &mut [MultiplexedConnection]) -> RedisResult<()> {
