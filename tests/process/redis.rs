@@ -212,22 +212,24 @@ async fn pops_wait_for_pushes_at_other_nodes(
 
 /// A message may be lost, never by a ring at rest: it is published again until somebody hears it all the same.
 async fn channels_reach_all_nodes(cluster: &Cluster, nodes: &mut [MultiplexedConnection]) -> RedisResult<()> {
-    let client = Client::open(format!("redis://127.0.0.1:{}", port(cluster, 1)))?;
-    let mut listener = client.get_async_pubsub().await?;
-    listener.subscribe("news").await?;
-    listener.psubscribe("n?ws").await?;
-    let mut messages = listener.into_on_message();
-    for node in [0, 2] {
-        let heard = until("a message of another node", PATIENCE, async || {
-            let counted: RedisResult<i64> = nodes[node].publish("news", format!("of node {node}")).await;
-            assert_eq!(counted.unwrap(), 0, "subscribers of the other node are not counted");
-            let heard = tokio::time::timeout(Duration::from_secs(5), messages.next()).await;
-            heard.ok().flatten().ok_or_else(|| "nothing was heard".to_string())
-        })
-        .await;
-        assert_eq!(heard.get_payload::<String>()?, format!("of node {node}"));
-        let by_pattern = messages.next().await.expect("it is also heard by the pattern");
-        assert_eq!(by_pattern.get_pattern::<String>()?, "n?ws");
+    for here in 0..3 {
+        let client = Client::open(format!("redis://127.0.0.1:{}", port(cluster, here)))?;
+        let mut listener = client.get_async_pubsub().await?;
+        listener.subscribe("news").await?;
+        listener.psubscribe("n?ws").await?;
+        let mut messages = listener.into_on_message();
+        for there in (0..3).filter(|there| *there != here) {
+            let heard = until("a message of another node", PATIENCE, async || {
+                let counted: RedisResult<i64> = nodes[there].publish("news", format!("of node {there}")).await;
+                assert_eq!(counted.unwrap(), 0, "subscribers of the other node are not counted");
+                let heard = tokio::time::timeout(Duration::from_secs(5), messages.next()).await;
+                heard.ok().flatten().ok_or_else(|| format!("node {here} heard nothing of node {there}"))
+            })
+            .await;
+            assert_eq!(heard.get_payload::<String>()?, format!("of node {there}"));
+            let by_pattern = messages.next().await.expect("it is also heard by the pattern");
+            assert_eq!(by_pattern.get_pattern::<String>()?, "n?ws");
+        }
     }
     Ok(())
 }

@@ -204,12 +204,15 @@ impl Runtime {
         self.last_request
     }
 
+    /// Another node is connected.
+    pub(crate) fn note_connected(&mut self, node: NodeId) {
+        self.shared.notices.note_connected(node);
+        self.inputs.push(Input::Connected(node));
+    }
+
     fn note_event(&mut self, event: Event) {
         match event {
-            Event::Connected { node, role: Role::Peer, .. } => {
-                self.shared.notices.note_connected(node);
-                self.inputs.push(Input::Connected(node));
-            }
+            Event::Connected { node, role: Role::Peer, .. } => self.note_connected(node),
             Event::Connected { .. } => {}
             Event::Disconnected { node } => {
                 self.shared.notices.note_disconnected(node);

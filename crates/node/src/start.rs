@@ -1,10 +1,10 @@
 //! From a configuration to a running node.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use difuse_keylog::{StoreError, WriteSequence};
-use difuse_net::{Class, Event, Identity, Net, NetError, RingTag};
+use difuse_net::{Class, Event, Identity, Net, NetError, RingTag, Role};
 use difuse_protocol::{Peer, PeerOptions, Start, message::Message};
 use difuse_storage::{KeyStore, Options, Storage};
 use difuse_types::{Hash, Host, Incarnation, Instant, NodeId, RingId, RingSettings};
@@ -35,6 +35,8 @@ pub struct OpenNode {
     net: Net,
     control: mpsc::Receiver<Event>,
     bulk: mpsc::Receiver<Event>,
+    /// Nodes that are connected already.
+    connected: BTreeSet<NodeId>,
     host: Host,
     seed: [u8; 32],
     known_ring: Option<RingSettings>,
@@ -53,7 +55,8 @@ pub(crate) async fn open(config: NodeConfig) -> Result<OpenNode, StartError> {
     let (net, control, bulk) = listen(&config, identity, known_ring).await?;
     let host = describe(&config, &net, incarnation)?;
     let progress = watch::Sender::new("starting".to_string());
-    Ok(OpenNode { config, storage, net, control, bulk, host, seed, known_ring, wakes, woken, progress })
+    let connected = BTreeSet::new();
+    Ok(OpenNode { config, storage, net, control, bulk, connected, host, seed, known_ring, wakes, woken, progress })
 }
 
 impl OpenNode {
@@ -73,7 +76,8 @@ impl OpenNode {
     /// See [`StartError`].
     pub async fn start(mut self) -> Result<Node, StartError> {
         let (settings, begin) = self.find_ring().await?;
-        let Self { config, mut storage, net, control, bulk, host, seed, known_ring, wakes, woken, progress: _ } = self;
+        let Self { config, mut storage, net, control, bulk, connected, host, seed, known_ring, wakes, woken, .. } =
+            self;
         if known_ring.is_none() {
             memory::remember_ring(&mut storage.keys, &settings)?;
             net.set_ring(RingTag(Some(settings.id)));
@@ -91,7 +95,8 @@ impl OpenNode {
         let random = Hash::of(&[&seed[..], &host.incarnation.0.to_le_bytes()].concat());
         let random = u64::from_le_bytes(first_eight(&random));
         let peer = Peer::new(host.clone(), settings, options, begin, storage.keys, Instant(0), random)?;
-        Ok(run(host, net, control, bulk, Parts { peer, blocks: storage.blocks, wakes, woken, clock }))
+        let blocks = storage.blocks;
+        Ok(run(host, net, control, bulk, Parts { peer, blocks, connected, wakes, woken, clock }))
     }
 
     async fn find_ring(&mut self) -> Result<(RingSettings, Start), StartError> {
@@ -126,7 +131,7 @@ impl OpenNode {
 
     async fn join_through(&mut self, address: &str) -> Result<(RingSettings, Vec<Host>), NetError> {
         self.progress.send_replace(format!("joining through {address}: waiting for its answer"));
-        let peer = connect(&self.net, &mut self.control, address).await?;
+        let peer = self.connect(address).await?;
         let introduce = difuse_wire::encode(&[Message::Introduce { host: self.host.clone() }]);
         // Whether it was sent shows in the answer.
         let _ = self.net.send(peer, Class::Control, introduce);
@@ -134,13 +139,50 @@ impl OpenNode {
             let reason = "it is connected, but does not answer".into();
             NetError::Unreachable { address: address.to_string(), reason }
         };
-        await_welcome(&mut self.control).await.ok_or_else(silent)
+        self.await_welcome().await.ok_or_else(silent)
+    }
+
+    /// Connects while reading events, as the transport asks for.
+    async fn connect(&mut self, address: &str) -> Result<NodeId, NetError> {
+        let net = self.net.clone();
+        let connecting = net.connect(address);
+        tokio::pin!(connecting);
+        loop {
+            tokio::select! {
+                result = &mut connecting => return result,
+                event = self.control.recv() => self.note_event(&event.ok_or(NetError::Closed)?),
+            }
+        }
+    }
+
+    async fn await_welcome(&mut self) -> Option<(RingSettings, Vec<Host>)> {
+        let waiting = async {
+            while let Some(event) = self.control.recv().await {
+                self.note_event(&event);
+                let Event::Frame { frame, .. } = event else { continue };
+                if let Some(welcome) = find_welcome(&frame) {
+                    return Some(welcome);
+                }
+            }
+            None
+        };
+        tokio::time::timeout(WELCOME_TIMEOUT, waiting).await.ok().flatten()
+    }
+
+    /// Who is connected is told only once, and of use when the node runs.
+    fn note_event(&mut self, event: &Event) {
+        match event {
+            Event::Connected { node, role: Role::Peer, .. } => drop(self.connected.insert(*node)),
+            Event::Disconnected { node } => drop(self.connected.remove(node)),
+            Event::Connected { .. } | Event::Frame { .. } => {}
+        }
     }
 }
 
 struct Parts {
     peer: Peer<KeyStore>,
     blocks: difuse_storage::BlockStore,
+    connected: BTreeSet<NodeId>,
     wakes: mpsc::UnboundedSender<Wake>,
     woken: mpsc::UnboundedReceiver<Wake>,
     clock: Clock,
@@ -153,8 +195,9 @@ fn run(host: Host, net: Net, control: mpsc::Receiver<Event>, bulk: mpsc::Receive
     let stop = CancellationToken::new();
     let shared = Arc::new(Shared::default());
     let address = net.local_address().unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-    let runtime =
+    let mut runtime =
         Runtime::new(parts.peer, parts.blocks, net.clone(), shared.clone(), parts.wakes, parts.clock, readiness_sender);
+    parts.connected.into_iter().for_each(|node| runtime.note_connected(node));
     let ended = stop.clone();
     tokio::spawn(runtime.run(control, bulk, called, parts.woken, ended, stopped_sender));
     Node { id: host.node, address, calls, net, shared, readiness, stopped, stop }
@@ -214,18 +257,6 @@ fn found(config: &NodeConfig, host: &Host) -> Result<RingSettings, StartError> {
     Ok(settings)
 }
 
-/// Connects while reading events, as the transport asks for.
-async fn connect(net: &Net, control: &mut mpsc::Receiver<Event>, address: &str) -> Result<NodeId, NetError> {
-    let connecting = net.connect(address);
-    tokio::pin!(connecting);
-    loop {
-        tokio::select! {
-            result = &mut connecting => return result,
-            event = control.recv() => if event.is_none() { return Err(NetError::Closed) },
-        }
-    }
-}
-
 /// Whether trying again cannot help.
 fn is_final(error: &NetError) -> bool {
     matches!(
@@ -236,19 +267,6 @@ fn is_final(error: &NetError) -> bool {
             | NetError::Ourselves
             | NetError::Address { .. }
     )
-}
-
-async fn await_welcome(control: &mut mpsc::Receiver<Event>) -> Option<(RingSettings, Vec<Host>)> {
-    let waiting = async {
-        while let Some(event) = control.recv().await {
-            let Event::Frame { frame, .. } = event else { continue };
-            if let Some(welcome) = find_welcome(&frame) {
-                return Some(welcome);
-            }
-        }
-        None
-    };
-    tokio::time::timeout(WELCOME_TIMEOUT, waiting).await.ok().flatten()
 }
 
 fn find_welcome(frame: &Bytes) -> Option<(RingSettings, Vec<Host>)> {
