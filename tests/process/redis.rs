@@ -1,6 +1,6 @@
 //! Clients of Redis, unmodified, at any node of a ring.
 
-use std::{collections::HashMap, process::Command, time::Duration};
+use std::{collections::HashMap, path::Path, process::Command, time::Duration};
 
 use difuse_tests::{Cluster, free_port, until};
 use futures::StreamExt;
@@ -48,6 +48,7 @@ async fn any_node_serves_clients_of_redis() {
     pops_wait_for_pushes_at_other_nodes(&cluster, &mut connections).await.unwrap();
     channels_reach_all_nodes(&cluster, &mut connections).await.unwrap();
     the_tools_of_redis_work(&cluster);
+    clients_of_other_languages_work(&cluster);
     a_killed_node_is_survived(&mut cluster).await;
 }
 
@@ -251,15 +252,37 @@ fn the_tools_of_redis_work(cluster: &Cluster) {
     }
 }
 
+/// redis-py and ioredis, where `.ci/clients` has installed them.
+fn clients_of_other_languages_work(cluster: &Cluster) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (scripts, clients) = (tests.join("process/clients"), tests.join("../target/clients"));
+    let ports = [0, 1, 2].map(|node| port(cluster, node).to_string());
+    let mut python = Command::new(clients.join("python/bin/python"));
+    if let Some(output) = said(python.arg(scripts.join("redis_py.py")).args(&ports)) {
+        assert!(output.contains("is content"), "{output}");
+    }
+    let modules = clients.join("node/node_modules");
+    if modules.join("ioredis").exists()
+        && let Some(output) =
+            said(Command::new("node").env("NODE_PATH", modules).arg(scripts.join("ioredis.cjs")).args(&ports))
+    {
+        assert!(output.contains("is content"), "{output}");
+    }
+}
+
 /// What a program says if there is such a program.
 fn run(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = match Command::new(program).args(arguments).output() {
+    said(Command::new(program).args(arguments))
+}
+
+fn said(command: &mut Command) -> Option<String> {
+    let output = match command.output() {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        Err(error) => panic!("{program}: {error}"),
+        Err(error) => panic!("{command:?}: {error}"),
     };
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    assert!(output.status.success(), "{command:?}: {said}");
     Some(said)
 }
 
