@@ -46,6 +46,11 @@ pub struct Since {
 }
 
 impl Since {
+    /// Of a client that lets no node send its write anew: from the first attempt on, it says that others may be under way.
+    pub fn unknown() -> Self {
+        Self { told: Some("unknown".into()), is_uncertain: false }
+    }
+
     /// An attempt's answer was lost.
     pub fn note_lost(&mut self) {
         self.note_open("unknown");
@@ -88,6 +93,11 @@ impl Answer {
     /// Whether nobody can tell any more what became of a repeated write.
     pub fn is_forgotten(&self) -> bool {
         self.status == 409 && self.json()["code"] == "forgotten_outcome"
+    }
+
+    /// Whether no attempt until now was carried out, nor will be, and the write is to be sent with what this says.
+    pub fn has_lapsed(&self) -> bool {
+        self.status == 503 && self.json()["code"] == "lapsed_attempt"
     }
 }
 

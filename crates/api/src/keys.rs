@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -16,6 +16,9 @@ use difuse_protocol::request::{
 use difuse_types::{Hash, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
 use crate::{Datastore, structures};
+
+/// How soon a first attempt must lapse to be sent anew here: earlier than anybody gives up waiting and asks elsewhere.
+const SENT_ANEW_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where a write came to stand in its key's log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -220,9 +223,11 @@ pub async fn submit<D: Datastore + ?Sized>(
         level,
         since,
     };
+    let started = Instant::now();
     let outcome = match datastore.call(request(since)).await {
-        // Its sender vouches that none of its attempts was applied, and the leader that none will be.
-        Err(RequestError::Lapsed { now, .. }) if since == Since::Unsent => {
+        // Its sender vouches that it was not sent before, and the leader that it was not applied. If that took long, the
+        // sender may have asked elsewhere by now, and been refused: then it is for him to send it again.
+        Err(RequestError::Lapsed { now, .. }) if since == Since::Unsent && started.elapsed() < SENT_ANEW_WITHIN => {
             datastore.call(request(Since::After(now))).await
         }
         outcome => outcome,
@@ -528,16 +533,16 @@ fn too_long(length: usize) -> RequestError {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use difuse_protocol::request::{Condition, RequestError};
+    use difuse_protocol::request::{Condition, Reply, Request, RequestError, Since};
     use difuse_types::{Hash, Key, Level};
     use futures::executor::block_on;
 
     use super::{
-        Verified, VerifyError, compare_and_set, delete, inline_value, kept_log, log, new_operation_id, read, set,
-        verify, write,
+        Attempt, Verified, VerifyError, compare_and_set, delete, inline_value, kept_log, log, new_operation_id, read,
+        set, submit, verify, write,
     };
     use crate::{
-        keylog::{Checkpoint, Operation},
+        keylog::{Anchor, Ballot, Checkpoint, Operation, Term},
         testing::FakeDatastore,
     };
 
@@ -621,6 +626,34 @@ mod tests {
             assert_eq!(verified, Ok(Verified { height: 250, hash, checkpoint: Some(base) }));
             datastore.tamper_with(&key(), 220);
             assert!(matches!(verify(&datastore, key()).await, Err(VerifyError::Broken(_))));
+        });
+    }
+
+    /// Answers no sooner than a sender may have asked elsewhere.
+    struct Late(FakeDatastore);
+
+    #[async_trait::async_trait]
+    impl crate::Datastore for Late {
+        async fn call(&self, request: Request) -> Result<Reply, RequestError> {
+            std::thread::sleep(super::SENT_ANEW_WITHIN);
+            self.0.call(request).await
+        }
+    }
+
+    #[test]
+    fn a_first_attempt_that_lapses_late_is_left_to_its_sender() {
+        block_on(async {
+            let (operation_id, ballot) = (new_operation_id(), Ballot { term: Term::start_of(1), sequence: 3 });
+            let lapsed = RequestError::Lapsed { operation_id, now: Anchor { ballot, height: 0 } };
+            let attempt = Attempt { operation_id, since: Since::Unsent };
+            let datastore = Late(FakeDatastore::new());
+            datastore.0.fail_next(lapsed.clone());
+            let set = Operation::Set(inline_value(Bytes::from_static(b"v")).unwrap());
+            let late = submit(&datastore, key(), set.clone(), Condition::Absent, attempt, Level::Quorum).await;
+            assert_eq!(late, Err(lapsed.clone()));
+            datastore.0.fail_next(lapsed);
+            let soon = submit(&datastore.0, key(), set, Condition::Absent, attempt, Level::Quorum).await;
+            assert_eq!(soon.unwrap().written().map(|written| written.height), Some(1));
         });
     }
 

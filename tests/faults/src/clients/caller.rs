@@ -56,11 +56,11 @@ impl Caller {
     }
 
     /// Sends until an answer other than 503 comes or the patience is over, always under the same operation id if the
-    /// headers name one; once an attempt may have been carried out it says so.
+    /// headers name one. No node may send it anew by itself: another may have been asked by then.
     pub async fn send(&mut self, call: Call<'_>) -> Ended {
         let (start, begun) = (self.shared.journal.now(), Instant::now());
         let (mut pause, mut failures) = (PAUSE.0, 0);
-        let mut since = Since::default();
+        let (mut since, mut has_lapsed) = (Since::unknown(), false);
         loop {
             let gateways = self.shared.gateways.all();
             let Some((_, http)) = gateways.get(self.turn % gateways.len().max(1)) else {
@@ -76,6 +76,12 @@ impl Caller {
             match sent {
                 // While nothing is under way it is new for certain.
                 Ok(answer) if answer.is_forgotten() && !since.is_uncertain() => {
+                    since.note_error(&answer);
+                    continue;
+                }
+                // What the present is, which is to be said from now on.
+                Ok(answer) if answer.has_lapsed() && !has_lapsed => {
+                    has_lapsed = true;
                     since.note_error(&answer);
                     continue;
                 }
