@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use difuse_structures::{
-    Arguments, Command, CommandError, Context, Effect, Flag, Held, Key, KeyCommand, Plan, Registry, Reply, State,
-    Structure, View,
+    Arguments, Command, CommandError, Context, Effect, Flag, Held, Key, KeyCommand, Plan, Rebuilding, Registry, Reply,
+    State, Structure, View,
 };
 use difuse_types::WallTime;
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,11 @@ impl Structure for BoundedCounter {
 
     fn encoding(&self) -> &'static str {
         "counter"
+    }
+
+    fn rebuild(&self) -> Option<Vec<Rebuilding>> {
+        let [value, lowest, highest] = [self.value, self.lowest, self.highest].map(|number| number.to_string().into());
+        Some(vec![vec!["counter.add".into(), value], vec!["counter.bound".into(), lowest, highest]])
     }
 
     fn commands() -> Vec<KeyCommand> {

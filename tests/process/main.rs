@@ -8,6 +8,7 @@ mod damage;
 mod disk;
 mod first;
 mod healing;
+mod iteration;
 mod kill;
 mod membership;
 mod pins;

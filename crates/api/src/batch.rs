@@ -6,13 +6,14 @@
 use std::{
     collections::BTreeMap,
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
 use difuse_keylog::Operation;
 use difuse_protocol::request::{Condition, Entry, RequestError};
-use difuse_types::{Key, WallTime};
+use difuse_types::{Key, Slots, WallTime};
 use futures::{
     FutureExt, Stream, StreamExt, TryStreamExt,
     channel::oneshot,
@@ -26,6 +27,8 @@ use crate::{
     namespaces::Levels,
     values::{self, ValueError},
 };
+
+mod build;
 
 /// The most items that are served at the same time.
 const ITEMS_MAX: usize = 1024;
@@ -48,6 +51,16 @@ pub enum Item {
         /// What must hold of the key.
         condition: Condition,
     },
+    /// Let a key hold the structure that commands make, whatever it held: one step while they are short, else one after the
+    /// other. Level lazy is done at leader.
+    Build {
+        /// The key.
+        key: Key,
+        /// The commands, without the key.
+        commands: Vec<Vec<Bytes>>,
+        /// When the key expires; `None`: never.
+        deadline: Option<WallTime>,
+    },
     /// Read a key's value.
     Get {
         /// The key.
@@ -67,6 +80,8 @@ pub enum Item {
 pub enum Done {
     /// A value was written, or at level lazy will be.
     Put(Option<Written>),
+    /// A structure was made.
+    Built,
     /// A key's head and its value; `None`: it has no value.
     Got(Option<(Entry, Bytes)>),
     /// A key was deleted, or at level lazy will be.
@@ -79,13 +94,17 @@ impl Item {
     /// The key that it is about.
     pub fn key(&self) -> &Key {
         match self {
-            Self::Put { key, .. } | Self::Get { key } | Self::Delete { key, .. } => key,
+            Self::Put { key, .. } | Self::Build { key, .. } | Self::Get { key } | Self::Delete { key, .. } => key,
         }
     }
 
     fn bytes(&self) -> usize {
-        let value = if let Self::Put { value, .. } = self { value.len() } else { 0 };
-        value + self.key().encoded().len()
+        let content = match self {
+            Self::Put { value, .. } => value.len(),
+            Self::Build { commands, .. } => build::bytes_of(commands),
+            Self::Get { .. } | Self::Delete { .. } => 0,
+        };
+        content + self.key().encoded().len()
     }
 }
 
@@ -105,6 +124,7 @@ pub fn run<D: Datastore + Clone, E: From<ValueError> + Send + 'static>(
         bytes: 0,
         begun: 0,
         last: BTreeMap::new(),
+        slots: Arc::default(),
     }
 }
 
@@ -120,6 +140,8 @@ struct Batch<D, E> {
     begun: u64,
     /// The last item under way of each key: its number, and what tells that it is done.
     last: BTreeMap<Key, (u64, oneshot::Receiver<()>)>,
+    /// The ring's, once an item has needed them.
+    slots: Arc<OnceLock<Slots>>,
 }
 
 struct Finished<E> {
@@ -143,13 +165,13 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Batch<D, E> {
         self.bytes += bytes;
         let (done, is_done) = oneshot::channel();
         let before = self.last.insert(key.clone(), (number, is_done));
-        let (datastore, levels) = (self.datastore.clone(), self.levels.clone());
+        let (datastore, levels, slots) = (self.datastore.clone(), self.levels.clone(), self.slots.clone());
         let run = async move {
             if let Some((_, before)) = before {
                 // The sender goes when its item is done, however that went.
                 let _ = before.await;
             }
-            let result = serve(datastore, item, levels).await.map_err(E::from);
+            let result = serve(datastore, item, levels, slots).await.map_err(E::from);
             drop(done);
             Box::new(Finished { number, key: Some(key), bytes, result })
         };
@@ -189,7 +211,12 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Stream for Batc
     }
 }
 
-async fn serve<D: Datastore + Clone>(datastore: D, item: Item, levels: Levels) -> Result<Done, ValueError> {
+async fn serve<D: Datastore + Clone>(
+    datastore: D,
+    item: Item,
+    levels: Levels,
+    slots: Arc<OnceLock<Slots>>,
+) -> Result<Done, ValueError> {
     let consistency = levels.of(&datastore, item.key().namespace()).await?;
     let operation_id = keys::new_operation_id();
     match item {
@@ -205,6 +232,10 @@ async fn serve<D: Datastore + Clone>(datastore: D, item: Item, levels: Levels) -
             let level = consistency.set_inode;
             let submitted = keys::submit(&datastore, key, operation, condition, operation_id, level).await?;
             Ok(Done::Put(submitted.written().copied()))
+        }
+        Item::Build { key, commands, deadline } => {
+            build::run(&datastore, key, commands, deadline, consistency.set_inode, &slots).await?;
+            Ok(Done::Built)
         }
         Item::Get { key } => {
             let entry = keys::read(&datastore, key, consistency.stat).await?;

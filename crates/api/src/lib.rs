@@ -6,6 +6,7 @@
 //! - [`values`] turns content of any size into a value of at most a few KiB and back.
 //! - [`namespaces`] lists, sets and drops namespaces of keys.
 //! - [`batch`] does many things in one stream.
+//! - [`iterate`] goes through all keys of a namespace in one, and [`records`] writes them down as JSON lines.
 //! - [`collection`] deletes the blocks that nothing names any more.
 //! - [`pins`] keeps blocks and trees that nothing names.
 //! - [`files`] keeps a tree of directories and files.
@@ -28,9 +29,11 @@ pub mod batch;
 pub mod collection;
 mod consistency;
 pub mod files;
+pub mod iterate;
 pub mod keys;
 pub mod namespaces;
 pub mod pins;
+pub mod records;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod values;

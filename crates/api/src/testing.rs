@@ -46,6 +46,7 @@ struct State {
     blocks: BTreeMap<Hash, StoredBlock>,
     failures: VecDeque<RequestError>,
     settings_failures: VecDeque<RequestError>,
+    listing_failure: Option<(Key, RequestError)>,
     queued: VecDeque<Request>,
     outcomes: BTreeMap<OperationId, OperationOutcome>,
     scrub_report: ScrubReport,
@@ -85,6 +86,7 @@ impl FakeDatastore {
             blocks: BTreeMap::new(),
             failures: VecDeque::new(),
             settings_failures: VecDeque::new(),
+            listing_failure: None,
             queued: VecDeque::new(),
             outcomes: BTreeMap::new(),
             scrub_report: ScrubReport::default(),
@@ -114,6 +116,11 @@ impl FakeDatastore {
     /// The next read of the settings of a namespace fails with `error`.
     pub fn fail_settings(&self, error: RequestError) {
         self.state().settings_failures.push_back(error);
+    }
+
+    /// The page of a listing that begins after `key` fails with `error`.
+    pub fn fail_listing_after(&self, key: Key, error: RequestError) {
+        self.state().listing_failure = Some((key, error));
     }
 
     /// How many requests were served so far.
@@ -231,6 +238,11 @@ impl State {
             Request::Command { key, arguments, operation_id, .. } => self.command(key, &arguments, operation_id),
             Request::Operation { operation_id } => Ok(Reply::Operation(self.outcomes.get(&operation_id).cloned())),
             Request::Log { key, from_height, limit } => self.log(&key, from_height, limit),
+            Request::List { after: Some(after), .. }
+                if self.listing_failure.as_ref().is_some_and(|(key, _)| *key == after) =>
+            {
+                self.listing_failure.take().map_or(Ok(Reply::Done), |(_, error)| Err(error))
+            }
             Request::List { prefix, after, limit, slot } => Ok(self.list(&prefix, after.as_ref(), limit, slot)),
             Request::Usage { from, limit } => Ok(Reply::Usage(self.usage(&from, limit))),
             Request::Locate { key } => Ok(self.locate(&key)),

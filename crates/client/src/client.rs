@@ -114,7 +114,12 @@ impl Client {
 
     /// The levels for keys of the default namespace.
     pub(crate) async fn levels(&self) -> Result<Consistency, RequestError> {
-        self.shared.levels.of(self, "").await
+        self.levels_in("").await
+    }
+
+    /// The levels for keys of a namespace.
+    pub(crate) async fn levels_in(&self, namespace: &str) -> Result<Consistency, RequestError> {
+        self.shared.levels.of(self, namespace).await
     }
 
     /// The node that answered first when connecting.

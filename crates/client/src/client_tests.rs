@@ -8,16 +8,17 @@ use std::{
 
 use async_trait::async_trait;
 use difuse_api::{
-    Datastore,
+    Consistency, Datastore,
+    keys::deadline_after,
     request::{Reading, Reply, Request, RequestError, Routes},
 };
-use difuse_keylog::{Ballot, Term};
+use difuse_keylog::{Ballot, Operation, Term};
 use difuse_protocol::message::Outcome;
 use difuse_ring::HostState;
 use difuse_types::{Hash, Host, Incarnation, Key, Level, NodeId, RingId, RingSettings, SlotId};
 
 use crate::{
-    Client, ClientConfig, ConnectError,
+    Client, ClientConfig, ClientError, ConnectError, WriteOptions,
     exchange::{Exchange, ExchangeError},
     request::{Condition, Since},
 };
@@ -315,4 +316,30 @@ async fn lazy_reads_are_spread_over_the_nodes() {
     }
     let asked: std::collections::BTreeSet<u8> = ring.asked().into_iter().collect();
     assert_eq!(asked.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_carries_its_options() {
+    let ring = FakeRing::new([Behaviour::Conflict; 3]);
+    let client = connected(&ring).await;
+    let (condition, ttl) = (Condition::Head(Hash::of(b"expected")), Duration::from_secs(1800));
+    let options = WriteOptions {
+        namespace: "sessions".into(),
+        condition,
+        ttl: Some(ttl),
+        consistency: Some(Consistency::uniform(Level::Leader)),
+    };
+    let earliest = deadline_after(ttl).unwrap();
+    let refused = client.set_with(b"k", "v", &options).await;
+    assert!(matches!(refused, Err(ClientError::Request(RequestError::Conflict { .. }))), "{refused:?}");
+    let asked = ring.asked.lock().unwrap().last().cloned().unwrap().1;
+    let Request::Write { key, operation: Operation::Set(value), condition: demanded, level, .. } = asked else {
+        panic!("{asked:?}")
+    };
+    assert_eq!((key.namespace(), key.name(), &value.bytes[..]), ("sessions", &b"k"[..], &b"v"[..]));
+    assert_eq!((demanded, level), (condition, Level::Leader));
+    let deadline = value.deadline.expect("it expires");
+    assert!(earliest <= deadline && deadline <= deadline_after(ttl).unwrap());
+    let never = client.set_with(b"k", "v", &WriteOptions { ttl: Some(Duration::ZERO), ..options }).await;
+    assert!(matches!(never, Err(ClientError::Ttl(_))), "{never:?}");
 }

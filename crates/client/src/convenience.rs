@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use difuse_api::{
     files::Files,
+    iterate::{self, Item, IterateError, Range},
     keys::{self, Written},
     pins::{self, Pin, PinError},
     request::{Condition, Entry},
@@ -12,17 +13,24 @@ use difuse_api::{
 };
 use difuse_keylog::{Operation, Transaction};
 use difuse_types::{Hash, Key};
-use futures::{TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 
-use crate::{Client, ClientError};
+use crate::{Client, ClientError, WriteOptions};
 
 impl Client {
     /// The value of a key of the default namespace, whole, in memory; `None` if it has none. Use
     /// [`values::stream`] with [`Client::entry`] for values that do not fit there.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ClientError> {
-        let Some(value) = self.entry(key).await?.and_then(|entry| entry.value) else { return Ok(None) };
-        let parts: Vec<_> =
-            values::stream(self.clone(), &value, None, self.levels().await?.get_block)?.try_collect().await?;
+        self.get_in("", key).await
+    }
+
+    /// The same in another namespace.
+    pub async fn get_in(&self, namespace: &str, key: &[u8]) -> Result<Option<Bytes>, ClientError> {
+        let (key, levels) = (Key::in_namespace(namespace, key)?, self.levels_in(namespace).await?);
+        let Some(value) = keys::read(self, key, levels.stat).await?.and_then(|entry| entry.value) else {
+            return Ok(None);
+        };
+        let parts: Vec<_> = values::stream(self.clone(), &value, None, levels.get_block)?.try_collect().await?;
         Ok(Some(match <[Bytes; 1]>::try_from(parts) {
             Ok([whole]) => whole,
             Err(parts) => parts.concat().into(),
@@ -47,13 +55,47 @@ impl Client {
         value: impl AsRef<[u8]>,
         condition: Condition,
     ) -> Result<Written, ClientError> {
-        let key = Key::new(key)?;
+        self.set_with(key, value, &WriteOptions { condition, ..WriteOptions::default() }).await
+    }
+
+    /// Gives a key a value of any size, as the options say: for how long, in which namespace, on which condition, at which
+    /// levels. Not at level lazy: for that, [`keys::submit`].
+    pub async fn set_with(
+        &self,
+        key: &[u8],
+        value: impl AsRef<[u8]>,
+        options: &WriteOptions,
+    ) -> Result<Written, ClientError> {
+        let key = Key::in_namespace(&options.namespace, key)?;
+        let levels = match options.consistency {
+            Some(levels) => levels,
+            None => self.levels_in(&options.namespace).await?,
+        };
+        let deadline = match options.ttl {
+            Some(ttl) => Some(keys::deadline_after(ttl).ok_or(ClientError::Ttl(ttl))?),
+            None => None,
+        };
         let content = stream::iter([Ok(Bytes::copy_from_slice(value.as_ref()))]);
-        let levels = self.levels().await?;
         let stored = values::store(self, &key, content, levels.set_block).await?;
-        let operation = Operation::Set(stored.value);
+        let operation = Operation::Set(stored.value.until(deadline));
         let operation_id = keys::new_operation_id();
-        Ok(keys::write(self, key, operation, condition, operation_id, levels.set_inode).await?)
+        Ok(keys::write(self, key, operation, options.condition, operation_id, levels.set_inode).await?)
+    }
+
+    /// All keys of a namespace whose names begin with `prefix`, with what they hold, in the order of the bytes of their names, while
+    /// others write; behind the key `after`, if there is one. Values, and structures, of more than `bytes_max` come up without what is in them. See
+    /// [`iterate`] for what is guaranteed.
+    pub async fn items(
+        &self,
+        namespace: &str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        bytes_max: u64,
+    ) -> Result<BoxStream<'static, Result<Item, (Option<Key>, IterateError)>>, ClientError> {
+        let after = after.map(|after| Key::in_namespace(namespace, after)).transpose()?;
+        let range = Range { prefix: Key::prefix(namespace, prefix)?, after };
+        let levels = self.levels_in(namespace).await?;
+        Ok(iterate::items(self.clone(), range, levels, bytes_max).boxed())
     }
 
     /// Deletes a key; its history stays. `None` if it had no value.

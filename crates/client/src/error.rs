@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use difuse_api::{request::RequestError, values::ValueError};
 use difuse_types::KeyError;
 
@@ -26,6 +28,9 @@ pub enum ClientError {
     /// The bytes are no key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A key cannot live for so long, or for so short a time.
+    #[error("a key cannot live for {0:?}: at least a millisecond, and not beyond all time")]
+    Ttl(Duration),
     /// The ring refused or could not answer.
     #[error(transparent)]
     Request(#[from] RequestError),

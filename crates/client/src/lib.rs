@@ -26,6 +26,7 @@ mod config;
 mod convenience;
 mod error;
 mod exchange;
+mod options;
 mod reading;
 mod router;
 mod secret;
@@ -34,11 +35,12 @@ mod session;
 pub use client::{AtNode, Client};
 pub use config::ClientConfig;
 pub use difuse_api::{
-    Consistency, Datastore, files, keys, pins,
+    Consistency, Datastore, batch, files, iterate, keys, namespaces, pins,
     request::{self, Condition, Entry, RequestError},
     values,
 };
 pub use difuse_types::{Hash, Key, KeyError, Level, NodeId, OperationId};
 pub use error::{ClientError, ConnectError};
+pub use options::WriteOptions;
 pub use reading::{ReadingSession, SessionToken};
 pub use secret::secret_from_text;

@@ -28,6 +28,7 @@ mod blocks;
 mod body;
 mod cluster;
 mod content;
+mod export;
 mod files;
 mod gc;
 mod headers;
@@ -195,6 +196,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/v1/leader/{*key}", get(inspect::leader))
         .route("/v1/locate/{*key}", get(inspect::locate))
         .route("/v1/batch", post(batch::run))
+        .route("/v1/export", get(export::run))
         .route("/v1/blocks", post(blocks::post))
         .route("/v1/blocks/", any(blocks::empty_hash))
         .route("/v1/blocks/{*hash}", get(blocks::read).head(blocks::read).put(blocks::put).delete(blocks::delete))

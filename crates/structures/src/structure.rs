@@ -2,7 +2,7 @@ use std::{any::Any, fmt::Debug};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{KeyCommand, KeysCommand};
+use crate::{KeyCommand, KeysCommand, Rebuilding};
 
 /// Bytes that are no operation or no state of a structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +47,12 @@ pub trait Structure: Clone + Debug + Default + Send + Sync + Serialize + Deseria
     fn commands_on_keys() -> Vec<KeysCommand> {
         Vec::new()
     }
+
+    /// Commands that make it where there is no key, one after the other: what an export writes down. `None`: there are
+    /// none, and it is not exported. [`crate::in_commands`] makes them.
+    fn rebuild(&self) -> Option<Vec<Rebuilding>> {
+        None
+    }
 }
 
 /// The state of any structure.
@@ -65,6 +71,8 @@ pub trait State: Debug + Send + Sync {
     fn encoding_name(&self) -> &'static str;
     /// The checkpoint form: equal histories give equal bytes.
     fn encode(&self) -> Vec<u8>;
+    /// Commands that make it where there is no key; `None` if there are none.
+    fn rebuilding(&self) -> Option<Vec<Rebuilding>>;
     /// A copy.
     fn duplicate(&self) -> Box<dyn State>;
     /// To find out which structure it is.
@@ -100,6 +108,10 @@ impl<S: Structure> State for S {
 
     fn encode(&self) -> Vec<u8> {
         encode(self)
+    }
+
+    fn rebuilding(&self) -> Option<Vec<Rebuilding>> {
+        self.rebuild()
     }
 
     fn duplicate(&self) -> Box<dyn State> {

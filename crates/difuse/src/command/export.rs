@@ -8,18 +8,17 @@ use std::{
 
 use clap::Args;
 use difuse_api::{
-    batch, keys,
-    request::{ListEntry, PAGE_MAX},
-    values::{self, ValueError},
+    iterate::{self, IterateError, Range},
+    records::Record,
+    values::ValueError,
 };
-use difuse_client::Client;
-use difuse_types::{Key, Level};
-use futures::TryStreamExt;
+use difuse_types::Key;
+use futures::StreamExt;
 
 use super::{
     exit::Failure,
     progress,
-    records::{self, Format, Record, Writer},
+    records::{self, Format, Writer},
     session::Session,
 };
 
@@ -29,7 +28,13 @@ Examples:
   difuse export --namespace shop --output prices.csv
   difuse export --output all.jsonl --resume    after it was interrupted
 
-Keys come in order, with the values that they have when they are reached: writers may go on meanwhile.";
+Keys come in the order of their bytes, with what they hold when they are reached: writers may go on meanwhile. What is there from
+the beginning to the end comes exactly once. Data structures are written as the commands that make them (JSON lines only).";
+
+/// The longest value, and about the largest structure, that is written, in bytes: it is held in memory whole.
+const CONTENT_BYTES_MAX: u64 = 1 << 30;
+/// After so many keys they are handed to the system, and counted on the screen.
+const FLUSHED_EVERY: u64 = 1000;
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
@@ -60,30 +65,37 @@ pub async fn run(session: &Session, arguments: ExportArguments) -> Result<(), Fa
     let mut writer = if last.is_some() { Writer::Jsonl(output) } else { writer(format, output)? };
     let client = session.connect().await?;
     let prefix = Key::prefix(&arguments.namespace, arguments.prefix.as_bytes())?;
-    let mut after = last.map(|name| Key::in_namespace(&arguments.namespace, &name)).transpose()?;
-    let level = session.levels().of(&client, &arguments.namespace).await?.get_block;
+    let after = last.map(|name| Key::in_namespace(&arguments.namespace, &name)).transpose()?;
+    let levels = session.levels().of(&client, &arguments.namespace).await?;
     let spinner = progress::spinner("exporting".into());
     let (mut count, mut skipped) = (0_u64, 0_u64);
-    loop {
-        let page = keys::list(&client, prefix.clone(), after, PAGE_MAX, None).await?;
-        for listed in &page.entries {
-            match record_of(&client, listed, level).await? {
-                Ok(Some(record)) => write(&mut writer, &record, path)?,
-                Ok(None) => continue,
-                Err(reason) => {
-                    skipped += 1;
-                    spinner.suspend(|| eprintln!("{}: {reason}", listed.key));
-                }
+    let mut items = std::pin::pin!(iterate::items(client, Range { prefix, after }, levels, CONTENT_BYTES_MAX));
+    while let Some(item) = items.next().await {
+        let (key, record) = match item {
+            Ok(item) => {
+                let record = Record::of(&item).and_then(|record| writer.holds(&record).map(|()| record));
+                (item.key, record)
             }
-            count += 1;
+            Err((Some(key), error)) if is_of_the_key(&error) => (key, Err(error.to_string())),
+            Err((_, error)) => {
+                writer.flush()?;
+                return Err(failure_of(error));
+            }
+        };
+        match record {
+            Ok(record) => write(&mut writer, &record, path)?,
+            Err(reason) => {
+                skipped += 1;
+                spinner.suspend(|| eprintln!("{key}: {reason}"));
+            }
         }
-        writer.flush()?;
-        spinner.set_message(format!("{count} keys"));
-        after = page.next;
-        if after.is_none() {
-            break;
+        count += 1;
+        if count.is_multiple_of(FLUSHED_EVERY) {
+            writer.flush()?;
+            spinner.set_message(format!("{count} keys"));
         }
     }
+    writer.flush()?;
     spinner.finish_and_clear();
     if path.is_some() {
         eprintln!("{} keys written", count - skipped);
@@ -100,24 +112,16 @@ fn write(writer: &mut Writer<Box<dyn Write>>, record: &Record, path: Option<&Pat
     writer.write(record).map_err(|reason| Failure::Other(format!("{place}: {reason}")))
 }
 
-/// What is to be written of a key; `None` if it has no value any more, an error if it cannot be written.
-async fn record_of(
-    client: &Client,
-    listed: &ListEntry,
-    level: Level,
-) -> Result<Result<Option<Record>, String>, Failure> {
-    let Some(value) = &listed.entry.value else { return Ok(Ok(None)) };
-    let size = match values::size_of(value) {
-        Ok(size) => size,
-        Err(error @ ValueError::Structure) => return Ok(Err(error.to_string())),
-        Err(error) => return Err(error.into()),
-    };
-    if size > batch::READ_BYTES_MAX {
-        return Ok(Err(format!("its value has {size} bytes: fetch it with `difuse kv get`")));
+/// Whether it is this one key that cannot be read, and the next one may be.
+fn is_of_the_key(error: &IterateError) -> bool {
+    !matches!(error, IterateError::Value(ValueError::Request(_)))
+}
+
+fn failure_of(error: IterateError) -> Failure {
+    match error {
+        IterateError::Value(error) => error.into(),
+        error => Failure::Other(error.to_string()),
     }
-    let parts: Vec<_> = values::stream(client.clone(), value, None, level)?.try_collect().await?;
-    let key = listed.key.encoded().slice_ref(listed.key.name());
-    Ok(Ok(Some(Record { key, value: parts.concat().into(), deadline: value.deadline })))
 }
 
 /// The file to write to, and, where it goes on, the name of the last key that is in it.

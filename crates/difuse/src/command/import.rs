@@ -10,6 +10,7 @@ use std::{
 use clap::Args;
 use difuse_api::{
     batch::{self, Item},
+    records::RecordContent,
     request::Condition,
     values::ValueError,
 };
@@ -32,7 +33,9 @@ Examples:
   pg_dump_as_lines | difuse import -
   difuse import users.jsonl --resume           after it was interrupted
 
-What is not UTF-8 stands in key_base64 and value_base64 of JSON lines. deadline_ms says when a key expires.";
+What is not UTF-8 stands in key_base64 and value_base64 of JSON lines. deadline_ms says when a key expires. A data
+structure stands as the commands that make it, without the key; it replaces what the key held:
+  {\"key\":\"l\",\"type\":\"list\",\"commands\":[[\"rpush\",\"first\",\"second\"]]}";
 
 /// How many records wait to be sent.
 const RECORDS_WAITING: usize = 256;
@@ -135,8 +138,11 @@ fn items_of(
         for record in records::read(format, BufReader::new(reader)).skip(skip) {
             let item = record.map_err(RecordError::Unreadable).and_then(|record| {
                 let key = Key::in_namespace(&namespace, &record.key)?;
-                let (value, deadline) = (record.value, record.deadline);
-                Ok(Item::Put { key, value, deadline, condition: Condition::None })
+                let deadline = record.deadline;
+                Ok(match record.content {
+                    RecordContent::Value(value) => Item::Put { key, value, deadline, condition: Condition::None },
+                    RecordContent::Structure { commands, .. } => Item::Build { key, commands, deadline },
+                })
             });
             if futures::executor::block_on(sender.send(item)).is_err() {
                 return;

@@ -2,11 +2,10 @@
 
 use std::io::{BufRead, Write};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use clap::ValueEnum;
+use difuse_api::records::{Record, RecordContent};
 use difuse_types::WallTime;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// How records are written down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -25,32 +24,6 @@ impl Format {
     }
 }
 
-/// A key with its value.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Record {
-    /// The key's name.
-    pub key: Bytes,
-    /// Its value.
-    pub value: Bytes,
-    /// When it expires.
-    pub deadline: Option<WallTime>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fields {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key_base64: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    value: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    value_base64: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    deadline_ms: Option<u64>,
-}
-
 /// A row of comma-separated values, which are text.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,50 +34,22 @@ struct Row {
     deadline_ms: Option<u64>,
 }
 
-impl Fields {
-    fn of(record: &Record) -> Self {
-        let split = |bytes: &Bytes| match std::str::from_utf8(bytes) {
-            Ok(text) => (Some(text.to_string()), None),
-            Err(_) => (None, Some(STANDARD.encode(bytes))),
-        };
-        let ((key, key_base64), (value, value_base64)) = (split(&record.key), split(&record.value));
-        let deadline_ms = record.deadline.map(|deadline| deadline.0);
-        Self { key, key_base64, value, value_base64, deadline_ms }
-    }
-
-    fn record(self) -> Result<Record, String> {
-        let join = |text: Option<String>, base64: Option<String>, name: &str| match (text, base64) {
-            (Some(text), None) => Ok(Bytes::from(text)),
-            (None, Some(base64)) => {
-                STANDARD.decode(base64).map(Bytes::from).map_err(|error| format!("{name}_base64: {error}"))
-            }
-            (None, None) => Err(format!("there is no {name}")),
-            (Some(_), Some(_)) => Err(format!("{name} and {name}_base64 exclude each other")),
-        };
-        Ok(Record {
-            key: join(self.key, self.key_base64, "key")?,
-            value: join(self.value, self.value_base64, "value")?,
-            deadline: self.deadline_ms.map(WallTime),
-        })
-    }
-}
-
 /// The records of a file, in order; where one is not as it should be, why.
 pub fn read(format: Format, reader: impl BufRead + 'static) -> Box<dyn Iterator<Item = Result<Record, String>>> {
     match format {
         Format::Jsonl => {
             let lines = reader.lines().filter(|line| !line.as_ref().is_ok_and(|line| line.trim().is_empty()));
-            Box::new(lines.map(|line| {
-                let line = line.map_err(|error| error.to_string())?;
-                let fields: Fields = serde_json::from_str(&line).map_err(|error| error.to_string())?;
-                fields.record()
+            Box::new(lines.filter_map(|line| match line {
+                Ok(line) => Record::read(&line).transpose(),
+                Err(error) => Some(Err(error.to_string())),
             }))
         }
         Format::Csv => {
             let records = csv::Reader::from_reader(reader).into_deserialize();
             Box::new(records.map(|row: Result<Row, _>| {
                 let Row { key, value, deadline_ms } = row.map_err(|error| error.to_string())?;
-                Ok(Record { key: key.into(), value: value.into(), deadline: deadline_ms.map(WallTime) })
+                let (content, deadline) = (RecordContent::Value(value.into()), deadline_ms.map(WallTime));
+                Ok(Record { key: key.into(), content, deadline })
             }))
         }
     }
@@ -133,19 +78,21 @@ impl<W: Write> Writer<W> {
 
     /// Writes one record.
     pub fn write(&mut self, record: &Record) -> Result<(), String> {
-        let fields = Fields::of(record);
         match self {
-            Self::Jsonl(writer) => {
-                let line = serde_json::to_string(&fields).map_err(|error| error.to_string())?;
-                writeln!(writer, "{line}").map_err(|error| error.to_string())
-            }
+            Self::Jsonl(writer) => writeln!(writer, "{}", record.line()).map_err(|error| error.to_string()),
             Self::Csv(writer) => {
-                let (Some(key), Some(value)) = (fields.key, fields.value) else {
-                    return Err("the key or its value is not text: CSV cannot hold it, --format jsonl can".into());
-                };
-                let deadline = fields.deadline_ms.map(|deadline| deadline.to_string()).unwrap_or_default();
-                writer.write_record([key, value, deadline]).map_err(|error| error.to_string())
+                let (key, value) = text_of(record)?;
+                let deadline = record.deadline.map(|deadline| deadline.0.to_string()).unwrap_or_default();
+                writer.write_record([key, value, &deadline]).map_err(|error| error.to_string())
             }
+        }
+    }
+
+    /// Whether the file can hold a record; if not, why.
+    pub fn holds(&self, record: &Record) -> Result<(), String> {
+        match self {
+            Self::Jsonl(_) => Ok(()),
+            Self::Csv(_) => text_of(record).map(drop),
         }
     }
 
@@ -158,17 +105,28 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// The key and the value of a record that are text.
+fn text_of(record: &Record) -> Result<(&str, &str), String> {
+    let RecordContent::Value(value) = &record.content else {
+        return Err("it holds a data structure: CSV cannot hold it, --format jsonl can".into());
+    };
+    match (std::str::from_utf8(&record.key), std::str::from_utf8(value)) {
+        (Ok(key), Ok(value)) => Ok((key, value)),
+        _ => Err("the key or its value is not text: CSV cannot hold it, --format jsonl can".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use difuse_types::WallTime;
 
-    use super::{Format, Record, Writer, read};
+    use super::{Format, Record, RecordContent, Writer, read};
 
     fn record(key: &[u8], value: &[u8], deadline: Option<u64>) -> Record {
         Record {
             key: Bytes::copy_from_slice(key),
-            value: Bytes::copy_from_slice(value),
+            content: RecordContent::Value(Bytes::copy_from_slice(value)),
             deadline: deadline.map(WallTime),
         }
     }

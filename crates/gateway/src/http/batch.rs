@@ -17,6 +17,7 @@ use bytes::Bytes;
 use difuse_api::{
     batch::{self, Done, Item},
     keys::Written,
+    records,
     request::Condition,
 };
 use difuse_types::{Hash, Key};
@@ -52,6 +53,11 @@ struct ItemLine {
     value: Option<String>,
     /// Of a value that is not UTF-8.
     value_base64: Option<String>,
+    /// The commands that make a structure, without the key.
+    commands: Option<Vec<Vec<records::Word>>>,
+    /// What they make, for people.
+    #[serde(rename = "type")]
+    _kind: Option<String>,
     /// How long the key lives.
     ttl: Option<String>,
     /// `absent`, `present`, or the hash that the key's last transaction must have.
@@ -59,7 +65,7 @@ struct ItemLine {
     condition: Option<String>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Op {
     Put,
@@ -142,6 +148,14 @@ fn item_of(line: &str, namespace: &str) -> Result<Item, Problem> {
     let key = Key::in_namespace(namespace, &name).map_err(bad_key)?;
     let condition = line.condition.as_deref().map(condition_of).transpose()?.unwrap_or_default();
     let value = bytes_of(line.value, line.value_base64, "value")?;
+    if let Some(commands) = line.commands {
+        if line.op != Op::Put || value.is_some() || condition != Condition::None {
+            return Err(bad("commands stand in a put, without a value and without a condition"));
+        }
+        let deadline = line.ttl.as_deref().map(deadline_of).transpose()?;
+        let commands = commands.into_iter().map(records::read_command).collect::<Result<_, _>>().map_err(bad)?;
+        return Ok(Item::Build { key, commands, deadline });
+    }
     match (line.op, value) {
         (Op::Put, Some(value)) => {
             let deadline = line.ttl.as_deref().map(deadline_of).transpose()?;
@@ -157,15 +171,7 @@ fn item_of(line: &str, namespace: &str) -> Result<Item, Problem> {
 }
 
 fn bytes_of(text: Option<String>, base64: Option<String>, name: &str) -> Result<Option<Bytes>, Problem> {
-    match (text, base64) {
-        (Some(_), Some(_)) => Err(bad(format!("{name} and {name}_base64 exclude each other"))),
-        (Some(text), None) => Ok(Some(text.into())),
-        (None, Some(base64)) => {
-            let bytes = STANDARD.decode(base64).map_err(|error| bad(format!("{name}_base64: {error}")))?;
-            Ok(Some(bytes.into()))
-        }
-        (None, None) => Ok(None),
-    }
+    records::joined(text, base64, name).map_err(bad)
 }
 
 fn condition_of(word: &str) -> Result<Condition, Problem> {
@@ -195,6 +201,7 @@ fn answer(line: u64, result: Result<Done, Problem>) -> AnswerLine {
     match result {
         Ok(Done::Put(Some(put))) if put.created => written(StatusCode::CREATED, Some(put)),
         Ok(Done::Put(put)) => written(StatusCode::OK, put),
+        Ok(Done::Built) => AnswerLine { line, status: StatusCode::OK.as_u16(), ..AnswerLine::default() },
         Ok(Done::Deleted(deleted)) => written(StatusCode::OK, deleted),
         Ok(Done::Got(Some((entry, value)))) => {
             let (text, base64) = match String::from_utf8(value.into()) {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod blocks;
+mod export;
 mod files;
 mod keys;
 mod namespaces;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     CommandError,
     Flag::{self, DenyOom, Fast, ReadOnly, Write},
-    KeyCommand, Plan, Structure,
+    KeyCommand, Plan, Rebuilding, Structure, in_commands,
 };
 
 /// Fields with values. A field that goes leaves its place to the last one.
@@ -94,6 +94,11 @@ impl Structure for Hash {
 
     fn encoding(&self) -> &'static str {
         if self.is_table { "hashtable" } else { "listpack" }
+    }
+
+    fn rebuild(&self) -> Option<Vec<Rebuilding>> {
+        let fields = self.fields.iter().map(|(field, value)| [field.clone(), value.clone()]);
+        Some(in_commands("hset", fields))
     }
 
     fn commands() -> Vec<KeyCommand> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     CommandError,
     Flag::{self, DenyOom, Fast, ReadOnly, Write},
-    KeyCommand, KeysCommand, Plan, Structure,
+    KeyCommand, KeysCommand, Plan, Rebuilding, Structure, in_commands,
 };
 
 /// Items in an order.
@@ -137,6 +137,10 @@ impl Structure for List {
 
     fn encoding(&self) -> &'static str {
         "quicklist"
+    }
+
+    fn rebuild(&self) -> Option<Vec<Rebuilding>> {
+        Some(in_commands("rpush", self.items.iter().map(|item| [item.clone()])))
     }
 
     fn commands() -> Vec<KeyCommand> {

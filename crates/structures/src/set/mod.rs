@@ -7,7 +7,7 @@ use bytes::Bytes;
 use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyCommand, KeysCommand, Structure, number::parse_integer};
+use crate::{KeyCommand, KeysCommand, Rebuilding, Structure, in_commands, number::parse_integer};
 
 /// Members, each once. A member that goes leaves its place to the last one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +105,10 @@ impl Structure for Set {
 
     fn encoding(&self) -> &'static str {
         if self.is_table { "hashtable" } else { "intset" }
+    }
+
+    fn rebuild(&self) -> Option<Vec<Rebuilding>> {
+        Some(in_commands("sadd", self.members.iter().map(|member| [member.clone()])))
     }
 
     fn commands() -> Vec<KeyCommand> {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{CommandError, KeyCommand, KeysCommand, Plan, Structure};
+use crate::{CommandError, KeyCommand, KeysCommand, Plan, Rebuilding, Structure, format_double, in_commands};
 use ranked::Ranked;
 
 /// Members with scores, in the order of scores, then of members.
@@ -167,6 +167,12 @@ impl Structure for SortedSet {
 
     fn encoding(&self) -> &'static str {
         if self.is_table { "skiplist" } else { "listpack" }
+    }
+
+    fn rebuild(&self) -> Option<Vec<Rebuilding>> {
+        // A small one would not keep a zero below zero.
+        let members = self.scores.iter().map(|(member, score)| [format_double(score + 0.0).into(), member.clone()]);
+        Some(in_commands("zadd", members))
     }
 
     fn commands() -> Vec<KeyCommand> {
