@@ -133,6 +133,12 @@ async fn what_is_exported_is_the_same_once_it_is_imported() {
             "SADD set x y z",
             "ZADD ranked 1.5 a -inf b 2 c",
             "PFADD counted a b c d",
+            "XADD stream 1-1 f v g w",
+            "XADD stream 1-2 f v",
+            "XADD stream 1-3 f v",
+            "XDEL stream 1-2",
+            "XGROUP CREATE stream group 0",
+            "XREADGROUP GROUP group one COUNT 1 STREAMS stream >",
             "SET plain v",
             "PEXPIREAT plain 4000000000000",
         ],
@@ -148,7 +154,7 @@ async fn what_is_exported_is_the_same_once_it_is_imported() {
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
         .map(|line| (line["key"].as_str().expect("a key").to_string(), line))
         .collect();
-    assert_eq!(lines.keys().collect::<Vec<_>>(), ["counted", "hash", "list", "plain", "ranked", "set"]);
+    assert_eq!(lines.keys().collect::<Vec<_>>(), ["counted", "hash", "list", "plain", "ranked", "set", "stream"]);
     assert_eq!(lines["list"]["commands"], json!([["rpush", "a", "b", "a"]]));
     assert_eq!(
         (&lines["hash"]["type"], &lines["hash"]["deadline_ms"]),

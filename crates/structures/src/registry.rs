@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use crate::{
     Arguments, Command, CommandError, Context, Effect, FindKeys, Hash, KeyCommand, Keys, KeysCommand, KeysOutcome,
-    List, Malformed, Outcome, Reply, Run, RunKeys, Set, SortedSet, State, Structure, View, hyperloglog, keys, strings,
+    List, Malformed, Outcome, Reply, Run, RunKeys, Set, SortedSet, State, Stream, Structure, View, hyperloglog, keys,
+    strings,
 };
 
 /// A log names a structure that this program does not have.
@@ -50,6 +51,7 @@ impl Registry {
             .with::<List>()
             .with::<Set>()
             .with::<SortedSet>()
+            .with::<Stream>()
             .with_commands(strings::commands())
             .with_commands(hyperloglog::commands())
             .with_commands(keys::commands())

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{CommandError, number::parse_extended};
+use crate::{
+    CommandError,
+    number::{parse_extended, parse_integer},
+};
 
 /// The timeout of a command that may wait, in seconds with a fraction; `None`: for ever.
 ///
@@ -16,6 +19,17 @@ pub fn read(text: &[u8]) -> Result<Option<Duration>, CommandError> {
         return Err(CommandError::new("timeout is negative"));
     }
     let milliseconds = milliseconds as u64;
+    Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds)))
+}
+
+/// The timeout of a command that may wait, in whole milliseconds; `None`: for ever.
+///
+/// # Errors
+/// Those of Redis: it is no integer, or negative.
+pub(crate) fn read_milliseconds(text: &[u8]) -> Result<Option<Duration>, CommandError> {
+    let milliseconds = parse_integer(text);
+    let milliseconds = milliseconds.ok_or_else(|| CommandError::new("timeout is not an integer or out of range"))?;
+    let milliseconds = u64::try_from(milliseconds).map_err(|_| CommandError::new("timeout is negative"))?;
     Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds)))
 }
 

@@ -17,6 +17,7 @@ mod rename;
 mod scatter;
 mod server;
 mod stepped;
+mod streams;
 mod transactions;
 
 pub(super) use blocking::{blocking, tell_of};

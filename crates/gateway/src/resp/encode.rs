@@ -36,7 +36,7 @@ pub(super) fn encode(output: &mut BytesMut, reply: &Reply, protocol: Protocol) {
         Reply::NullArray => output.put_slice(b"*-1\r\n"),
         Reply::Array(items) => list(output, b'*', items, protocol),
         Reply::Set(items) => list(output, if is_new { b'~' } else { b'*' }, items, protocol),
-        Reply::Map(pairs) if is_new => {
+        Reply::Map(pairs) | Reply::PairsByName(pairs) if is_new => {
             length(output, b'%', pairs.len());
             encode_pairs(output, pairs, protocol);
         }
@@ -44,7 +44,7 @@ pub(super) fn encode(output: &mut BytesMut, reply: &Reply, protocol: Protocol) {
             length(output, b'*', 2 * pairs.len());
             encode_pairs(output, pairs, protocol);
         }
-        Reply::Map(pairs) | Reply::Pairs(pairs) => {
+        Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::PairsByName(pairs) => {
             length(output, b'*', pairs.len());
             for pair in pairs {
                 length(output, b'*', 2);
@@ -137,6 +137,7 @@ mod tests {
             (Reply::Set(vec![Reply::Integer(1)]), "*1\r\n:1\r\n", "~1\r\n:1\r\n"),
             (Reply::Map(pair()), "*2\r\n$1\r\na\r\n$3\r\n1.5\r\n", "%1\r\n$1\r\na\r\n,1.5\r\n"),
             (Reply::Pairs(pair()), "*2\r\n$1\r\na\r\n$3\r\n1.5\r\n", "*1\r\n*2\r\n$1\r\na\r\n,1.5\r\n"),
+            (Reply::PairsByName(pair()), "*1\r\n*2\r\n$1\r\na\r\n$3\r\n1.5\r\n", "%1\r\n$1\r\na\r\n,1.5\r\n"),
             (Reply::Boolean(true), ":1\r\n", "#t\r\n"),
             (Reply::Verbatim("txt".into(), "a".into()), "$1\r\na\r\n", "=5\r\ntxt:a\r\n"),
         ] {

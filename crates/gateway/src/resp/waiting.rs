@@ -1,7 +1,7 @@
 //! Clients that wait for items of keys: here, and at other nodes.
 //!
-//! A client whose command finds nothing waits in a line for each of its keys. Whoever stands first in a line tries
-//! again when something was added to the key, and with growing pauses all the same: a push at another node is told by
+//! A client whose command finds nothing waits in a line for each of its keys. Whoever stands first in a line, and all who take
+//! nothing away, try again when something was added to the key, and with growing pauses all the same: a push at another node is told by
 //! that node only if it knows that somebody waits here, and what nodes tell each other may be lost.
 
 use std::{
@@ -43,11 +43,32 @@ struct Table {
     swept_at: Option<Instant>,
 }
 
+/// What somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To take something: whoever came first is served first.
+    Take,
+    /// To read something: all are served.
+    Read,
+}
+
 /// Those who wait here for one key, the first to be served in front.
 #[derive(Default)]
 struct Line {
-    waiters: VecDeque<(u64, Arc<Notify>)>,
+    takers: VecDeque<(u64, Arc<Notify>)>,
+    readers: Vec<(u64, Arc<Notify>)>,
     said_at: Option<Instant>,
+}
+
+impl Line {
+    fn wake(&self) {
+        let served = self.takers.front().into_iter().chain(&self.readers);
+        served.for_each(|(_, woken)| woken.notify_one());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.takers.is_empty() && self.readers.is_empty()
+    }
 }
 
 /// A place in the lines of some keys; it is given up when this is dropped.
@@ -55,18 +76,19 @@ pub(super) struct Place<'a> {
     waiting: &'a Waiting,
     id: u64,
     keys: Vec<Key>,
+    purpose: Purpose,
     woken: Arc<Notify>,
 }
 
 impl Waiting {
-    /// Whether somebody waits here for one of these keys.
+    /// Whether somebody waits here to take something from one of these keys.
     pub(super) fn is_waited_for(&self, keys: &[Key]) -> bool {
         let table = self.table();
-        keys.iter().any(|key| table.here.contains_key(key))
+        keys.iter().any(|key| table.here.get(key).is_some_and(|line| !line.takers.is_empty()))
     }
 
     /// A place at the end of the line of each key.
-    pub(super) fn enter(&self, keys: &[Key]) -> Place<'_> {
+    pub(super) fn enter(&self, keys: &[Key], purpose: Purpose) -> Place<'_> {
         let mut table = self.table();
         table.last_place += 1;
         let (id, woken) = (table.last_place, Arc::<Notify>::default());
@@ -74,11 +96,15 @@ impl Waiting {
         keys.sort();
         keys.dedup();
         for key in &keys {
-            table.here.entry(key.clone()).or_default().waiters.push_back((id, woken.clone()));
+            let line = table.here.entry(key.clone()).or_default();
+            match purpose {
+                Purpose::Take => line.takers.push_back((id, woken.clone())),
+                Purpose::Read => line.readers.push((id, woken.clone())),
+            }
         }
         self.is_any.store(true, Ordering::Relaxed);
         self.clients.fetch_add(1, Ordering::Relaxed);
-        Place { waiting: self, id, keys, woken }
+        Place { waiting: self, id, keys, purpose, woken }
     }
 
     /// How many clients wait here.
@@ -96,10 +122,10 @@ impl Waiting {
         self.is_any.load(Ordering::Relaxed)
     }
 
-    /// Wakes who is first in the line of a key that something was added to.
+    /// Wakes who is first in the line of a key that something was added to, and all who read it.
     pub(super) fn wake(&self, key: &Key) {
-        if let Some((_, woken)) = self.table().here.get(key).and_then(|line| line.waiters.front()) {
-            woken.notify_one();
+        if let Some(line) = self.table().here.get(key) {
+            line.wake();
         }
     }
 
@@ -145,11 +171,14 @@ impl Waiting {
 }
 
 impl Place<'_> {
-    /// Whether it is the first one in a line.
-    pub(super) fn is_first(&self) -> bool {
+    /// Whether it is the first one in a line, or takes nothing.
+    pub(super) fn is_served_next(&self) -> bool {
+        if self.purpose == Purpose::Read {
+            return true;
+        }
         let table = self.waiting.table();
         let is_first = |key| {
-            let front = table.here.get(key).and_then(|line| line.waiters.front());
+            let front = table.here.get(key).and_then(|line| line.takers.front());
             front.is_some_and(|(id, _)| *id == self.id)
         };
         self.keys.iter().any(is_first)
@@ -181,11 +210,13 @@ impl Drop for Place<'_> {
         let mut table = self.waiting.table();
         for key in &self.keys {
             let Some(line) = table.here.get_mut(key) else { continue };
-            line.waiters.retain(|(id, _)| *id != self.id);
-            match line.waiters.front() {
+            line.takers.retain(|(id, _)| *id != self.id);
+            line.readers.retain(|(id, _)| *id != self.id);
+            if line.is_empty() {
+                table.here.remove(key);
+            } else if self.purpose == Purpose::Take {
                 // There may be more than this one has taken.
-                Some((_, next)) => next.notify_one(),
-                None => drop(table.here.remove(key)),
+                line.wake();
             }
         }
         self.waiting.clients.fetch_sub(1, Ordering::Relaxed);
@@ -197,7 +228,7 @@ mod tests {
     use difuse_types::{Key, NodeId};
     use futures::FutureExt;
 
-    use super::Waiting;
+    use super::{Purpose, Waiting};
 
     fn key(name: &str) -> Key {
         Key::new(name.as_bytes()).unwrap()
@@ -207,13 +238,13 @@ mod tests {
     fn the_first_one_in_line_is_woken_and_the_next_one_when_it_goes() {
         let waiting = Waiting::default();
         assert!(!waiting.is_any());
-        let first = waiting.enter(&[key("a"), key("b"), key("a")]);
-        let second = waiting.enter(&[key("a")]);
-        assert!(first.is_first() && !second.is_first() && waiting.is_waited_for(&[key("x"), key("b")]));
+        let first = waiting.enter(&[key("a"), key("b"), key("a")], Purpose::Take);
+        let second = waiting.enter(&[key("a")], Purpose::Take);
+        assert!(first.is_served_next() && !second.is_served_next() && waiting.is_waited_for(&[key("x"), key("b")]));
         waiting.wake(&key("a"));
         assert!(first.woken().now_or_never().is_some() && second.woken().now_or_never().is_none());
         drop(first);
-        assert!(second.is_first() && second.woken().now_or_never().is_some());
+        assert!(second.is_served_next() && second.woken().now_or_never().is_some());
         assert!(!waiting.is_waited_for(&[key("b")]));
         assert_eq!(waiting.clients(), 1);
     }
@@ -221,12 +252,27 @@ mod tests {
     #[test]
     fn other_nodes_hear_of_a_key_once_in_a_while() {
         let waiting = Waiting::default();
-        let (first, second) = (waiting.enter(&[key("a")]), waiting.enter(&[key("a"), key("b")]));
+        let (first, second) =
+            (waiting.enter(&[key("a")], Purpose::Take), waiting.enter(&[key("a"), key("b")], Purpose::Read));
         assert_eq!(first.to_be_said(), [key("a")]);
         assert_eq!(second.to_be_said(), [key("b")]);
         assert_eq!(first.to_be_said(), []);
         waiting.note_waiting(NodeId([1; 32]), key("c"));
         assert_eq!(waiting.nodes_waiting(&key("c")), [NodeId([1; 32])]);
         assert!(waiting.nodes_waiting(&key("a")).is_empty());
+    }
+
+    #[test]
+    fn all_who_read_are_woken_and_hold_nobody_up() {
+        let waiting = Waiting::default();
+        let readers = [0; 3].map(|_| waiting.enter(&[key("a")], Purpose::Read));
+        assert!(!waiting.is_waited_for(&[key("a")]) && readers.iter().all(|reader| reader.is_served_next()));
+        let taker = waiting.enter(&[key("a")], Purpose::Take);
+        assert!(taker.is_served_next() && waiting.is_waited_for(&[key("a")]));
+        waiting.wake(&key("a"));
+        assert!(readers.iter().all(|reader| reader.woken().now_or_never().is_some()));
+        assert!(taker.woken().now_or_never().is_some());
+        drop(readers);
+        assert_eq!((waiting.clients(), waiting.lines()), (1, 1));
     }
 }

@@ -78,6 +78,91 @@ async fn those_who_wait_are_served_in_their_order() {
 }
 
 #[tokio::test]
+async fn all_who_read_a_stream_get_what_comes() {
+    let server = Server::start().await;
+    let (mut client, mut adder) = (server.client().await, server.client().await);
+    let entry =
+        |id: &str| format!("*1\r\n*2\r\n$4\r\n{{t}}s\r\n*1\r\n*2\r\n$3\r\n{id}\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n");
+    for (line, expected) in [
+        ("XADD {t}s 1-1 f v", "$3\r\n1-1\r\n"),
+        ("XREAD BLOCK 0 STREAMS {t}none {t}s 0 0", &entry("1-1")),
+        ("XREAD STREAMS {t}s 1-1", NONE),
+        ("XREAD STREAMS {t}s $", NONE),
+        ("XREAD BLOCK 10 STREAMS {t}s $", NONE),
+        ("XREAD BLOCK 10 STREAMS {t}none $", NONE),
+        ("XREAD BLOCK x STREAMS {t}s 0", "-ERR timeout is not an integer or out of range\r\n"),
+        ("XREAD BLOCK -1 STREAMS {t}s 0", "-ERR timeout is negative\r\n"),
+        ("XREAD BLOCK 0 STREAMS a b $ $", "-CROSSSLOT Keys in request don't hash to the same slot\r\n"),
+        ("SET {t}text x", "+OK\r\n"),
+        ("XREAD BLOCK 0 STREAMS {t}text $", "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"),
+        ("XDEL {t}s 1-1", ":1\r\n"),
+    ] {
+        client.check(line, expected).await;
+    }
+    // Before, between and behind others; what is the last one of a stream without entries is known all the same.
+    let mut readers: Vec<Client> = Vec::new();
+    for (number, line) in [
+        "XREAD BLOCK 0 STREAMS {t}s $",
+        "XREAD BLOCK 0 STREAMS {t}none {t}s $ 1",
+        "XREAD COUNT 1 BLOCK 0 STREAMS {t}s 1-5",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut reader = server.client().await;
+        reader.ask(line).await;
+        waiting(&server, number + 1).await;
+        readers.push(reader);
+    }
+    adder.check("XADD {t}s 2-1 f v", "$3\r\n2-1\r\n").await;
+    for reader in &mut readers {
+        reader.expect(&entry("2-1")).await;
+    }
+    waiting(&server, 0).await;
+    // In the third version it is a map; one who waits for another entry waits on.
+    let mut reader = server.client().await;
+    reader.ask("HELLO 3").await;
+    reader.ask("ECHO greeted").await;
+    while reader.line().await != "greeted" {}
+    reader.ask("XREAD BLOCK 0 STREAMS {t}s 3-0").await;
+    waiting(&server, 1).await;
+    adder.check("XADD {t}s 3-0 f v", "$3\r\n3-0\r\n").await;
+    adder.check("XADD {t}s 3-1 f v", "$3\r\n3-1\r\n").await;
+    reader.expect(&entry("3-1").replacen("*1\r\n*2", "%1", 1)).await;
+}
+
+#[tokio::test]
+async fn a_group_shares_what_comes_to_a_stream() {
+    let server = Server::start().await;
+    let mut adder = server.client().await;
+    adder.check("XGROUP CREATE s g $ MKSTREAM", "+OK\r\n").await;
+    let mut readers: Vec<Client> = Vec::new();
+    for (number, name) in ["one", "two"].into_iter().enumerate() {
+        let mut reader = server.client().await;
+        reader.ask(&format!("XREADGROUP GROUP g {name} BLOCK 0 COUNT 1 STREAMS s >")).await;
+        waiting(&server, number + 1).await;
+        readers.push(reader);
+    }
+    let entry = |id: &str| format!("*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n{id}\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n");
+    adder.check("XADD s 1-1 f v", "$3\r\n1-1\r\n").await;
+    waiting(&server, 1).await;
+    adder.check("XADD s 1-2 f v", "$3\r\n1-2\r\n").await;
+    waiting(&server, 0).await;
+    let mut answers = Vec::new();
+    for reader in &mut readers {
+        answers.push(String::from_utf8(reader.read(entry("1-1").len()).await).unwrap());
+    }
+    answers.sort();
+    assert_eq!(answers, [entry("1-1"), entry("1-2")], "each entry goes to one of them");
+    adder.check("XACK s g 1-1 1-2", ":2\r\n").await;
+    // The group goes while somebody waits.
+    readers[0].ask("XREADGROUP GROUP g one BLOCK 0 STREAMS s >").await;
+    waiting(&server, 1).await;
+    adder.check("XGROUP DESTROY s g", ":1\r\n").await;
+    readers[0].expect("-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option\r\n").await;
+}
+
+#[tokio::test]
 async fn nothing_is_taken_for_a_client_that_has_gone() {
     let server = Server::start().await;
     let mut gone = server.client().await;

@@ -56,6 +56,7 @@ impl<'a> Search<'a> {
     fn read(arguments: &mut Arguments<'a>) -> Result<Self, CommandError> {
         let item = arguments.next_bytes()?;
         let mut search = Self { item, skipped: 0, is_from_end: false, count: None, length_max: 0 };
+        let mut is_lowest_rank = false;
         while !arguments.is_empty() {
             if arguments.take_option("rank", 1) {
                 let rank = arguments.integer()?;
@@ -63,7 +64,8 @@ impl<'a> Search<'a> {
                     return Err(CommandError::new(RANK_IS_ZERO));
                 }
                 search.is_from_end = rank < 0;
-                // The lowest rank of all has no counterpart: Redis takes it for one that every match has.
+                // The lowest rank of all has no counterpart: Redis takes it for one that every match has, and counts none.
+                is_lowest_rank = rank == i64::MIN;
                 search.skipped = u64::try_from(rank.wrapping_abs()).map_or(0, |rank| rank - 1);
             } else if arguments.take_option("count", 1) {
                 search.count = Some(arguments.count_or("COUNT can't be negative")?);
@@ -72,6 +74,9 @@ impl<'a> Search<'a> {
             } else {
                 return Err(CommandError::Syntax);
             }
+        }
+        if is_lowest_rank {
+            search.count = search.count.map(|_| 0);
         }
         Ok(search)
     }

@@ -18,6 +18,7 @@ const PAIRS: u8 = 9;
 const DOUBLE: u8 = 10;
 const BOOLEAN: u8 = 11;
 const VERBATIM: u8 = 12;
+const PAIRS_BY_NAME: u8 = 13;
 
 /// Appends a reply.
 pub(super) fn write(reply: &Reply, bytes: &mut Vec<u8>) {
@@ -32,6 +33,7 @@ pub(super) fn write(reply: &Reply, bytes: &mut Vec<u8>) {
         Reply::Map(pairs) => write_pairs(bytes, MAP, pairs),
         Reply::Set(items) => write_list(bytes, SET, items),
         Reply::Pairs(pairs) => write_pairs(bytes, PAIRS, pairs),
+        Reply::PairsByName(pairs) => write_pairs(bytes, PAIRS_BY_NAME, pairs),
         Reply::Double(number) => write_value(bytes, DOUBLE, number),
         Reply::Boolean(is_true) => write_value(bytes, BOOLEAN, is_true),
         Reply::Verbatim(format, text) => write_value(bytes, VERBATIM, &(format, text)),
@@ -82,6 +84,7 @@ impl Reader<'_> {
             MAP => Reply::Map(self.pairs(depth)?),
             SET => Reply::Set(self.list(depth)?),
             PAIRS => Reply::Pairs(self.pairs(depth)?),
+            PAIRS_BY_NAME => Reply::PairsByName(self.pairs(depth)?),
             DOUBLE => Reply::Double(self.value()?),
             BOOLEAN => Reply::Boolean(self.value()?),
             VERBATIM => {
@@ -143,7 +146,8 @@ mod tests {
                 list.clone().prop_map(Reply::Array),
                 list.prop_map(Reply::Set),
                 pairs.clone().prop_map(Reply::Map),
-                pairs.prop_map(Reply::Pairs),
+                pairs.clone().prop_map(Reply::Pairs),
+                pairs.prop_map(Reply::PairsByName),
             ]
         })
     }

@@ -25,6 +25,8 @@ pub enum Reply {
     Set(Vec<Reply>),
     /// A list of pairs: a list of lists of two in RESP3, a flat list in RESP2.
     Pairs(Vec<(Reply, Reply)>),
+    /// Lists by name: a map in RESP3, a list of lists of two in RESP2.
+    PairsByName(Vec<(Reply, Reply)>),
     /// A floating-point number, written by [`crate::format_double`]; a string in RESP2.
     Double(f64),
     /// A yes or no; 1 or 0 in RESP2.

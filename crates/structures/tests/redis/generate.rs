@@ -18,11 +18,13 @@ pub enum Comparison {
     Encoding,
     /// It is a time that may differ by what passes between two evaluations.
     Time,
+    /// It is the same, but for how Redis keeps it.
+    Described,
     /// What it has in it is chosen at random, and taken away by `SPOP`.
     Random,
 }
 
-use Comparison::{Encoding, Exact, Random, Time, Unordered};
+use Comparison::{Described, Encoding, Exact, Random, Time, Unordered};
 
 /// Every command, and how it may look.
 pub const PATTERNS: &[(&str, Comparison)] = &[
@@ -152,12 +154,44 @@ pub const PATTERNS: &[(&str, Comparison)] = &[
     ("pfadd P {$integer}", Exact),
     ("(pfcount|pfmerge) P [{P}]", Exact),
     ("(pfcount|pfmerge) (P|missing) [S]", Exact),
+    // Streams
+    ("xadd T $newid {$s $s}", Exact),
+    (
+        "xadd T [nomkstream] [(maxlen|minid|limit) [(~|=|x)] $count] [limit $count] [nomkstream] $newid $s $s [$s]",
+        Exact,
+    ),
+    ("xadd T maxlen [(~|=)] $few [limit $count] $newid $s $s", Exact),
+    ("xadd T minid [(~|=)] $streamid [limit $count] $newid $s $s", Exact),
+    ("xlen T", Exact),
+    ("(xrange|xrevrange) T $edge $edge [count $count]", Exact),
+    ("xdel T {$streamid}", Exact),
+    ("xtrim T maxlen [(~|=)] $few [limit $count] [minid $streamid]", Exact),
+    ("xtrim T (minid [(~|=)] $streamid|x|limit 1) [limit $count]", Exact),
+    ("xread [count $count] [block $block] streams (T $streamid|T T $streamid $streamid|T $edge|T T $edge)", Exact),
+    ("xread [count $count] [(group a b|noack|x)] [streams] T $streamid", Exact),
+    ("xsetid T $streamid [entriesadded $integer] [maxdeletedid $streamid] [x]", Exact),
+    ("xinfo stream T [(full|x) [(count|x) $count]]", Described),
+    ("xgroup create T $g ($streamid|$|0) [mkstream] [entriesread $count] [(x|mkstream)]", Exact),
+    ("xgroup setid T $g $edge [entriesread $count] [x]", Exact),
+    ("xgroup destroy T (a|b|c|d|e|x)", Exact),
+    ("xgroup (createconsumer|delconsumer) T $g $s", Exact),
+    ("xreadgroup group $g $s [count $count] [noack] streams (T >|T >|T T > >|T $streamid|T 0|T $)", Exact),
+    ("xreadgroup group $g $s [count $count] [block $block] [x] streams (T >|T 0|T T > $streamid)", Exact),
+    ("xreadgroup (group $g $s|noack) [(x|noack)] streams T (>|$edge)", Exact),
+    ("xack T $g {$streamid}", Exact),
+    ("xpending T $g", Exact),
+    ("xpending T $g [idle (0|-1|100000000|x)] $edge $edge $count [$s] [x]", Described),
+    ("xclaim T $g $s $idle {$streamid} [justid] [force] [retrycount $count] [time 1000000]", Exact),
+    ("xclaim T $g $s $idle {$streamid} [(idle (1000|x)|time x|x|lastid $streamid)] [justid] [force]", Exact),
+    ("xautoclaim T $g $s $idle $edge [count $count] [justid] [x]", Exact),
+    ("xinfo groups T", Exact),
+    ("xinfo consumers T $g", Described),
     // Keys
     ("(exists|type|persist) A", Exact),
     ("(exists|touch) {A}", Exact),
     ("(del|unlink) A [A]", Exact),
-    ("(rename|renamenx) (S S|H H|L L|E E|Z Z|X X|P P)", Exact),
-    ("copy (S S|H H|L L|E E|Z Z|X X|P P) [replace] [(x|db x)]", Exact),
+    ("(rename|renamenx) (S S|H H|L L|E E|Z Z|X X|P P|T T)", Exact),
+    ("copy (S S|H H|L L|E E|Z Z|X X|P P|T T) [replace] [(x|db x)]", Exact),
     ("(expire|pexpire) K $time [(nx|xx)] [(nx|xx|x)]", Exact),
     ("(expireat|pexpireat) K $moment [(nx|xx|gt|lt)] [(nx|xx|gt|lt)]", Exact),
     ("(ttl|pttl|expiretime|pexpiretime) A", Time),
@@ -273,12 +307,14 @@ const BITS: &[&str] = &["0", "1", "7", "8", "15", "100", "#0", "#1", "#3", "-1",
 /// Makes commands.
 pub struct Generator {
     random: fastrand::Rng,
+    /// How many ids of entries were made up: they ascend.
+    ids: u64,
 }
 
 impl Generator {
     /// What a seed decides.
     pub fn new(seed: u64) -> Self {
-        Self { random: fastrand::Rng::with_seed(seed) }
+        Self { random: fastrand::Rng::with_seed(seed), ids: 0 }
     }
 
     /// The next one.
@@ -337,29 +373,75 @@ impl Generator {
         let kind = match (kind, self.random.u8(..100)) {
             // Redis keeps a sorted set in another way once it was sorted: their encoding is not asked for.
             ("X" | "N" | "M" | "Y" | "P", _) => kind,
-            (_, 0..5) => ["S", "H", "L", "E", "Z"][self.random.usize(..5)],
+            (_, 0..5) => ["S", "H", "L", "E", "Z", "T"][self.random.usize(..6)],
             (_, 5..7) => "missing",
             _ => kind,
         };
         format!("{kind}{}", self.random.u8(..3)).into()
     }
 
+    /// The id of a new entry, higher than all before as a rule.
+    fn new_id(&mut self) -> Bytes {
+        self.ids += 1;
+        let id = self.ids / 3;
+        let sequence = self.random.u8(..3);
+        match self.random.u16(..200) {
+            0 => "18446744073709551615-18446744073709551615".into(),
+            1 => "18446744073709551615-*".into(),
+            2..12 => self.pick(&["0-0", "0", "0-*", "1-1", "-", "+", "$", "x", "", "5-", "5--1", "1-*-1", " 5", "-5"]),
+            12..80 => format!("{id}-*").into(),
+            80..140 => format!("{id}").into(),
+            _ => format!("{id}-{sequence}").into(),
+        }
+    }
+
+    /// An id as one that was added has it, as a rule.
+    fn stream_id(&mut self) -> Bytes {
+        let id = (self.ids / 3).saturating_sub(self.random.u64(..60));
+        match self.random.u8(..40) {
+            0 => self.pick(&["x", "", "-", "+", "$", ">", "5-", "*", "5-*", "18446744073709551616", "1-+1", "01-1"]),
+            1 => "0".into(),
+            2..15 => format!("{id}").into(),
+            _ => format!("{id}-{}", self.random.u8(..3)).into(),
+        }
+    }
+
     fn one(&mut self, word: &str) -> Bytes {
         match word {
-            "S" | "H" | "L" | "E" | "Z" | "X" | "N" | "M" | "Y" | "P" => self.key(word),
+            "S" | "H" | "L" | "E" | "Z" | "X" | "N" | "M" | "Y" | "P" | "T" => self.key(word),
             "A" => {
-                let kind = ["S", "H", "L", "E", "Z", "X", "N", "Y"][self.random.usize(..8)];
+                let kind = ["S", "H", "L", "E", "Z", "X", "N", "Y", "T"][self.random.usize(..9)];
                 self.key(kind)
             }
             // Those whose encoding depends on nothing but what is in them.
             "C" => {
-                let kind = ["H", "L", "E", "Z", "missing"][self.random.usize(..5)];
+                let kind = ["H", "L", "E", "Z", "T", "missing"][self.random.usize(..6)];
                 self.key(kind)
             }
             "K" => {
-                let kind = ["S", "H", "L", "E", "Z"][self.random.usize(..5)];
+                let kind = ["S", "H", "L", "E", "Z", "T"][self.random.usize(..6)];
                 self.key(kind)
             }
+            // Short, so that Redis keeps a hundred entries together.
+            "$s" => self.pick(&NAMES[..5]),
+            "$g" => self.pick_sensible(&["a", "b", "nogroup"], 2),
+            "$idle" => self.pick_sensible(&["0", "100000000", "-1", "x"], 3),
+            "$newid" => self.new_id(),
+            "$streamid" => self.stream_id(),
+            "$edge" => match self.random.u8(..12) {
+                0..3 => "-".into(),
+                3..6 => "+".into(),
+                6..8 => [&b"("[..], &self.stream_id()].concat().into(),
+                8 => self.pick(&["$", ">", "(", "(-", "", "(18446744073709551615-18446744073709551615", "(0-0"]),
+                _ => self.stream_id(),
+            },
+            "$few" => match self.random.u8(..20) {
+                0 => self.pick(&["-1", "x", "", "9223372036854775807", "9223372036854775808"]),
+                1 => "0".into(),
+                _ => self.random.u8(1..20).to_string().into(),
+            },
+            // None that means to wait for long.
+            "$block" => self.pick_sensible(&["1", "2", "-1", "x", "", "1.5", "9223372036854775808"], 2),
             "$f" => match self.random.u8(..60) {
                 0 => Bytes::from(vec![b'x'; 65]),
                 1 => Bytes::from_static(b"\xff\xfe"),
@@ -404,9 +486,10 @@ impl Generator {
 }
 
 /// Whether no argument may be any other: scores that are the same stay the same, a cursor that nobody was given means
-/// what it likes to, databases are not counted here, no key expires while commands are compared, nothing waits for long.
+/// what it likes to, databases are not counted here, no key expires while commands are compared, nothing waits for long, no
+/// entry gets an id of the time.
 fn is_delicate(pattern: &str) -> bool {
-    [" X ", "db x", "scan", "$time"].into_iter().any(|part| pattern.contains(part))
+    [" X ", "db x", "scan", "$time", "$block", "$newid", "$idle"].into_iter().any(|part| pattern.contains(part))
 }
 
 /// Behind the bracket that closes the first one.

@@ -28,6 +28,8 @@ pub struct Keyspace {
     registry: Registry,
     entries: BTreeMap<Bytes, Entry>,
     seed: u64,
+    /// When commands come in; `None`: now.
+    time: Option<WallTime>,
 }
 
 fn now() -> WallTime {
@@ -37,13 +39,18 @@ fn now() -> WallTime {
 impl Keyspace {
     /// No keys.
     pub fn new(seed: u64) -> Self {
-        Self { registry: Registry::builtin(), entries: BTreeMap::new(), seed }
+        Self { registry: Registry::builtin(), entries: BTreeMap::new(), seed, time: None }
+    }
+
+    /// No keys, and a clock that stands.
+    pub fn at(seed: u64, time: WallTime) -> Self {
+        Self { time: Some(time), ..Self::new(seed) }
     }
 
     /// What a command would come to, and the keys that it names.
     pub fn evaluate(&mut self, arguments: &[Bytes]) -> (Vec<Bytes>, KeysOutcome) {
         self.seed = self.seed.wrapping_add(1);
-        let context = Context::new(now(), self.seed);
+        let context = Context::new(self.time.unwrap_or_else(now), self.seed);
         self.entries.retain(|_, entry| entry.deadline.is_none_or(|deadline| deadline > context.now));
         let keys: Vec<Bytes> = match self.registry.key_positions(arguments) {
             Ok(positions) => positions.into_iter().map(|position| arguments[position].clone()).collect(),
@@ -153,6 +160,29 @@ impl Keyspace {
             assert_eq!(read.encode(), state.encode(), "the checkpoint of {key:?} is another state");
             assert_eq!((read.memory(), read.encoding_name()), (state.memory(), state.encoding_name()));
             assert!(!state.is_nothing(), "an empty {key:?} was kept");
+            self.check_rebuilding(&**state);
         }
+    }
+
+    /// The commands that it is exported as make the same again, but for how Redis would keep it.
+    fn check_rebuilding(&self, state: &dyn State) {
+        let mut made = self.registry.empty_state(state.id()).expect("a structure of ours");
+        let commands = state.rebuilding().expect("all of ours are exported");
+        for mut command in commands.clone() {
+            let found = self.registry.command(&command).expect("a command of ours");
+            let position = usize::try_from(found.keys.first).expect("a position");
+            command.insert(position, Bytes::from_static(b"key"));
+            let held = (!made.is_nothing()).then_some(Held::Structure(&*made));
+            let view = View { held, deadline: None };
+            let outcome = self
+                .registry
+                .evaluate(&view, &command, &Context::new(self.time.unwrap_or_else(now), 0))
+                .expect("no blocks");
+            match outcome.effect {
+                Effect::Apply { operation, .. } => made.apply_encoded(&operation).expect("an operation"),
+                other => panic!("{command:?} comes to {:?} and {other:?}", outcome.reply),
+            }
+        }
+        assert_eq!(made.rebuilding(), Some(commands), "what was made again is something else");
     }
 }

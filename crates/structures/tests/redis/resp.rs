@@ -41,9 +41,9 @@ impl Value {
             (Reply::Null | Reply::NullArray, _) => Self::Null,
             (Reply::Array(items), _) | (Reply::Set(items), 2) => Self::Array(list(items)),
             (Reply::Set(items), _) => Self::Set(list(items)),
-            (Reply::Map(fields), 3) => Self::Map(pairs(fields)),
+            (Reply::Map(fields) | Reply::PairsByName(fields), 3) => Self::Map(pairs(fields)),
             (Reply::Map(fields) | Reply::Pairs(fields), 2) => flat(pairs(fields)),
-            (Reply::Map(fields) | Reply::Pairs(fields), _) => {
+            (Reply::Map(fields) | Reply::Pairs(fields) | Reply::PairsByName(fields), _) => {
                 Self::Array(pairs(fields).into_iter().map(|(a, b)| Self::Array(vec![a, b])).collect())
             }
             (Reply::Double(number), 2) => Self::Bulk(format_double(*number).into()),

@@ -1,4 +1,4 @@
-//! Commands that take items from lists and sorted sets, and wait for them where there are none.
+//! Commands that take items from lists and sorted sets, or read streams, and wait where there is nothing.
 
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use difuse_types::Key;
 use futures::{FutureExt, future::BoxFuture};
 use tokio::time::{Instant, sleep_until};
 
-use super::{is_word, stepped};
+use super::{is_word, stepped, streams};
 use crate::resp::{
     Shared,
     call::Call,
     failure::{Failure, Outcome},
+    waiting::Purpose,
 };
 
 /// The pauses between attempts while nobody tells of anything.
@@ -25,6 +26,9 @@ const LINES: usize = 32;
 /// Does a command of the registry, again and again until it finds something or its time is over.
 pub(in crate::resp) fn blocking(call: Call) -> BoxFuture<'static, Outcome> {
     let task = async move {
+        if ["xread", "xreadgroup"].contains(&call.command.name) {
+            return streams::read(call).await;
+        }
         let keys = stepped::keys_of(&call.shared, call.database, &call.arguments)?;
         let sources = sources(&call, &keys);
         // Whoever came before is served before.
@@ -36,7 +40,7 @@ pub(in crate::resp) fn blocking(call: Call) -> BoxFuture<'static, Outcome> {
         }
         // A time that never comes is as good as none.
         let deadline = patience(&call)?.and_then(|patience| Instant::now().checked_add(patience));
-        Ok(wait(&call, &keys, sources, deadline).await?.into())
+        Ok(wait(&call, &keys, sources, Purpose::Take, deadline).await?.into())
     };
     task.boxed()
 }
@@ -54,22 +58,28 @@ fn patience(call: &Call) -> Result<Option<Duration>, Failure> {
     Ok(read_timeout(text.ok_or_else(Failure::syntax)?)?)
 }
 
-fn is_nothing(reply: &Reply) -> bool {
+pub(super) fn is_nothing(reply: &Reply) -> bool {
     matches!(reply, Reply::Null | Reply::NullArray)
 }
 
-async fn attempt(call: &Call, keys: &[Key]) -> Result<Reply, Failure> {
+pub(super) async fn attempt(call: &Call, keys: &[Key]) -> Result<Reply, Failure> {
     stepped::step(call, keys.to_vec()).await?.ok_or_else(Failure::contended)
 }
 
 /// An attempt is never given up when the time is over: what it takes must come to the client.
-async fn wait(call: &Call, keys: &[Key], sources: &[Key], deadline: Option<Instant>) -> Result<Reply, Failure> {
-    let place = call.shared.waiting.enter(sources);
+pub(super) async fn wait(
+    call: &Call,
+    keys: &[Key],
+    sources: &[Key],
+    purpose: Purpose,
+    deadline: Option<Instant>,
+) -> Result<Reply, Failure> {
+    let place = call.shared.waiting.enter(sources, purpose);
     let mut unblocked = call.client.wait();
     let mut pause = PAUSE.0;
     loop {
         let mut until = deadline;
-        if place.is_first() {
+        if place.is_served_next() {
             for key in place.to_be_said() {
                 call.shared.hub.tell_all(Notice::Waiting { key });
             }
