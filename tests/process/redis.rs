@@ -4,7 +4,10 @@ use std::{collections::HashMap, path::Path, process::Command, time::Duration};
 
 use difuse_tests::{Cluster, free_port, until};
 use futures::StreamExt;
-use redis::{AsyncCommands, AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection, cmd, pipe};
+use redis::{
+    AsyncCommands, AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection, cmd, pipe,
+    streams::StreamReadReply,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -46,6 +49,7 @@ async fn any_node_serves_clients_of_redis() {
     http_and_redis_see_the_same(&cluster, &mut connections[2]).await;
     steps_are_whole_at_every_node(&mut connections).await.unwrap();
     pops_wait_for_pushes_at_other_nodes(&cluster, &mut connections).await.unwrap();
+    streams_are_read_and_shared_at_all_nodes(&cluster, &mut connections).await.unwrap();
     channels_reach_all_nodes(&cluster, &mut connections).await.unwrap();
     the_tools_of_redis_work(&cluster);
     clients_of_other_languages_work(&cluster);
@@ -209,6 +213,62 @@ async fn pops_wait_for_pushes_at_other_nodes(
         cmd("BZPOPMIN").arg("{jobs}none").arg(0.01).query_async(&mut nodes[0]).await?;
     assert_eq!(nothing, None);
     Ok(())
+}
+
+/// Whoever reads at whichever node sees what was added at another one; a group is given each entry once.
+async fn streams_are_read_and_shared_at_all_nodes(
+    cluster: &Cluster,
+    nodes: &mut [MultiplexedConnection],
+) -> RedisResult<()> {
+    let mut ids: Vec<String> = Vec::new();
+    for number in 0..30 {
+        ids.push(cmd("XADD").arg("events").arg("*").arg("n").arg(number).query_async(&mut nodes[number % 3]).await?);
+    }
+    assert!(ids.windows(2).all(|pair| parts_of(&pair[0]) < parts_of(&pair[1])), "{ids:?}");
+    let range: Vec<(String, HashMap<String, usize>)> =
+        cmd("XRANGE").arg("events").arg("-").arg("+").query_async(&mut nodes[1]).await?;
+    let expected = (0..30).map(|number| (ids[number].clone(), HashMap::from([("n".to_string(), number)])));
+    assert_eq!(range, expected.collect::<Vec<_>>());
+
+    let _: () = cmd("XGROUP").arg("CREATE").arg("events").arg("workers").arg(0).query_async(&mut nodes[2]).await?;
+    let mut given: Vec<String> = Vec::new();
+    for number in 0..10 {
+        let mut read = cmd("XREADGROUP");
+        read.arg("GROUP").arg("workers").arg(number % 3).arg("COUNT").arg(3).arg("STREAMS").arg("events").arg(">");
+        let found: StreamReadReply = read.query_async(&mut nodes[number % 3]).await?;
+        given.extend(found.keys.into_iter().flat_map(|key| key.ids).map(|entry| entry.id));
+    }
+    assert_eq!(given, ids, "each of them once, in order");
+    let acknowledged: usize = cmd("XACK").arg("events").arg("workers").arg(&ids).query_async(&mut nodes[0]).await?;
+    assert_eq!(acknowledged, 30);
+
+    for (waiting, adding) in [(0, 1), (1, 2), (2, 2)] {
+        let mut reader = connect(cluster, waiting, "").await;
+        let read = tokio::spawn(async move {
+            let mut read = cmd("XREAD");
+            read.arg("BLOCK").arg(60_000).arg("STREAMS").arg("events").arg("$");
+            let found: RedisResult<StreamReadReply> = read.query_async(&mut reader).await;
+            found
+        });
+        until("a client that waits", PATIENCE, async || {
+            let report: RedisResult<String> = cmd("INFO").arg("clients").query_async(&mut nodes[waiting]).await;
+            let report = report.map_err(|error| error.to_string())?;
+            if report.contains("blocked_clients:1\r\n") { Ok(()) } else { Err(report) }
+        })
+        .await;
+        let id: String =
+            cmd("XADD").arg("events").arg("*").arg("n").arg(adding).query_async(&mut nodes[adding]).await?;
+        let found = read.await.unwrap()?;
+        let found: Vec<_> = found.keys.iter().flat_map(|key| &key.ids).map(|entry| entry.id.clone()).collect();
+        assert_eq!(found, [id]);
+    }
+    Ok(())
+}
+
+/// The two numbers of an entry's id.
+fn parts_of(id: &str) -> (u64, u64) {
+    let (milliseconds, sequence) = id.split_once('-').expect("two parts");
+    (milliseconds.parse().expect("a number"), sequence.parse().expect("a number"))
 }
 
 /// A message may be lost, never by a ring at rest: it is published again until somebody hears it all the same.

@@ -7,6 +7,7 @@ mod config;
 mod connection;
 mod describe;
 mod difuse;
+mod helps;
 mod info;
 mod introspect;
 mod iterate;
@@ -38,6 +39,7 @@ pub(super) fn own() -> Vec<Entry> {
         connection::commands(),
         describe::commands(),
         difuse::commands(),
+        helps::commands(),
         info::commands(),
         introspect::commands(),
         iterate::commands(),

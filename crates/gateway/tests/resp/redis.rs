@@ -61,6 +61,10 @@ fn nothing(reason: &str) -> Option<Redis> {
 
 /// Which connection sends a line, and the line.
 const CONVERSATION: &[(usize, &str)] = &[
+    (0, "XGROUP HELP"),
+    (0, "XINFO HELP"),
+    (0, "OBJECT HELP"),
+    (0, "XGROUP HELP x"),
     // Transactions
     (0, "EXEC"),
     (0, "DISCARD"),
