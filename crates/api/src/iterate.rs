@@ -172,11 +172,14 @@ async fn structure<D: Datastore + Clone>(
     bytes_max: u64,
 ) -> Result<Option<Item>, IterateError> {
     let (_, mut page) = keys::kept_log(datastore, key.clone(), PAGE_MAX).await?;
-    let head_height = page.head_height;
+    let mut head_height = page.head_height;
     let mut folded = Folded::default();
+    let mut done = 0;
     loop {
-        let Some(last) = page.transactions.last() else { return Err(IterateError::Gap) };
+        // Always onwards, whatever the answer says.
+        let last = page.transactions.last().filter(|last| last.height > done).ok_or(IterateError::Gap)?;
         let (height, hash) = (last.height, last.hash());
+        done = height;
         for transaction in page.transactions {
             folded.fold(transaction.operation)?;
             let bytes = folded.bytes();
@@ -197,7 +200,16 @@ async fn structure<D: Datastore + Clone>(
             };
             return Ok(Some(Item { key, height, hash, deadline: value.deadline, content }));
         }
-        page = keys::log(datastore, key.clone(), height + 1, PAGE_MAX).await?;
+        page = match keys::log(datastore, key.clone(), height + 1, PAGE_MAX).await {
+            // Its log begins further up now: what was folded is in the checkpoint there.
+            Err(RequestError::Pruned(base)) if base.height > height => {
+                folded = Folded::default();
+                let (_, kept) = keys::kept_log(datastore, key.clone(), PAGE_MAX).await?;
+                head_height = kept.head_height;
+                kept
+            }
+            page => page?,
+        };
     }
 }
 

@@ -3,15 +3,16 @@ use std::{
     sync::Arc,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use difuse_keylog::MAX_INLINE_BYTES;
-use difuse_protocol::request::PAGE_MAX;
+use difuse_protocol::request::{PAGE_MAX, Reply, Request, RequestError};
 use difuse_types::{Key, Level, WallTime};
 use futures::{StreamExt, executor::block_on, stream};
 
 use super::{Content, Item, Range, items};
 use crate::{
-    Consistency,
+    Consistency, Datastore,
     batch::{self, Done},
     keys,
     records::{Record, RecordContent},
@@ -216,5 +217,51 @@ fn what_cannot_be_read_is_named() {
         let errors: BTreeMap<usize, bool> = found.iter().map(Result::is_err).enumerate().collect();
         assert_eq!(errors, BTreeMap::from([(0, true), (1, false)]));
         assert!(matches!(&found[0], Err((Some(name), _)) if *name == key("", "a")));
+    });
+}
+
+/// A datastore that forgets what is below a checkpoint of a key when its log has been read to here.
+#[derive(Clone)]
+struct Forgets {
+    datastore: Arc<FakeDatastore>,
+    key: Key,
+    read: u64,
+    checkpoint: u64,
+}
+
+#[async_trait]
+impl Datastore for Forgets {
+    async fn call(&self, request: Request) -> Result<Reply, RequestError> {
+        if matches!(&request, Request::Log { from_height, .. } if *from_height == self.read + 1) {
+            self.datastore.prune(&self.key, self.checkpoint);
+        }
+        self.datastore.call(request).await
+    }
+}
+
+#[test]
+fn a_log_that_is_pruned_while_it_is_read_is_read_from_its_checkpoint() {
+    block_on(async {
+        let datastore = Arc::new(FakeDatastore::new());
+        let name = key("", "long");
+        for height in 1..=1250 {
+            // A new deadline writes the whole state.
+            let is_checkpoint = height == 1200;
+            let line =
+                if is_checkpoint { "pexpireat long 4000000000000".into() } else { format!("rpush long {height}") };
+            command(&datastore, &name, &line).await;
+        }
+        let (read, checkpoint) = (u64::from(PAGE_MAX), 1200);
+        let forgets = Forgets { datastore: datastore.clone(), key: name.clone(), read, checkpoint };
+        let mut stream = Box::pin(items(forgets, all(""), Consistency::default(), 1 << 20));
+        let item = stream.next().await.unwrap().unwrap();
+        let Content::Structure(state) = item.content else { panic!("{item:?}") };
+        let commands = state.rebuilding().unwrap();
+        let pushed: Vec<_> = commands.iter().flat_map(|command| &command[1..]).cloned().collect();
+        let expected = (1..=1250).filter(|height| *height != 1200).map(|height| Bytes::from(height.to_string()));
+        assert_eq!(pushed, expected.collect::<Vec<_>>());
+        assert_eq!((item.height, item.deadline), (1250, Some(WallTime(4_000_000_000_000))));
+        let pruned = keys::log(&datastore, name, 1, 1).await;
+        assert!(matches!(pruned, Err(RequestError::Pruned(_))), "{pruned:?}");
     });
 }
