@@ -33,6 +33,8 @@ the beginning to the end comes exactly once. Data structures are written as the 
 
 /// The longest value, and about the largest structure, that is written, in bytes: it is held in memory whole.
 const CONTENT_BYTES_MAX: u64 = 1 << 30;
+/// How much of a file that goes on is read at first.
+const WINDOW_BYTES: u64 = 64 << 10;
 /// After so many keys they are handed to the system, and counted on the screen.
 const FLUSHED_EVERY: u64 = 1000;
 
@@ -135,13 +137,55 @@ fn open(path: Option<&Path>, format: Format, resume: bool) -> Result<(Box<dyn Wr
         return Err(Failure::Usage("--resume goes on with JSON lines only: a line of CSV may be cut anywhere".into()));
     }
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(local)?;
-    let mut content = Vec::new();
-    file.read_to_end(&mut content).map_err(local)?;
-    let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    file.set_len(whole as u64).and_then(|()| file.seek(SeekFrom::End(0))).map_err(local)?;
-    let start = content[..whole.saturating_sub(1)].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    let last_line = content[start..whole].to_vec();
+    let (whole, last_line) = last_line(&mut file).map_err(local)?;
+    file.set_len(whole).and_then(|()| file.seek(SeekFrom::End(0))).map_err(local)?;
     let last = records::read(Format::Jsonl, std::io::Cursor::new(last_line)).next().transpose();
     let last = last.map_err(|reason| Failure::Usage(format!("{}: its last line: {reason}", path.display())))?;
     Ok((Box::new(BufWriter::new(file)), last.map(|record| record.key)))
+}
+
+/// How long the whole lines of a file are, and the last one of them. It is read from the end, no further than that line.
+fn last_line(file: &mut (impl Read + Seek)) -> std::io::Result<(u64, Vec<u8>)> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let mut window = WINDOW_BYTES;
+    loop {
+        let start = length.saturating_sub(window);
+        file.seek(SeekFrom::Start(start))?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
+        let end_of_line = |content: &[u8]| content.iter().rposition(|byte| *byte == b'\n');
+        let end = end_of_line(&content);
+        let before = end.and_then(|end| end_of_line(&content[..end]));
+        if before.is_some() || start == 0 {
+            let whole = end.map_or(0, |end| end + 1);
+            let first = before.map_or(0, |before| before + 1);
+            return Ok((start + whole as u64, content[first.min(whole)..whole].to_vec()));
+        }
+        window *= 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::{WINDOW_BYTES, last_line};
+
+    #[test]
+    fn the_last_whole_line_is_found_however_long_it_is() {
+        let check = |content: &[u8], whole: usize, line: &[u8]| {
+            let found = last_line(&mut Cursor::new(content)).unwrap();
+            assert!(found == (whole as u64, line.to_vec()), "{} bytes: {}", content.len(), found.0);
+        };
+        check(b"", 0, b"");
+        check(b"cut of", 0, b"");
+        check(b"one\n", 4, b"one\n");
+        check(b"one\ntwo\ncut of", 8, b"two\n");
+        let long = [vec![b'x'; 5 * WINDOW_BYTES as usize], b"\n".to_vec()].concat();
+        check(&long, long.len(), &long);
+        let with_others = [b"one\n", &long[..], &long[1..], b"cut of"].concat();
+        check(&with_others, with_others.len() - 6, &long[1..]);
+        let cut = [b"one\n", &long[1..long.len() - 1]].concat();
+        check(&cut, 4, b"one\n");
+    }
 }
