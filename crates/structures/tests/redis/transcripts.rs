@@ -522,6 +522,7 @@ fn large_structures_are_answered_as_by_redis() {
             format!("sadd s {number}"),
             format!("zadd z {} member{number}", number % 7),
             format!("rpush l {number}"),
+            format!("xadd t {}-1 n {number}", number + 1),
         ] {
             same(line);
         }
@@ -555,6 +556,44 @@ fn large_structures_are_answered_as_by_redis() {
     ] {
         same(line.to_string());
     }
+    // Redis keeps a hundred entries together: those that are let go of about go so.
+    for line in [
+        "xlen t",
+        "xrange t 250 350",
+        "xrevrange t 350 250 count 20",
+        "xtrim t maxlen ~ 599",
+        "xtrim t maxlen ~ 501",
+        "xtrim t maxlen ~ 450",
+        "xtrim t maxlen ~ 10 limit 99",
+        "xtrim t maxlen ~ 10 limit 100",
+        "xtrim t minid ~ 250",
+        "xtrim t minid ~ 350 limit 50",
+        "xtrim t minid 250",
+        "xtrim t minid ~ 301",
+        "xtrim t maxlen 250",
+        "xtrim t maxlen ~ 200",
+        "xrange t - + count 1",
+        "xadd t maxlen ~ 150 601-1 n 601",
+        "xlen t",
+        "xgroup create t g 0",
+        "xreadgroup group g one count 120 streams t >",
+        "xdel t 450-1 600-1",
+        "xreadgroup group g two streams t >",
+        "xinfo groups t",
+        "xpending t g",
+        "xack t g 430-1 431-1 432-1",
+        "xautoclaim t g three 0 0 count 20 justid",
+        "xtrim t maxlen ~ 1",
+        "xinfo groups t",
+        "xreadgroup group g one streams t 0",
+    ] {
+        same(line.to_string());
+    }
+    for number in (430..600).step_by(3) {
+        same(format!("xdel t {number}-1 {}-1 {}-1", number + 1, number + 2));
+        same("xtrim t maxlen ~ 60 limit 200".to_string());
+    }
+    same("xrange t - +".to_string());
     for number in 0..600 {
         same(format!("pfadd p {number} x{number} y{number} z{number}"));
         same("pfcount p".to_string());
