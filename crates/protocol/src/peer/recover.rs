@@ -204,12 +204,16 @@ impl<S: Store> Peer<S> {
         vec![proposed.into_iter().find(|node| !self.ring.is_suspect(node)).unwrap_or(self.me)]
     }
 
-    /// Another node, or this one, coordinates a recovery: enters it where nothing speaks against it.
+    /// Another node, or this one, coordinates a recovery: enters it where nothing speaks against it. A node that has said
+    /// that it has left becomes a member of nothing any more: it is about to stop.
     pub(super) fn enter_recoveries(
         &mut self,
         recoveries: Vec<(Configuration, Configuration)>,
     ) -> Result<Vec<SlotId>, StoreError> {
         let mut entered = Vec::new();
+        if self.ring.hosts().any(|entry| entry.host.node == self.me && entry.state == HostState::Left) {
+            return Ok(entered);
+        }
         for (lost, recovered) in recoveries {
             let slot = recovered.slot;
             if self.keylog.recover(lost, recovered)? {
