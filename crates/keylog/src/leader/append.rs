@@ -82,9 +82,7 @@ impl<S: Store> Keylog<S> {
                 return Ok(());
             }
         };
-        if self.judge_appends(slot, &draft, true) {
-            return self.propose(slot, key, (draft.height, draft.hash), Vec::new(), Some(draft.height), Vec::new());
-        }
+        self.judge_appends(slot, &draft);
         let batch = self.take_batch(slot, key);
         let batch = self.admit(key, batch)?;
         let committed_height = draft.height;

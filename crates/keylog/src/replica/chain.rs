@@ -149,11 +149,13 @@ impl<S: Store> Keylog<S> {
         let base = self.store.register(slot, &key)?.map_or(1, |register| register.base);
         let transactions = match self.read_chain(slot, &key, from_height.max(base), to_height) {
             Ok(transactions) => transactions,
-            // None at all: another member is asked then.
-            Err(ReadError::Damaged) => Vec::new(),
+            // Another member is asked when no answer comes.
+            Err(ReadError::Damaged) => return Ok(()),
             Err(ReadError::Store(error)) => return Err(error),
         };
-        self.send(from, KeylogMessage::Transactions { slot, key, transactions });
+        if !transactions.is_empty() {
+            self.send(from, KeylogMessage::Transactions { slot, key, transactions });
+        }
         Ok(())
     }
 }
