@@ -10,12 +10,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use difuse_keylog::Operation;
 use difuse_protocol::request::{Condition, Entry, RequestError};
 use difuse_types::{Key, Slots, WallTime};
 use futures::{
-    FutureExt, Stream, StreamExt, TryStreamExt,
+    FutureExt, Stream, StreamExt,
     channel::oneshot,
     future::BoxFuture,
     stream::{BoxStream, FuturesOrdered},
@@ -268,14 +268,7 @@ async fn content<D: Datastore + Clone>(
         let reason = format!("the value has {size} bytes: one of more than {READ_BYTES_MAX} is read by itself");
         return Err(RequestError::Invalid(reason).into());
     }
-    let parts = values::stream(datastore, value, None, consistency.get_block)?;
-    let whole: BytesMut = parts
-        .try_fold(BytesMut::new(), |mut whole, part| async move {
-            whole.extend_from_slice(&part);
-            Ok(whole)
-        })
-        .await?;
-    Ok(whole.freeze())
+    values::whole(datastore, value, consistency.get_block).await
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use std::{sync::LazyLock, time::SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use difuse_keylog::{Operation, Value, ValueKind};
 use difuse_protocol::request::{Entry, ListEntry, PAGE_MAX, RequestError};
 use difuse_structures::{Malformed, Registry, State, UnknownStructure};
@@ -146,23 +146,9 @@ async fn item_of<D: Datastore + Clone>(
     let content = if size > bytes_max {
         Content::TooLong(size)
     } else {
-        Content::Bytes(whole(datastore, &value, levels.get_block).await?)
+        Content::Bytes(values::whole(datastore, &value, levels.get_block).await?)
     };
     Ok(Some(Item { key, height: entry.height, hash: entry.hash, deadline: value.deadline, content }))
-}
-
-async fn whole<D: Datastore + Clone>(datastore: D, value: &Value, level: Level) -> Result<Bytes, ValueError> {
-    if value.kind == ValueKind::Inline {
-        return Ok(value.bytes.clone());
-    }
-    let parts = values::stream(datastore, value, None, level)?;
-    let whole: BytesMut = parts
-        .try_fold(BytesMut::new(), |mut whole, part| async move {
-            whole.extend_from_slice(&part);
-            Ok(whole)
-        })
-        .await?;
-    Ok(whole.freeze())
 }
 
 /// A structure as the fold of its log up to the head; a string if the key was made one meanwhile.

@@ -8,13 +8,13 @@
 
 use std::{error::Error, ops::Range};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use difuse_blocks::{Content, Inode, InodeError};
 use difuse_keylog::{Value, ValueKind};
 use difuse_protocol::request::RequestError;
 use difuse_types::{Hash, Key, Level};
 use futures::{
-    Stream, StreamExt,
+    Stream, StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
 
@@ -24,6 +24,9 @@ mod download;
 mod upload;
 
 pub(crate) use upload::upload;
+
+/// No more room than this is made for a content before it has come, in bytes.
+const RESERVED_MAX: u64 = 512 << 20;
 
 /// What a source of content fails with.
 pub type SourceError = Box<dyn Error + Send + Sync>;
@@ -144,6 +147,23 @@ pub fn stream<D: Datastore + Clone>(
         Content::Tree(root) => download::tree(datastore, root, size, range, level)?.boxed(),
     };
     Ok(parts)
+}
+
+/// The whole content that `value` stands for, in memory.
+pub async fn whole<D: Datastore + Clone>(datastore: D, value: &Value, level: Level) -> Result<Bytes, ValueError> {
+    let size = size_of(value)?;
+    let mut parts = stream(datastore, value, None, level)?;
+    let first = parts.try_next().await?.unwrap_or_default();
+    if first.len() as u64 == size {
+        return Ok(first);
+    }
+    // The size is a claim until all of it has come.
+    let mut whole = BytesMut::with_capacity(usize::try_from(size.min(RESERVED_MAX)).unwrap_or_default());
+    whole.extend_from_slice(&first);
+    while let Some(part) = parts.try_next().await? {
+        whole.extend_from_slice(&part);
+    }
+    Ok(whole.freeze())
 }
 
 /// The part of `bytes` in `range`; `None` if the range is empty or beyond them.

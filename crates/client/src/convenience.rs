@@ -13,7 +13,7 @@ use difuse_api::{
 };
 use difuse_keylog::{Operation, Transaction};
 use difuse_types::{Hash, Key};
-use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
+use futures::{StreamExt, stream, stream::BoxStream};
 
 use crate::{Client, ClientError, WriteOptions};
 
@@ -30,11 +30,7 @@ impl Client {
         let Some(value) = keys::read(self, key, levels.stat).await?.and_then(|entry| entry.value) else {
             return Ok(None);
         };
-        let parts: Vec<_> = values::stream(self.clone(), &value, None, levels.get_block)?.try_collect().await?;
-        Ok(Some(match <[Bytes; 1]>::try_from(parts) {
-            Ok([whole]) => whole,
-            Err(parts) => parts.concat().into(),
-        }))
+        Ok(Some(values::whole(self.clone(), &value, levels.get_block).await?))
     }
 
     /// The head of a key: height, hash, time, author and value; `None` if it was never written.

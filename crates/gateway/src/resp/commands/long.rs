@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use difuse_api::{
     keylog::{Operation, Value},
     keys,
@@ -11,7 +11,6 @@ use difuse_api::{
     values,
 };
 use difuse_types::{Key, Level, WallTime};
-use futures::TryStreamExt;
 
 use super::{is_word, scatter::REPLY_BYTES_MAX};
 use crate::resp::{
@@ -228,12 +227,7 @@ pub(super) async fn load(call: &Call, value: Option<&Value>) -> Result<Bytes, Fa
     if size > BULK_BYTES_MAX as u64 {
         return Err(too_long());
     }
-    let mut bytes = BytesMut::with_capacity(usize::try_from(size).unwrap_or_default());
-    let mut parts = values::stream(call.shared.datastore.clone(), value, None, call.levels.read)?;
-    while let Some(part) = parts.try_next().await? {
-        bytes.extend_from_slice(&part);
-    }
-    Ok(bytes.freeze())
+    Ok(values::whole(call.shared.datastore.clone(), value, call.levels.read).await?)
 }
 
 /// A string would be longer than an argument may be.
