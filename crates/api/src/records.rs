@@ -201,9 +201,9 @@ pub fn joined(text: Option<String>, base64: Option<String>, name: &str) -> Resul
 }
 
 fn word(bytes: &Bytes) -> Word {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Word::Text(text.to_string()),
-        Err(_) => Word::Bytes { base64: STANDARD.encode(bytes) },
+    match split(bytes) {
+        (Some(text), _) => Word::Text(text),
+        (None, base64) => Word::Bytes { base64: base64.unwrap_or_default() },
     }
 }
 

@@ -166,7 +166,10 @@ impl Simulation {
         let staying = self.nodes.values().filter(|node| !node.is_retired && !node.is_leaving && node.process.is_some());
         let is_joined = |node: &&crate::node::Node| node.process.as_ref().is_some_and(|process| process.is_joined);
         let is_able = self.nodes.get(&id).filter(is_joined).is_some_and(|node| !node.is_leaving);
-        if !is_able || staying.filter(is_joined).count() <= 3 || self.has_unreplaced_loss() {
+        if !is_able
+            || staying.filter(is_joined).count() <= 3
+            || (self.permanent_losses > 0 && self.has_unreplaced_loss())
+        {
             return;
         }
         if let Some(node) = self.nodes.get_mut(&id) {
@@ -181,7 +184,7 @@ impl Simulation {
         let lost: Vec<NodeId> =
             self.nodes.values().filter(|node| node.is_retired && !node.has_left).map(|node| node.id).collect();
         let mut records = self.nodes.values().filter(|node| !node.is_retired).flat_map(|node| node.configurations());
-        self.permanent_losses > 0 && records.any(|record| lost.iter().any(|node| record.configuration.contains(node)))
+        records.any(|record| lost.iter().any(|node| record.configuration.contains(node)))
     }
 
     /// A node says that it has left: it must not be needed, and stops a little later.

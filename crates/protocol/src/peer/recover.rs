@@ -211,7 +211,7 @@ impl<S: Store> Peer<S> {
         recoveries: Vec<(Configuration, Configuration)>,
     ) -> Result<Vec<SlotId>, StoreError> {
         let mut entered = Vec::new();
-        if self.ring.hosts().any(|entry| entry.host.node == self.me && entry.state == HostState::Left) {
+        if self.ring.host(&self.me).is_some_and(|own| own.state == HostState::Left) {
             return Ok(entered);
         }
         for (lost, recovered) in recoveries {

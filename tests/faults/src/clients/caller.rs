@@ -64,12 +64,7 @@ impl Caller {
         loop {
             let gateways = self.shared.gateways.all();
             let Some((_, http)) = gateways.get(self.turn % gateways.len().max(1)) else {
-                return Ended {
-                    start,
-                    end: self.shared.journal.now(),
-                    answer: None,
-                    is_uncertain: since.is_uncertain(),
-                };
+                return self.ended(start, None, since.is_uncertain());
             };
             let headers = since.beside(call.headers);
             let sent = http.send(call.method.clone(), call.path, &headers, call.body.clone()).await;
@@ -87,14 +82,13 @@ impl Caller {
                 }
                 Ok(answer) if answer.is_forgotten() => {
                     self.shared.journal.event(self.class, call.kind, Outcome::Failed);
-                    return Ended { start, end: self.shared.journal.now(), answer: None, is_uncertain: true };
+                    return self.ended(start, None, true);
                 }
                 Ok(answer) if answer.status < 500 => {
                     let outcome =
                         if is_done(call.kind, answer.status) { Outcome::Acknowledged } else { Outcome::Refused };
                     self.shared.journal.event(self.class, call.kind, outcome);
-                    let (end, is_uncertain) = (self.shared.journal.now(), since.is_uncertain());
-                    return Ended { start, end, answer: Some(answer), is_uncertain };
+                    return self.ended(start, Some(answer), since.is_uncertain());
                 }
                 Ok(answer) => since.note_error(&answer),
                 Err(error) if !error.is_connect() => since.note_lost(),
@@ -102,8 +96,7 @@ impl Caller {
             }
             self.shared.journal.event(self.class, call.kind, Outcome::Failed);
             if begun.elapsed() > PATIENCE || self.shared.is_over() {
-                let (end, is_uncertain) = (self.shared.journal.now(), since.is_uncertain());
-                return Ended { start, end, answer: None, is_uncertain };
+                return self.ended(start, None, since.is_uncertain());
             }
             self.turn = self.turn.wrapping_add(1);
             failures += 1;
@@ -112,6 +105,10 @@ impl Caller {
                 pause = (pause * 2).min(PAUSE.1);
             }
         }
+    }
+
+    fn ended(&self, start: Duration, answer: Option<Answer>, is_uncertain: bool) -> Ended {
+        Ended { start, end: self.shared.journal.now(), answer, is_uncertain }
     }
 }
 
