@@ -21,7 +21,8 @@
 //!   run that holds r = N + 2 distinct other hosts. Where there are no more than r hosts, the list goes once round the
 //!   ring and ends with its owner: the full member list. At most [`SUCCESSORS_MAX`] entries.
 //! - *Dead entries.* The paper drops a dead first entry and pads the list with a made-up one. Ours is replaced whole,
-//!   by the first live successor and its list, in the same step.
+//!   by the first live successor and its list, in the same step. Where none of the entries is a member any more (the
+//!   paper presupposes one), the first member behind them by the table is taken.
 //! - *Hints from the table.* A stabilization first asks a virtual node that the table shows nearer than the first
 //!   successor. It is adopted only if it answers as a member, and its list starts after it, so no principal is skipped
 //!   that was not skipped before; it makes rings that grew apart in a partition one again, which the paper leaves open.

@@ -27,12 +27,12 @@ pub(crate) struct Pointers {
 
 impl Ring {
     /// Begins StabilizeFromSuccessor. Asked in turn: a virtual node that the host table shows nearer than the first
-    /// successor (this is how a healed partition merges), the successors that are not known dead, and at last whoever
-    /// comes next by the table, which is always somebody, at worst we ourselves.
+    /// successor (this is how a healed partition merges), the successors that are not known dead, and at last one after
+    /// the other by the table, until somebody is a member, at worst the virtual node itself.
     pub(crate) fn begin_stabilize(&mut self, index: usize) {
         let node = &self.virtual_nodes[index];
         let (place, head) = (node.place, node.head());
-        let by_table = self.next_live_by_table(&place);
+        let by_table = self.next_live_by_table(&place, &place);
         let mut candidates = VecDeque::new();
         if between(place.position, &by_table, head.position) {
             candidates.push_back(by_table);
@@ -42,13 +42,15 @@ impl Ring {
         self.ask_next_candidate(index, candidates, None);
     }
 
-    /// The first virtual node after `place` whose host the table shows alive: nobody needs to have told us of it.
-    fn next_live_by_table(&self, place: &VirtualNode) -> VirtualNode {
+    /// The first virtual node after `last`, on the way round to `place`, whose host the table shows alive; `place` when
+    /// there is none. Nobody needs to have told us of it.
+    fn next_live_by_table(&self, place: &VirtualNode, last: &VirtualNode) -> VirtualNode {
         let live = |next: &VirtualNode| match self.own_index(&next.id) {
             Some(own) => self.virtual_nodes[own].member,
             None => self.is_usable(&next.node()),
         };
-        self.members.clockwise_from(place.position).find(|next| next.id != place.id && live(next)).unwrap_or(*place)
+        let following = self.members.clockwise_from(last.position).skip_while(|next| next == last);
+        following.take_while(|next| between(last.position, next, place.position)).find(live).unwrap_or(*place)
     }
 
     /// Asks the next candidate; the first live one becomes first successor. `joining` is the predecessor of a virtual
@@ -161,7 +163,14 @@ impl Ring {
                 self.virtual_nodes[index].join_attempts += 1;
                 self.retry_later(index);
             }
-            OperationKind::FromSuccessor { others, joining, .. } => self.ask_next_candidate(index, others, joining),
+            OperationKind::FromSuccessor { asked, mut others, joining } => {
+                let place = self.virtual_nodes[index].place;
+                if others.is_empty() && joining.is_none() && asked != place {
+                    // Nobody that it knows is a member any more: all restarted, say. Somewhere behind them the ring goes on.
+                    others.push_back(self.next_live_by_table(&place, &asked));
+                }
+                self.ask_next_candidate(index, others, joining);
+            }
             OperationKind::FromPredecessor { .. } => self.conclude_stabilize(index),
             OperationKind::Rectify { candidate } => {
                 self.adopt_predecessor(index, candidate);

@@ -1,5 +1,5 @@
 use super::network::{MILLISECOND, Network, SECOND, node};
-use crate::{HostState, RingOutput};
+use crate::{HostState, RingOutput, VirtualNode};
 
 #[test]
 fn a_killed_node_comes_back_under_its_identity() {
@@ -52,6 +52,25 @@ fn a_restarted_minority_waits_for_nobody_for_ever() {
     network.resume(1, memories[1].clone());
     network.resume(2, memories[2].clone());
     network.run_until_settled(20 * SECOND);
+}
+
+/// A simulated ring whose nodes restarted one after the other, each too soon to be missed, came to this. The virtual node
+/// asked the successors it knew, for ever, and those were to join behind it.
+#[test]
+fn a_virtual_node_all_of_whose_successors_restarted_finds_the_next_one() {
+    let restarted = 6..10;
+    let mut has_come_to_it = false;
+    for seed in 0..3 {
+        let mut network = Network::of_replicas(1, seed, 10);
+        let memories: Vec<_> = restarted.clone().map(|number| network.kill(number)).collect();
+        for (number, known) in restarted.clone().zip(memories) {
+            network.resume(number, known);
+        }
+        let is_member = |place: &VirtualNode| (0..6).any(|number| node(number) == place.node());
+        has_come_to_it |= network.snapshots().iter().any(|own| own.member && !own.successors.iter().any(is_member));
+        network.run_until_settled(20 * SECOND);
+    }
+    assert!(has_come_to_it);
 }
 
 #[test]

@@ -72,7 +72,13 @@ impl Network {
 
     /// A ring of nodes 0 to `hosts`, exclusive, joined one after the other and settled.
     pub(super) fn settled(seed: u64, hosts: u16) -> Self {
+        Self::of_replicas(3, seed, hosts)
+    }
+
+    /// The same with so many replicas.
+    pub(super) fn of_replicas(replicas: u8, seed: u64, hosts: u16) -> Self {
         let mut network = Self::new(seed);
+        network.replicas = replicas;
         network.found(0);
         for number in 1..hosts {
             network.join(number, 0);
