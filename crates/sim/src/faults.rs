@@ -44,6 +44,8 @@ impl Simulation {
         let patience = Duration::from_secs(90) + self.plan.gone_after.min(Duration::from_secs(20)) * 2;
         self.phase_ends_at = self.now + patience;
         self.network.heal();
+        // What the ring has said of itself is of before all that went wrong.
+        self.is_view_settled = false;
         self.disasters.heal(|id| self.nodes.get(id).is_none_or(|node| node.is_retired));
         for id in self.node_ids.clone() {
             if let Some(node) = self.nodes.get_mut(&id) {
