@@ -6,8 +6,8 @@
 //! | 1 | slot | slot record |
 //! | 2 | slot | digest, keys, tombstones, bytes |
 //! | 3 | name | node value |
-//! | 4 | slot, encoded key | register; location of the head's body, if known; what its value weighs |
-//! | 5 | slot, length of key, encoded key, height | location of the body of another transaction |
+//! | 4 | slot, encoded key | register; location of the head's body, if known, and of a few below it; what its value weighs |
+//! | 5 | slot, length of key, encoded key, height | locations of the bodies of other transactions, from this height on |
 //! | 6 | segment | about how many bytes of it are live: a hint for the cleaner, which a crash may make wrong |
 //! | 7 | slot, namespace | keys with values, bytes of their names and values |
 //! | 8 | – | says that every register tells what its value weighs, and that 7 is there: not so before that was counted |
@@ -24,6 +24,7 @@ use difuse_keylog::{
 };
 use difuse_types::{Key, KeyPrefix, SlotId};
 
+use self::listed::{take_few_below, take_run};
 use super::{
     overlay::{Below, EntryOverlay, Moved, Overlay, SlotOverlay, Totals},
     weight::{Held, fold},
@@ -37,6 +38,8 @@ use crate::{
     log::{Location, SegmentFiles},
 };
 
+mod listed;
+
 const RECORD: u8 = 1;
 const TOTALS: u8 = 2;
 const META: u8 = 3;
@@ -49,6 +52,7 @@ const COUNTED: u8 = 8;
 /// What follows a register: these in a byte of flags, and what they say.
 const HAS_LOCATION: u8 = 1;
 const HAS_WEIGHT: u8 = 2;
+const HAS_BELOW: u8 = 4;
 
 /// What the copy of a body takes in the log besides the body and its key.
 const COPY_BYTES: u64 = 36;
@@ -65,6 +69,14 @@ impl LiveBytes {
     fn remove(&mut self, key_length: usize, location: Location) {
         *self.0.entry(location.at.segment).or_default() -= cost(key_length, location) as i64;
     }
+
+    fn add_all<'a>(&mut self, key_length: usize, locations: impl IntoIterator<Item = &'a Location>) {
+        locations.into_iter().for_each(|location| self.add(key_length, *location));
+    }
+
+    fn remove_all<'a>(&mut self, key_length: usize, locations: impl IntoIterator<Item = &'a Location>) {
+        locations.into_iter().for_each(|location| self.remove(key_length, *location));
+    }
 }
 
 /// What a body counts for as live: what its copy would take.
@@ -78,11 +90,32 @@ pub(crate) struct Head {
     pub held: Held,
     /// Where its body lies, if that is not listed with the others.
     pub location: Option<Location>,
+    /// Then also where those of a few transactions just below it do, in the order of heights; they are not listed.
+    pub below: Vec<Location>,
 }
 
 impl Head {
     fn height(&self) -> u64 {
         self.held.register.head.height
+    }
+
+    /// The locations that are told with it.
+    fn locations(&self) -> impl Iterator<Item = &Location> {
+        self.below.iter().chain(&self.location)
+    }
+
+    /// The same with the transactions' heights.
+    fn located(&self) -> impl Iterator<Item = (u64, Location)> {
+        let lowest = self.height() - self.below.len() as u64;
+        (lowest..).zip(self.locations().copied())
+    }
+
+    /// The place for the location of a transaction, if it is told with the head.
+    fn location_at(&mut self, height: u64) -> Option<&mut Location> {
+        match self.height().checked_sub(height)? {
+            0 => self.location.as_mut(),
+            depth => self.below.len().checked_sub(usize::try_from(depth).ok()?).map(|place| &mut self.below[place]),
+        }
     }
 }
 
@@ -160,14 +193,13 @@ impl KeyIndex {
     /// Where a transaction's body lies. The head comes first: an update lists a head with the others before it
     /// replaces it.
     pub fn location(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Location>, StoreError> {
-        let head = self.head(slot, key)?;
+        let mut head = self.head(slot, key)?;
         if head.as_ref().is_some_and(|head| height < head.held.register.base) {
             return Ok(None);
         }
-        let head = head.filter(|head| head.height() == height);
-        match head.and_then(|head| head.location) {
-            Some(location) => Ok(Some(location)),
-            None => value(&self.tree, &location_key(slot, key, height), take_location),
+        match head.as_mut().and_then(|head| head.location_at(height)) {
+            Some(location) => Ok(Some(*location)),
+            None => self.listed_location(slot, key, height),
         }
     }
 
@@ -191,16 +223,10 @@ impl KeyIndex {
         heights: Range<u64>,
     ) -> Result<BTreeMap<u64, Location>, StoreError> {
         let mut found = self.listed(slot, key, heights.clone())?;
-        let head = self.head(slot, key)?.filter(|head| heights.contains(&head.height()));
-        if let Some((height, location)) = head.and_then(|head| Some((head.height(), head.location?))) {
-            found.insert(height, location);
+        if let Some(head) = self.head(slot, key)? {
+            found.extend(head.located().filter(|(height, _)| heights.contains(height)));
         }
         Ok(found)
-    }
-
-    fn listed(&self, slot: SlotId, key: &Key, heights: Range<u64>) -> Result<BTreeMap<u64, Location>, StoreError> {
-        let range = location_key(slot, key, heights.start)..location_key(slot, key, heights.end);
-        self.tree.range(range).map(|pair| decode_location(&pair.map_err(failed)?)).collect()
     }
 
     /// The first `limit` registers of a slot whose encoded keys begin with `prefix` and are greater than `after`.
@@ -250,17 +276,16 @@ impl KeyIndex {
     /// A body was copied: it counts where it is now if the index still has it where it was.
     fn apply_moved(&self, moved: &Moved, live: &mut LiveBytes) -> Result<(), StoreError> {
         let Moved { slot, key, height, old, new } = moved;
-        if let Some(head) = self.head(*slot, key)?
-            && head.height() == *height
-            && head.location == Some(*old)
+        if let Some(mut head) = self.head(*slot, key)?
+            && let Some(location) = head.location_at(*height)
         {
-            return self.put_head(*slot, key, &Head { location: Some(*new), ..head }, live);
+            if location != old {
+                return Ok(());
+            }
+            *location = *new;
+            return self.put_head(*slot, key, &head, live);
         }
-        let listed = location_key(*slot, key, *height);
-        if value(&self.tree, &listed, take_location)? == Some(*old) {
-            self.put_listed(*slot, key, *height, *new, live)?;
-        }
-        Ok(())
+        self.move_listed(*slot, key, *height, (*old, *new), live)
     }
 
     fn apply_slot(&self, slot: SlotId, overlay: &SlotOverlay, live: &mut LiveBytes) -> Result<(), StoreError> {
@@ -291,20 +316,16 @@ impl KeyIndex {
         if entry.forgets && !is_cleared {
             self.remove_listed(slot, key, 0..base, live)?;
         }
-        let head_height = register.head.height;
-        let mut head_location = None;
-        let old_head = before.and_then(|before| Some((before.height(), before.location?)));
-        let old_head = old_head.filter(|(height, _)| (base..entry.gone_from).contains(height));
+        let old = before.iter().flat_map(Head::located);
+        let old = old.filter(|(height, _)| (base..entry.gone_from).contains(height));
         let new = entry.transactions.iter().map(|(transaction, location)| (transaction.height, *location));
-        for (height, location) in old_head.into_iter().chain(new) {
-            if height == head_height {
-                head_location = Some(location);
-            } else {
-                self.put_listed(slot, key, height, location, live)?;
-            }
-        }
+        let mut located: Vec<(u64, Location)> = old.chain(new).collect();
+        let height = register.head.height;
+        let location = located.pop_if(|(last, _)| *last == height).map(|(_, location)| location);
+        let below = if location.is_some() { take_few_below(&mut located, height) } else { Vec::new() };
+        self.put_listed(slot, key, &located, live)?;
         let held = Held { register: register.clone(), weight: entry.weight };
-        self.put_head(slot, key, &Head { held, location: head_location }, live)
+        self.put_head(slot, key, &Head { held, location, below }, live)
     }
 
     /// Removes a key's register and the locations of all its transactions.
@@ -312,28 +333,9 @@ impl KeyIndex {
         self.remove_listed(slot, key, 0..u64::MAX, live)?;
         let before = self.tree.remove(register_key(slot, key.encoded())).map_err(failed)?;
         let before = before.map(|before| decode(&before, take_head)).transpose()?;
-        if let Some(location) = before.and_then(|head| head.location) {
-            live.remove(key.encoded().len(), location);
-        }
-        Ok(())
-    }
-
-    fn put_listed(
-        &self,
-        slot: SlotId,
-        key: &Key,
-        height: u64,
-        location: Location,
-        live: &mut LiveBytes,
-    ) -> Result<(), StoreError> {
-        let mut out = Vec::with_capacity(16);
-        put_location(&mut out, location);
-        let before = self.tree.insert(location_key(slot, key, height), out).map_err(failed)?;
-        let key_length = key.encoded().len();
         if let Some(before) = before {
-            live.remove(key_length, decode(&before, take_location)?);
+            live.remove_all(key.encoded().len(), before.locations());
         }
-        live.add(key_length, location);
         Ok(())
     }
 
@@ -342,26 +344,10 @@ impl KeyIndex {
         let before = self.tree.insert(register_key(slot, key.encoded()), out).map_err(failed)?;
         let key_length = key.encoded().len();
         let before = before.map(|before| decode(&before, take_head)).transpose()?;
-        if let Some(before) = before.and_then(|head| head.location) {
-            live.remove(key_length, before);
+        if let Some(before) = before {
+            live.remove_all(key_length, before.locations());
         }
-        if let Some(location) = head.location {
-            live.add(key_length, location);
-        }
-        Ok(())
-    }
-
-    fn remove_listed(
-        &self,
-        slot: SlotId,
-        key: &Key,
-        heights: Range<u64>,
-        live: &mut LiveBytes,
-    ) -> Result<(), StoreError> {
-        for (height, location) in self.listed(slot, key, heights)? {
-            self.remove(&location_key(slot, key, height))?;
-            live.remove(key.encoded().len(), location);
-        }
+        live.add_all(key_length, head.locations());
         Ok(())
     }
 
@@ -370,14 +356,12 @@ impl KeyIndex {
         for pair in self.tree.scan_prefix(slot_key(REGISTER, slot)) {
             let (key, value) = pair.map_err(failed)?;
             self.remove(&key)?;
-            if let Some(location) = decode(&value, take_head)?.location {
-                live.remove(key.len() - REGISTER_KEY_BYTES, location);
-            }
+            live.remove_all(key.len() - REGISTER_KEY_BYTES, decode(&value, take_head)?.locations());
         }
         for pair in self.tree.scan_prefix(slot_key(LOCATION, slot)) {
             let (key, value) = pair.map_err(failed)?;
             self.remove(&key)?;
-            live.remove(key.len() - LOCATION_KEY_BYTES, decode(&value, take_location)?);
+            live.remove_all(key.len() - LOCATION_KEY_BYTES, &decode(&value, take_run)?);
         }
         self.clear_usages(slot)
     }
@@ -394,8 +378,8 @@ impl KeyIndex {
             let head = decode(&value, take_head).unwrap();
             let mut old = Vec::new();
             put_register(&mut old, &head.held.register);
-            old.put_u8(u8::from(head.location.is_some()));
-            head.location.into_iter().for_each(|location| put_location(&mut old, location));
+            old.put_u8(u8::from(head.location.is_some()) | if head.below.is_empty() { 0 } else { HAS_BELOW });
+            head.location.iter().chain(&head.below).for_each(|location| put_location(&mut old, *location));
             self.tree.insert(key, old).unwrap();
         }
     }
@@ -535,25 +519,32 @@ impl Index for KeyIndex {
 
 fn put_head(head: &Head) -> Vec<u8> {
     let Held { register, weight } = &head.held;
-    let mut out = Vec::with_capacity(168 + 16 * register.head.recent.len());
+    let mut out = Vec::with_capacity(168 + 16 * (register.head.recent.len() + head.below.len()));
     put_register(&mut out, register);
-    out.put_u8(HAS_WEIGHT | if head.location.is_some() { HAS_LOCATION } else { 0 });
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    out.put_u8(HAS_WEIGHT | flag(head.location.is_some(), HAS_LOCATION) | flag(!head.below.is_empty(), HAS_BELOW));
     if let Some(location) = head.location {
         put_location(&mut out, location);
     }
     out.put_u64(*weight);
+    // To the end.
+    head.below.iter().for_each(|location| put_location(&mut out, *location));
     out
 }
 
 fn take_head(from: &mut Decoder) -> Result<Head, Malformed> {
     let register = take_register(from)?;
     let flags = from.take_u8()?;
-    if flags & !(HAS_LOCATION | HAS_WEIGHT) != 0 {
+    if flags & !(HAS_LOCATION | HAS_WEIGHT | HAS_BELOW) != 0 {
         return Err(Malformed);
     }
     let location = if flags & HAS_LOCATION == 0 { None } else { Some(take_location(from)?) };
     let weight = if flags & HAS_WEIGHT == 0 { 0 } else { from.take_u64()? };
-    Ok(Head { held: Held { register, weight }, location })
+    let below = if flags & HAS_BELOW == 0 { Vec::new() } else { take_run(from)? };
+    if below.len() as u64 >= register.head.height.max(1) || (location.is_none() && !below.is_empty()) {
+        return Err(Malformed);
+    }
+    Ok(Head { held: Held { register, weight }, location, below })
 }
 
 fn put_usage(usage: &Usage) -> Vec<u8> {
@@ -565,11 +556,6 @@ fn put_usage(usage: &Usage) -> Vec<u8> {
 
 fn take_usage(from: &mut Decoder) -> Result<Usage, Malformed> {
     Ok(Usage { keys: from.take_u64()?, bytes: from.take_u64()? })
-}
-
-fn decode_location((key, value): &(sled::IVec, sled::IVec)) -> Result<(u64, Location), StoreError> {
-    let height = key.last_chunk().map(|height| u64::from_be_bytes(*height)).ok_or_else(undecodable)?;
-    Ok((height, decode(value, take_location)?))
 }
 
 fn put_totals(totals: &Totals) -> Vec<u8> {

@@ -161,11 +161,11 @@ impl Store for KeyStore {
         }
         let known = self.find(|overlay| overlay.held(slot, key));
         let found = match known {
-            Known::Answer(held) => held.map(|held| Head { held, location: None }),
+            Known::Answer(held) => held.map(|held| Head { held, location: None, below: Vec::new() }),
             Known::Unknown => self.core.index.head(slot, key)?,
         };
         let register = found.as_ref().map(|head| head.held.register.clone());
-        let head = found.map(|Head { held: Held { register, weight }, location }| CachedHead {
+        let head = found.map(|Head { held: Held { register, weight }, location, .. }| CachedHead {
             register,
             weight,
             transaction: None,
