@@ -266,6 +266,28 @@ pub async fn command<D: Datastore + ?Sized>(
     }
 }
 
+/// Evaluates commands on `key` where it is led, one after the other, as one request: the replies to as many of them as were
+/// done, at least one. All that were done are applied, or none. Each is as for [`command`]; there are [`structures::SERIES_MAX`]
+/// at most.
+///
+/// # Errors
+/// As for [`command`] with the first one, if that cannot be done; nothing was done then.
+pub async fn series<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: Key,
+    commands: Vec<Vec<Bytes>>,
+    attempt: impl Into<Attempt>,
+    level: Level,
+) -> Result<Vec<structures::Reply>, RequestError> {
+    let count = commands.len();
+    match command(datastore, key, structures::in_series(commands), attempt, level).await?.reply {
+        structures::Reply::Array(replies) if (1..=count).contains(&replies.len()) => Ok(replies),
+        // They were applied, and what they came to is not known any more.
+        error @ structures::Reply::Error(_) => Ok(vec![error; count]),
+        _ => Err(unexpected_reply()),
+    }
+}
+
 /// Does commands on keys of one slot as one step, all or none of them, if what is in `unchanged` holds: the reply to each;
 /// `None` if it does not hold. `slots` are the ring's.
 ///

@@ -6,6 +6,7 @@
 //! - [`evaluate`] works out what a command on a structure comes to;
 //! - [`retries`] tells appends that were applied before, or may have been, from those that were not;
 //! - [`fold`] folds long logs a part at a time;
+//! - [`series`] does commands on one key together that are asked for together;
 //! - [`steps`] decides what is done for several keys at once;
 //! - [`append`] builds transactions and proposes them, in one round trip;
 //! - [`checkpoint`] decides where a log may begin anew;
@@ -41,6 +42,7 @@ mod lease;
 mod read;
 mod refusals;
 mod retries;
+mod series;
 pub(crate) mod steps;
 pub(crate) mod sync;
 mod tick;
@@ -198,6 +200,14 @@ impl Appending {
         match self {
             Self::Write(submission) => submission.generation,
             Self::Command { .. } | Self::Step { .. } => None,
+        }
+    }
+
+    /// How many transactions it may add.
+    pub(crate) fn transactions(&self) -> usize {
+        match self {
+            Self::Command { invocation, is_write: true } => series::transactions_of(&invocation.arguments),
+            Self::Command { .. } | Self::Write(_) | Self::Step { .. } => 1,
         }
     }
 

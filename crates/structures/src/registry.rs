@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::{
-    Arguments, Command, CommandError, Context, Effect, FindKeys, Hash, KeyCommand, Keys, KeysCommand, KeysOutcome,
-    List, Malformed, Outcome, Reply, Run, RunKeys, Set, SortedSet, State, Stream, Structure, View, hyperloglog, keys,
-    strings,
+    Arguments, Command, CommandError, Context, Effect, FindKeys, Flag, Hash, KeyCommand, Keys, KeysCommand,
+    KeysOutcome, List, Malformed, Outcome, Reply, Run, RunKeys, Set, SortedSet, State, Stream, Structure, View,
+    hyperloglog, keys, series_of, strings,
 };
 
 /// A log names a structure that this program does not have.
@@ -129,9 +129,23 @@ impl Registry {
         self.commands.get(format!("{name}|{}", lower(arguments.get(1)?)?).as_str())
     }
 
-    /// Whether these are the arguments of a command that may change its key.
+    /// Whether these are the arguments of a command that may change its key, or of a series with one.
     pub fn is_write(&self, arguments: &[Bytes]) -> bool {
-        self.command(arguments).is_some_and(Command::is_write)
+        self.any_command(arguments, Command::is_write)
+    }
+
+    /// Whether these are the arguments of a command that may make its key larger, or of a series with one.
+    pub fn may_add(&self, arguments: &[Bytes]) -> bool {
+        self.any_command(arguments, |command| command.flags.contains(&Flag::DenyOom))
+    }
+
+    fn any_command(&self, arguments: &[Bytes], is_so: impl Fn(&Command) -> bool) -> bool {
+        match series_of(arguments) {
+            None => self.command(arguments).is_some_and(is_so),
+            Some(commands) => commands.is_ok_and(|commands| {
+                commands.into_iter().any(|arguments| self.command(arguments).is_some_and(&is_so))
+            }),
+        }
     }
 
     /// The name of a structure, as `TYPE` answers it.

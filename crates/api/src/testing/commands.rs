@@ -24,15 +24,52 @@ impl State {
             self.replies.insert(operation_id, reply.clone());
             return Ok(reply);
         }
-        let is_write = self.registry.command(arguments).is_some_and(|command| command.is_write());
-        let outcome = self.evaluate(&key, arguments)?;
-        let appended = match self.operation_of(&key, outcome.effect)? {
-            None => None,
-            Some(operation) => Some(self.append(key, operation, operation_id)?),
+        let is_write = self.registry.is_write(arguments);
+        let (reply, appended) = match structures::series_of(arguments) {
+            None => self.single(&key, arguments, operation_id)?,
+            Some(commands) => self.series(&key, &commands.map_err(invalid)?, operation_id)?,
         };
-        let reply = Reply::Command { reply: outcome.reply.encode().into(), is_write, appended, mark: None };
+        let reply = Reply::Command { reply: reply.encode().into(), is_write, appended, mark: None };
         self.replies.insert(operation_id, reply.clone());
         Ok(reply)
+    }
+
+    /// Does one command.
+    fn single(
+        &mut self,
+        key: &Key,
+        arguments: &[Bytes],
+        operation_id: OperationId,
+    ) -> Result<(structures::Reply, Option<(u64, Hash)>), RequestError> {
+        let outcome = self.evaluate(key, arguments)?;
+        let appended = match self.operation_of(key, outcome.effect)? {
+            None => None,
+            Some(operation) => Some(self.append(key.clone(), operation, operation_id)?),
+        };
+        Ok((outcome.reply, appended))
+    }
+
+    /// Does commands on a key up to the first one that cannot be done, which is refused if it is the first of all.
+    fn series(
+        &mut self,
+        key: &Key,
+        commands: &[&[Bytes]],
+        operation_id: OperationId,
+    ) -> Result<(structures::Reply, Option<(u64, Hash)>), RequestError> {
+        let (mut replies, mut last) = (Vec::new(), None);
+        let mut id = u128::from_le_bytes(operation_id.0);
+        for arguments in commands {
+            match self.single(key, arguments, OperationId(id.to_le_bytes())) {
+                Ok((reply, appended)) => {
+                    replies.push(reply);
+                    last = appended.or(last);
+                }
+                Err(error) if replies.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+            id = id.wrapping_add(1);
+        }
+        Ok((structures::Reply::Array(replies), last))
     }
 
     /// Does the commands of a step, all or none.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use difuse_api::{keylog::Value, structures::Reply};
 use difuse_types::Level;
 
-use super::catalogue::AtOnce;
+use super::{catalogue::AtOnce, pipeline::Ticket};
 
 /// What a command comes to, before it is written in the protocol of its client.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(super) enum Answer {
     Pushes(Vec<Vec<Reply>>),
     /// A long string, which is read while it is written.
     Content(Content),
+    /// Those to commands that were done together.
+    Series(Vec<(Ticket, Answer)>),
     /// The commands of a transaction, of which the step is done.
     Parts(Vec<Part>),
 }

@@ -49,6 +49,19 @@ impl Call {
         &*self.shared.datastore
     }
 
+    /// Another command of the connection, sent right behind this one.
+    pub(super) fn following(&self, command: Command, arguments: Vec<Bytes>) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            namespace: self.namespace.clone(),
+            watched: self.watched.clone(),
+            client: self.client.clone(),
+            arguments,
+            command,
+            ..*self
+        }
+    }
+
     /// The key with this name in the connection's database.
     pub(super) fn key(&self, name: &[u8]) -> Result<Key, Failure> {
         Ok(Key::in_namespace(&self.namespace, name)?)

@@ -27,6 +27,9 @@ pub(super) enum Run {
     InOrder(AtOnce),
     /// At once, and answered, outside of transactions, by the task.
     Told(AtOnce, Task),
+    /// As a command of the structures on one key, while others of the connection are, if those touch other keys; together
+    /// with those behind it on the same key.
+    OnKey,
     /// While others of the connection are, if those touch other keys.
     OnKeys(Task),
     /// While no other one of the connection is.
@@ -86,7 +89,7 @@ impl Catalogue {
             } else if registry.is_on_keys(command.name) {
                 Run::OnKeys(commands::stepped)
             } else {
-                Run::OnKeys(commands::keyed)
+                Run::OnKey
             }
         };
         let of_structures = registry.commands().map(|command| Entry { command: *command, run: run(command) });

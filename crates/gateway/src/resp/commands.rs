@@ -16,6 +16,7 @@ mod long;
 mod missing;
 mod rename;
 mod scatter;
+mod series;
 mod server;
 mod stepped;
 mod streams;
@@ -23,6 +24,7 @@ mod transactions;
 
 pub(super) use blocking::{blocking, tell_of};
 pub(super) use keyed::keyed;
+pub(super) use series::{Follower, series, takes_part};
 pub(super) use stepped::stepped;
 pub(super) use transactions::keys_in;
 

@@ -18,10 +18,12 @@ use super::{
     hub::{Message, Subscription},
     input::{Arrived, Input},
     pipeline::{Pipeline, Ticket},
+    request::ProtocolError,
     session::Session,
 };
 
 mod begin;
+mod series;
 mod write;
 
 /// While more than this waits to be written, in bytes, nothing is read and no answer is fetched.
@@ -41,6 +43,8 @@ pub(super) struct Connection {
     pipeline: Pipeline,
     /// A request that waits for those before it.
     waiting: Option<Arrived>,
+    /// What is wrong with what follows.
+    broken: Option<ProtocolError>,
     /// Whether requests may have arrived that were not begun because too much was under way.
     is_held: bool,
 }
@@ -64,7 +68,7 @@ impl Connection {
         let input = Input::new(shared.long_requests.clone());
         shared.metrics.connected();
         let (output, pipeline) = (BytesMut::new(), Pipeline::default());
-        Self { stream, session, input, output, pipeline, waiting: None, is_held: false, shared }
+        Self { stream, session, input, output, pipeline, waiting: None, broken: None, is_held: false, shared }
     }
 
     /// Serves it until it ends, or the server stops. Errors are those of the socket, and say nothing more than that the
@@ -187,9 +191,13 @@ impl Connection {
     fn begin_requests(&mut self) {
         self.is_held = false;
         while self.may_begin() {
-            let next = match self.waiting.take() {
-                Some(waiting) => Ok(Some(waiting)),
-                None => {
+            let next = match (self.waiting.take(), self.broken.take()) {
+                (Some(waiting), broken) => {
+                    self.broken = broken;
+                    Ok(Some(waiting))
+                }
+                (None, Some(error)) => Err(error),
+                (None, None) => {
                     self.input.reader.is_known = self.session.is_authenticated;
                     self.input.next_request()
                 }

@@ -17,7 +17,7 @@ const BYTES_MAX: usize = 1 << 20;
 pub(super) type UsedKey = (u32, Bytes);
 
 /// What is known of a command from its beginning to its answer.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Ticket {
     /// Its place in the catalogue.
     pub(super) command: Option<usize>,
@@ -39,6 +39,8 @@ pub(super) struct Ticket {
     pub(super) is_waiting: bool,
     /// How long its arguments are.
     pub(super) bytes: usize,
+    /// How many commands it stands for, if not for one.
+    pub(super) commands: usize,
     /// What it keeps of the memory for long requests.
     pub(super) reserved: Option<OwnedSemaphorePermit>,
 }
@@ -57,6 +59,7 @@ pub(super) struct Pipeline {
     is_alone: bool,
     is_waiting: bool,
     bytes: usize,
+    commands: usize,
 }
 
 impl Pipeline {
@@ -72,7 +75,7 @@ impl Pipeline {
 
     /// Whether nothing more may be put in before an answer has come out.
     pub(super) fn is_full(&self) -> bool {
-        self.running.len() >= COMMANDS_MAX || self.bytes >= BYTES_MAX || self.is_alone
+        self.commands >= COMMANDS_MAX || self.bytes >= BYTES_MAX || self.is_alone
     }
 
     /// Whether a command on `keys` must wait for one before it: per key, effects are in the order of requests.
@@ -88,6 +91,7 @@ impl Pipeline {
     /// Puts in a command that was begun.
     pub(super) fn push(&mut self, ticket: Ticket, task: impl Future<Output = Answer> + Send + 'static) {
         self.bytes += ticket.bytes;
+        self.commands += ticket.commands.max(1);
         self.is_alone |= ticket.is_alone;
         self.is_waiting |= ticket.is_waiting;
         for key in &ticket.keys {
@@ -105,6 +109,7 @@ impl Pipeline {
     pub(super) async fn next(&mut self) -> Option<(Ticket, Answer)> {
         let (ticket, answer) = self.running.next().await?;
         self.bytes -= ticket.bytes;
+        self.commands -= ticket.commands.max(1);
         if ticket.is_alone {
             (self.is_alone, self.is_waiting) = (false, false);
         }

@@ -106,7 +106,8 @@ fn kind_of(entry: &Entry, shared: &Shared, arguments: &[Bytes]) -> Result<Kind, 
         Run::AtOnce(run) | Run::InOrder(run) | Run::Told(run, _) if is_answered_once(command) => {
             return Ok(Kind::AtOnce(run));
         }
-        Run::OnKeys(_) | Run::Alone(_) | Run::Waiting(_) if shared.registry.command(arguments).is_some() => {}
+        Run::OnKey | Run::OnKeys(_) | Run::Alone(_) | Run::Waiting(_)
+            if shared.registry.command(arguments).is_some() => {}
         _ => {
             let name = command.name.to_ascii_uppercase();
             return Err(Failure::new(format_args!("{name} is not allowed in a transaction: it is no part of a step")));

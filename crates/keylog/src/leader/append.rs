@@ -1,17 +1,19 @@
 //! Appending to a key: conditions are decided against the head, transactions are built and proposed together, and one
 //! round trip later they are committed.
 
-use difuse_structures::Reply;
+use bytes::Bytes;
+use difuse_structures::{Reply, series_of};
 use difuse_types::{Hash, Key, Level, NodeId, OperationId, SlotId, WallTime};
 
 use super::{
     Append, Appending, Decided, Proposing, Stage, WaitingRead, Wanted,
-    evaluate::{Content, context_of},
+    evaluate::{Content, Evaluated, context_of},
     generation::is_too_old,
     retries::Applied,
 };
 use crate::{
-    Answer, Ballot, Condition, Failure, Invocation, Operation, Register, Submission, Ticket, Transaction,
+    Answer, Ballot, Condition, Failure, Invocation, Operation, REPLY_BYTES_MAX, Register, Submission, Ticket,
+    Transaction,
     keylog::Keylog,
     replica::damage::{ReadError, outcome},
     rule::Rule,
@@ -21,7 +23,7 @@ use crate::{
 /// The most appends to one key that travel in one proposal.
 pub(crate) const BATCH_MAX: usize = 64;
 /// The most bytes of transactions that travel in one proposal, but for its last one.
-const BATCH_BYTES_MAX: usize = 512 << 10;
+pub(super) const BATCH_BYTES_MAX: usize = 512 << 10;
 
 /// A proposal with more bytes of transactions is sent without them, and those who lack them, all, fetch them in parts.
 pub(super) const PROPOSAL_BYTES_MAX: usize = 1 << 20;
@@ -146,13 +148,15 @@ impl<S: Store> Keylog<S> {
     pub(super) fn take_batch(&mut self, slot: SlotId, key: &Key) -> Vec<Append> {
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key));
         let Some(state) = state else { return Vec::new() };
-        let mut bytes = 0;
+        let (mut bytes, mut transactions) = (0, 0);
         let fits = |append: &&Append| {
-            let fits = bytes < BATCH_BYTES_MAX;
+            let is_first = transactions == 0;
+            transactions += append.appending.transactions();
+            let fits = is_first || (bytes < BATCH_BYTES_MAX && transactions <= BATCH_MAX);
             bytes += append.appending.approximate_bytes();
             fits
         };
-        let count = state.appends.iter().take(BATCH_MAX).take_while(fits).count();
+        let count = state.appends.iter().take_while(fits).count();
         state.appends.drain(..count).collect()
     }
 
@@ -277,11 +281,36 @@ impl<S: Store> Keylog<S> {
                 return Ok(Ok(answer));
             }
         }
-        let evaluated = match self.evaluate(slot, draft, &arguments, &context_of(operation_id, time))? {
+        let by = (operation_id, author, time);
+        let evaluated = match series_of(&arguments) {
+            None => self.evaluate_command(slot, draft, &arguments, by)?,
+            Some(Ok(commands)) => self.evaluate_series(slot, draft, &commands, by)?,
+            Some(Err(malformed)) => Err(Failure::Invalid(malformed.to_string())),
+        };
+        let (reply, appended) = match evaluated {
             Ok(evaluated) => evaluated,
             Err(failure) => return Ok(Err(failure)),
         };
-        let appended = evaluated.operation.map(|operation| {
+        let answer = Answer::Evaluated { reply, is_write, appended, mark: None };
+        self.note_answer(slot, operation_id, Condition::None, &answer);
+        Ok(Ok(answer))
+    }
+
+    /// The encoded reply to one command, and height and hash of its transaction if it comes to one.
+    #[expect(clippy::type_complexity)]
+    fn evaluate_command(
+        &mut self,
+        slot: SlotId,
+        draft: &mut Draft,
+        arguments: &[Bytes],
+        (operation_id, author, time): (OperationId, NodeId, WallTime),
+    ) -> Result<Result<(Bytes, Option<(u64, Hash)>), Failure>, ReadError> {
+        let context = context_of(operation_id, time);
+        let Evaluated { reply, operation } = match self.evaluate(slot, draft, arguments, &context, REPLY_BYTES_MAX)? {
+            Ok(evaluated) => evaluated,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let appended = operation.map(|operation| {
             let transaction = transaction_after(draft, operation, operation_id, author, time);
             self.append_to(slot, draft, transaction, false);
             (draft.height, draft.hash)
@@ -289,9 +318,7 @@ impl<S: Store> Keylog<S> {
         if appended.is_some() {
             self.append_large_checkpoint(slot, draft, (operation_id, author, time));
         }
-        let answer = Answer::Evaluated { reply: evaluated.reply, is_write, appended, mark: None };
-        self.note_answer(slot, operation_id, Condition::None, &answer);
-        Ok(Ok(answer))
+        Ok(Ok((reply, appended)))
     }
 
     /// The reply to a command that was applied before: found by its operation id.
@@ -300,7 +327,7 @@ impl<S: Store> Keylog<S> {
         slot: SlotId,
         draft: &Draft,
         operation_id: OperationId,
-        arguments: &[bytes::Bytes],
+        arguments: &[Bytes],
     ) -> Result<Option<Result<Answer, Failure>>, ReadError> {
         let Some(base) = &draft.base else { return Ok(None) };
         let Some(height) = self.height_of(slot, draft, operation_id) else { return Ok(None) };
@@ -311,12 +338,15 @@ impl<S: Store> Keylog<S> {
             let reply = lost_reply(height);
             return Ok(Some(Ok(Answer::Evaluated { reply, is_write: false, appended: None, mark })));
         };
-        let (context, appended) = (context_of(operation_id, transaction.time), Some((height, transaction.hash())));
+        let (time, appended) = (transaction.time, Some((height, transaction.hash())));
         let checkpoint = if base.head.checkpoint < height { base.head.checkpoint } else { 0 };
         let first = checkpoint.max(base.base);
         let can_be_found = base.base < height || height == 1;
         let reply = match height - first {
-            ..REPLIES_FOUND_WITHIN if can_be_found => self.reply_again(slot, key, height, arguments, &context)?,
+            ..REPLIES_FOUND_WITHIN if can_be_found => match series_of(arguments).and_then(Result::ok) {
+                None => self.reply_again(slot, key, height, arguments, &context_of(operation_id, time))?,
+                Some(commands) => self.series_again(slot, key, height, &commands, (operation_id, time))?,
+            },
             _ => Ok(lost_reply(height)),
         };
         Ok(Some(reply.map(|reply| Answer::Evaluated { reply, is_write: true, appended, mark })))
@@ -416,7 +446,7 @@ impl<S: Store> Keylog<S> {
 }
 
 /// What a repeated command is answered with whose reply would take too long to find again.
-pub(super) fn lost_reply(height: u64) -> bytes::Bytes {
+pub(super) fn lost_reply(height: u64) -> Bytes {
     let text = format!("UNKNOWN the command was applied, at height {height}, but its reply is lost: read the key");
     Reply::Error(text).encode().into()
 }

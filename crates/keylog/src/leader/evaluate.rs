@@ -7,11 +7,11 @@
 
 use bytes::Bytes;
 use difuse_structures::{CommandError, Context, Deadline, Effect, Held, Outcome, Reply, State, View};
-use difuse_types::{Key, OperationId, SlotId, WallTime};
+use difuse_types::{Hash, Key, OperationId, SlotId, WallTime};
 
 use super::append::Draft;
 use crate::{
-    Failure, MAX_INLINE_BYTES, MAX_OPERATION_BYTES, Operation, REPLY_BYTES_MAX, Value, ValueKind,
+    Failure, MAX_INLINE_BYTES, MAX_OPERATION_BYTES, Operation, Value, ValueKind,
     keylog::Keylog,
     replica::damage::ReadError,
     store::{Head, Store},
@@ -82,13 +82,15 @@ impl Content {
 }
 
 impl<S: Store> Keylog<S> {
-    /// Evaluates a command on what a draft has come to, and carries its effect over to the draft's content.
+    /// Evaluates a command on what a draft has come to, and carries its effect over to the draft's content, unless the reply
+    /// is longer than it may be.
     pub(super) fn evaluate(
         &mut self,
         slot: SlotId,
         draft: &mut Draft,
         arguments: &[Bytes],
         context: &Context,
+        reply_bytes_max: usize,
     ) -> Result<Result<Evaluated, Failure>, ReadError> {
         if let Err(failure) = self.fold_draft(slot, draft)? {
             return Ok(Err(failure));
@@ -99,10 +101,10 @@ impl<S: Store> Keylog<S> {
             Err(failure) => return Ok(Err(failure)),
         };
         let reply = reply.encode();
-        if reply.len() > REPLY_BYTES_MAX {
+        if reply.len() > reply_bytes_max {
             let length = reply.len();
             return Ok(Err(Failure::Invalid(format!(
-                "the reply takes {length} bytes, at most {REPLY_BYTES_MAX} are given at a time: ask for parts of it"
+                "the reply takes {length} bytes, at most {reply_bytes_max} are given at a time: ask for parts of it"
             ))));
         }
         Ok(match self.operation_of(draft, effect, context, MAX_OPERATION_BYTES) {
@@ -329,8 +331,34 @@ impl<S: Store> Keylog<S> {
         Ok(self.evaluate_on(&content, arguments, context).map(|outcome| outcome.reply.encode().into()))
     }
 
+    /// A draft that holds what a key held below a height: nothing that is done on it is written down.
+    pub(super) fn draft_again(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        height: u64,
+    ) -> Result<Result<Draft, Failure>, ReadError> {
+        let below = height.saturating_sub(1);
+        let folded = self.fold(slot, key, below, Vec::new())?;
+        Ok(folded.map(|content| Draft {
+            key: key.clone(),
+            base: None,
+            height: below,
+            hash: Hash::ZERO,
+            content,
+            // No state is written whole.
+            checkpoint: below,
+            transactions: Vec::new(),
+        }))
+    }
+
     /// What a command comes to on what a key holds.
-    fn evaluate_on(&self, content: &Content, arguments: &[Bytes], context: &Context) -> Result<Outcome, Failure> {
+    pub(super) fn evaluate_on(
+        &self,
+        content: &Content,
+        arguments: &[Bytes],
+        context: &Context,
+    ) -> Result<Outcome, Failure> {
         match self.options.structures.evaluate(&content.view(context.now), arguments, context) {
             Err(CommandError::InBlocks) => Err(Failure::InBlocks),
             Err(error) => Ok(Outcome::reply(Reply::Error(error.to_string()))),

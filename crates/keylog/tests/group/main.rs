@@ -16,6 +16,7 @@ mod dropping;
 mod generation;
 mod recovery;
 mod retries;
+mod series;
 mod steps;
 mod structures;
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use difuse_keylog::{Operation, Step, Store, StoreError};
-use difuse_structures::Flag;
 use difuse_types::{Key, SlotId, Space};
 
 use super::Peer;
@@ -41,8 +40,7 @@ impl<S: Store> Peer<S> {
     }
 
     fn may_add(&self, arguments: &[Bytes]) -> bool {
-        let command = self.keylog.structures().command(arguments);
-        command.is_some_and(|command| command.flags.contains(&Flag::DenyOom))
+        self.keylog.structures().may_add(arguments)
     }
 
     fn refusal(&self, slot: SlotId, key: &Key) -> Result<Option<RequestError>, StoreError> {

@@ -40,6 +40,14 @@ pub(super) fn write(reply: &Reply, bytes: &mut Vec<u8>) {
     }
 }
 
+/// An array of encoded replies.
+pub(super) fn write_array_of(encoded: &[Bytes]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + encoded.iter().map(Bytes::len).sum::<usize>());
+    write_value(&mut bytes, ARRAY, &encoded.len());
+    encoded.iter().for_each(|reply| bytes.extend_from_slice(reply));
+    bytes
+}
+
 fn write_value(bytes: &mut Vec<u8>, tag: u8, value: &impl Serialize) {
     bytes.push(tag);
     bytes.extend(crate::structure::encode(value));

@@ -86,6 +86,11 @@ impl Reply {
         bytes
     }
 
+    /// An array of replies that are encoded already, as it travels between nodes.
+    pub fn encode_array_of(encoded: &[Bytes]) -> Vec<u8> {
+        codec::write_array_of(encoded)
+    }
+
     /// Reads a reply that came from a node. It may be anything: lists within lists are read to a depth of
     /// [`Reply::DEPTH_MAX`] only, and no more memory is taken than in proportion to the bytes that are there.
     ///

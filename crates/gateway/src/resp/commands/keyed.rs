@@ -5,7 +5,7 @@ use difuse_api::{
     keylog::{MAX_INLINE_BYTES, Operation},
     keys,
     request::Condition,
-    structures::{Held, View},
+    structures::{Command, Held, View},
 };
 use difuse_types::WallTime;
 use futures::{FutureExt, future::BoxFuture};
@@ -27,16 +27,20 @@ async fn write(call: Call) -> Outcome {
     if let Some(deadline) = plain_set(&call.arguments) {
         return set(&call, &call.arguments[1], call.arguments[2].clone(), deadline).await;
     }
-    let is_string = matches!(call.command.group, "string" | "bitmap");
-    let length: u64 = call.arguments.iter().skip(2).map(|argument| argument.len() as u64).sum();
     // What comes out is too long for the log: the leader need not try.
-    if is_string && length > MAX_INLINE_BYTES as u64 {
+    if is_long_string(&call.command, &call.arguments) {
         return long::change(call).await;
     }
     match call.evaluate_at_leader(call.key(&call.arguments[1])?, keys::new_operation_id()).await? {
         Some(reply) => Ok(reply.into()),
         None => long::change(call).await,
     }
+}
+
+/// Whether a command on a string brings more bytes than a string in the log has.
+pub(super) fn is_long_string(command: &Command, arguments: &[Bytes]) -> bool {
+    let is_string = matches!(command.group, "string" | "bitmap");
+    is_string && arguments.iter().skip(2).map(Bytes::len).sum::<usize>() > MAX_INLINE_BYTES
 }
 
 /// A command that reads is done where the client is, unless the key holds a structure, whose state the leader has.
@@ -73,7 +77,7 @@ pub(super) async fn set(call: &Call, name: &[u8], bytes: Bytes, deadline: Option
 
 /// The deadline of a `SET` that needs to know nothing of the key, the inner `None` for none: it is written without being
 /// evaluated. Whatever is not quite plain is left to the definition of the command.
-fn plain_set(arguments: &[Bytes]) -> Option<Option<WallTime>> {
+pub(super) fn plain_set(arguments: &[Bytes]) -> Option<Option<WallTime>> {
     let is_set = arguments.first().is_some_and(|name| is_word(name, "set"));
     match arguments {
         [_, _, _] if is_set => Some(None),

@@ -5,13 +5,13 @@ use difuse_api::structures::{Command, Flag, Reply};
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use super::Connection;
+use super::{Connection, series::may_lead};
 use crate::resp::{
     answer::Answer,
     call::Call,
     catalogue::{AtOnce, Entry, Run, keys_of},
-    commands::keys_in,
-    failure::{Failure, Outcome},
+    commands::{keyed, keys_in},
+    failure::Failure,
     input::Arrived,
     pipeline::{Ticket, UsedKey},
     session::{Levels, Replies},
@@ -42,7 +42,7 @@ impl Connection {
         let must_wait = match entry.run {
             Run::AtOnce(_) | Run::Told(..) => false,
             Run::InOrder(_) | Run::Alone(_) | Run::Waiting(_) | Run::Transaction(_) => !self.pipeline.is_empty(),
-            Run::OnKeys(_) => self.pipeline.conflicts(&keys, entry.command.is_write()),
+            Run::OnKey | Run::OnKeys(_) => self.pipeline.conflicts(&keys, entry.command.is_write()),
         };
         if must_wait {
             return Some((arguments, reserved));
@@ -53,10 +53,7 @@ impl Connection {
             self.answer_at_once(ticket, failure.into());
             return None;
         }
-        self.session.client.edit(|details| {
-            details.last_command = entry.command.name;
-            details.last_active = std::time::Instant::now();
-        });
+        self.note_command(entry);
         match entry.run {
             Run::AtOnce(run) | Run::InOrder(run) => self.do_at_once(entry, run, ticket, &arguments),
             Run::Told(run, task) => match run(&mut self.session, &shared, &arguments) {
@@ -66,7 +63,17 @@ impl Connection {
                 }
                 Err(failure) => self.answer_at_once(ticket, failure.into()),
             },
-            Run::OnKeys(task) | Run::Alone(task) | Run::Waiting(task) => {
+            Run::OnKey if may_lead(&entry.command, &arguments) => {
+                ticket.bytes = arguments.iter().map(Bytes::len).sum();
+                (ticket.is_write, ticket.may_add) = (true, may_add(&entry.command));
+                (ticket.keys, ticket.reserved, ticket.started) = (keys, reserved, Some(Instant::now()));
+                self.begin_series(entry, ticket, arguments);
+            }
+            Run::OnKey | Run::OnKeys(_) | Run::Alone(_) | Run::Waiting(_) => {
+                let task = match entry.run {
+                    Run::OnKeys(task) | Run::Alone(task) | Run::Waiting(task) => task,
+                    _ => keyed,
+                };
                 ticket.bytes = arguments.iter().map(Bytes::len).sum();
                 ticket.is_waiting = matches!(entry.run, Run::Waiting(_));
                 ticket.is_alone = ticket.is_waiting || matches!(entry.run, Run::Alone(_));
@@ -87,6 +94,14 @@ impl Connection {
             }
         }
         None
+    }
+
+    /// For `CLIENT LIST`.
+    pub(super) fn note_command(&self, entry: &Entry) {
+        self.session.client.edit(|details| {
+            details.last_command = entry.command.name;
+            details.last_active = std::time::Instant::now();
+        });
     }
 
     fn do_at_once(&mut self, entry: &Entry, run: AtOnce, mut ticket: Ticket, arguments: &[Bytes]) {
@@ -130,7 +145,7 @@ impl Connection {
         self.answer_at_once(ticket, answer);
     }
 
-    fn ticket(&mut self, command: Option<usize>) -> Ticket {
+    pub(super) fn ticket(&mut self, command: Option<usize>) -> Ticket {
         let is_silent = self.session.replies != Replies::On;
         if self.session.replies == Replies::SkipNext {
             self.session.replies = Replies::On;
@@ -139,12 +154,12 @@ impl Connection {
     }
 
     /// The task of a command, once its levels are known: as a rule they are.
-    fn with_levels(
+    pub(super) fn with_levels<T: 'static>(
         &self,
         entry: &Entry,
         arguments: Vec<Bytes>,
-        task: impl FnOnce(Call) -> BoxFuture<'static, Outcome> + Send + 'static,
-    ) -> BoxFuture<'static, Outcome> {
+        task: impl FnOnce(Call) -> BoxFuture<'static, Result<T, Failure>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, Failure>> {
         let (chosen, shared) = (self.session.levels, &self.shared);
         let known = || shared.levels.known(&self.session.namespace).map(|default| chosen.or(&default));
         if let Some(levels) = chosen.both().or_else(known) {
@@ -174,7 +189,7 @@ impl Connection {
     }
 
     /// Whether the connection may send this command, with so many arguments, now.
-    fn check(&self, entry: &Entry, count: usize) -> Result<(), Failure> {
+    pub(super) fn check(&self, entry: &Entry, count: usize) -> Result<(), Failure> {
         let command = &entry.command;
         if !self.session.is_authenticated && !command.flags.contains(&Flag::NoAuth) {
             return Err(Failure("NOAUTH Authentication required.".into()));
@@ -205,7 +220,7 @@ impl Connection {
 }
 
 /// Whether somebody who waits for items may find some after this command.
-fn may_add(command: &Command) -> bool {
+pub(super) fn may_add(command: &Command) -> bool {
     command.flags.contains(&Flag::DenyOom) || matches!(command.name, "rename" | "renamenx")
 }
 

@@ -24,6 +24,14 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Connection {
     pub(super) async fn finish(&mut self, ticket: Ticket, answer: Answer) -> io::Result<()> {
+        let Answer::Series(answers) = answer else { return self.finish_one(ticket, answer).await };
+        for (ticket, answer) in answers {
+            self.finish_one(ticket, answer).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish_one(&mut self, ticket: Ticket, answer: Answer) -> io::Result<()> {
         if let Some(started) = ticket.started {
             self.shared.metrics.observe(started.elapsed());
         }
@@ -82,8 +90,8 @@ impl Connection {
             Answer::Pushes(pushes) => {
                 pushes.iter().for_each(|items| encode_push(&mut self.output, items, ticket.protocol));
             }
-            // Long strings are written by `write_content`, and transactions are one reply by now.
-            Answer::Content(_) | Answer::Parts(_) => {}
+            // Long strings are written by `write_content`, transactions are one reply by now, and those of a series are apart.
+            Answer::Content(_) | Answer::Parts(_) | Answer::Series(_) => {}
         }
     }
 
