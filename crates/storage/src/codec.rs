@@ -1,6 +1,6 @@
 //! The byte layout of what lies on disk: integers little-endian, byte strings and lists preceded by their length.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use difuse_keylog::{
     Ballot, Configuration, Head, Operation, Proposed, Register, SlotRecord, Term, Transaction, Value, ValueKind, Write,
 };
@@ -82,7 +82,9 @@ impl Decoder {
     }
 
     pub fn take_array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        self.take(N)?[..].try_into().map_err(|_| Malformed)
+        let array = *self.bytes.first_chunk().ok_or(Malformed)?;
+        self.bytes.advance(N);
+        Ok(array)
     }
 
     pub fn take_u8(&mut self) -> Result<u8, Malformed> {
