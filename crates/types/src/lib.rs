@@ -10,6 +10,7 @@ mod host;
 mod key;
 mod level;
 mod node;
+mod order;
 mod position;
 mod time;
 

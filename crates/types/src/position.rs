@@ -1,12 +1,26 @@
-use std::fmt;
+use std::{cmp::Ordering, fmt};
 
-use crate::{Hash, HashContext, Key, NodeId};
+use crate::{Hash, HashContext, Key, NodeId, order::compare};
 
 static VIRTUAL_NODE: HashContext = HashContext::new("difuse 2026 virtual node position v1");
 
 /// A point on the ring: a 256-bit number, big-endian, that wraps around.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RingPosition(pub [u8; 32]);
+
+impl Ord for RingPosition {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for RingPosition {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl RingPosition {
     /// The position of virtual node `index` of `node`: any peer recomputes it from the two.
@@ -35,13 +49,17 @@ impl RingPosition {
 
     /// Clockwise distance from `self` to `other`.
     pub fn distance_to(self, other: Self) -> [u8; 32] {
+        let halves = |position: &[u8; 32]| {
+            let (high, low) = position.split_at(16);
+            let number = |half: &[u8]| half.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
+            (number(high), number(low))
+        };
+        let ((from_high, from_low), (to_high, to_low)) = (halves(&self.0), halves(&other.0));
+        let (low, has_borrowed) = to_low.overflowing_sub(from_low);
+        let high = to_high.wrapping_sub(from_high).wrapping_sub(u128::from(has_borrowed));
         let mut distance = [0; 32];
-        let mut borrow = 0i16;
-        for index in (0..32).rev() {
-            let difference = i16::from(other.0[index]) - i16::from(self.0[index]) - borrow;
-            borrow = i16::from(difference < 0);
-            distance[index] = difference.rem_euclid(256).to_le_bytes()[0];
-        }
+        distance[..16].copy_from_slice(&high.to_be_bytes());
+        distance[16..].copy_from_slice(&low.to_be_bytes());
         distance
     }
 
