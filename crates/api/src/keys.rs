@@ -10,8 +10,8 @@ use difuse_keylog::{
     BrokenChain, Checkpoint, MAX_INLINE_BYTES, Operation, Step, StepCommand, Transaction, Value, verify_chain,
 };
 use difuse_protocol::request::{
-    BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, LostSlot, OperationOutcome, PAGE_MAX,
-    Reading, Reply, Request, RequestError, RingView, Routes, ScrubReport, Since,
+    BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, OperationOutcome, PAGE_MAX, Reading,
+    Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport, Since,
 };
 use difuse_types::{Hash, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
@@ -499,26 +499,28 @@ pub async fn scrub<D: Datastore + ?Sized>(datastore: &D, start: bool) -> Result<
     }
 }
 
-/// The slots that lost their majority for ever, as far as the node that answers can find out. With `given_up`, the nodes
-/// that an operator declares to be lost for ever, those that lack no others begin anew with their survivors. Several
-/// requests, one after the other.
+/// The slots of the whole ring that lost their majority for ever, as far as the node that answers can find out, and the hosts
+/// that nobody gives up without an operator's word. With `given_up`, the nodes
+/// that an operator declares to be lost for ever, slots that lack no others begin anew with their survivors, and such of
+/// these nodes as do not answer are given up. Several requests, one after the other.
 pub async fn recover<D: Datastore + ?Sized>(
     datastore: &D,
     given_up: Option<BTreeSet<NodeId>>,
-) -> Result<Vec<LostSlot>, RequestError> {
-    let mut slots = Vec::new();
+) -> Result<Recovery, RequestError> {
+    let mut all = Recovery { slots: Vec::new(), unreached: BTreeSet::new(), next: None };
     let mut first = Some(SlotId(0));
     while let Some(page) = first {
         match datastore.call(Request::Recover { first: page, given_up: given_up.clone() }).await? {
             Reply::Recovery(recovery) => {
-                slots.extend(recovery.slots);
+                all.slots.extend(recovery.slots);
+                all.unreached.extend(recovery.unreached);
                 // Always onwards, whatever the answer says.
                 first = recovery.next.filter(|next| *next > page);
             }
             _ => return Err(unexpected_reply()),
         }
     }
-    Ok(slots)
+    Ok(all)
 }
 
 /// A part of what the node that answers holds, after `after`, at most `limit` (at most [`PAGE_MAX`]) items.

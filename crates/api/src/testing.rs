@@ -264,7 +264,9 @@ impl State {
             Request::Ring => Ok(Reply::Ring(Box::new(ring_view()))),
             Request::Routes => Ok(Reply::Routes(Box::new(routes()))),
             Request::Leave => Ok(Reply::Done),
-            Request::Recover { .. } => Ok(Reply::Recovery(Box::new(Recovery { slots: Vec::new(), next: None }))),
+            Request::Recover { .. } => {
+                Ok(Reply::Recovery(Box::new(Recovery { slots: Vec::new(), unreached: [].into(), next: None })))
+            }
             Request::Dump { after, limit } => Ok(self.dump(after.as_ref(), limit)),
             Request::Scrub { start } => {
                 let report = &mut self.scrub_report;

@@ -210,8 +210,8 @@ impl Ring {
         }
     }
 
-    /// Of the watched hosts in placement and ourselves.
-    fn reaches_a_majority(&self) -> bool {
+    /// Whether most of the watched hosts in placement, and ourselves, answer.
+    pub fn reaches_a_majority(&self) -> bool {
         let in_placement =
             |node: &NodeId| self.table.entry(node).is_some_and(|entry| entry.state.takes_part_in_placement());
         let watched = self.detector.peers.iter().filter(|(node, _)| in_placement(node));

@@ -9,7 +9,7 @@ use std::{
 use difuse_keylog::Configuration;
 use difuse_protocol::{
     Input, RequestId,
-    request::{LostSlot, Reply, Request, RequestError},
+    request::{Reply, Request, RequestError},
 };
 use difuse_types::{Hash, NodeId, SlotId};
 
@@ -215,10 +215,9 @@ impl Simulation {
         if is_to_act {
             return Ok(());
         }
-        let missing = recovery.slots.iter().flat_map(LostSlot::missing);
         let is_careless = self.disasters.operators[operator].is_careless;
         let is_given_up = |node: &NodeId| is_careless || self.disasters.believed_lost.contains(node);
-        let given_up: BTreeSet<NodeId> = missing.filter(is_given_up).collect();
+        let given_up: BTreeSet<NodeId> = recovery.missing().into_iter().filter(is_given_up).collect();
         if !given_up.is_empty() {
             self.ask_to_recover(operator, node, Some(given_up));
         }

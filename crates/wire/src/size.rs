@@ -101,7 +101,7 @@ fn of_reply(reply: &Reply) -> usize {
         Reply::Ring(view) => view.hosts.len() * HOST_BYTES,
         Reply::Routes(routes) => routes.hosts.len() * HOST_BYTES + routes.leaders.len() * 4,
         Reply::Dump { items, .. } => items.len() * ELEMENT_BYTES,
-        Reply::Recovery(recovery) => recovery.slots.len() * 4 * ELEMENT_BYTES,
+        Reply::Recovery(recovery) => (recovery.slots.len() * 4 + recovery.unreached.len()) * ELEMENT_BYTES,
         Reply::Survey(surveys) => surveys.len() * 2 * ELEMENT_BYTES,
         _ => 0,
     }

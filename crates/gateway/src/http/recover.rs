@@ -8,7 +8,10 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use difuse_api::{keys, request::LostSlot};
+use difuse_api::{
+    keys,
+    request::{LostSlot, Recovery},
+};
 use difuse_types::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +28,10 @@ struct GivenUp {
 
 #[derive(Serialize)]
 struct RecoveryBody {
-    /// Nodes that do not answer and that some slot lacks.
+    /// Nodes that do not answer and that some slot lacks, or that are `unreached`.
     missing: BTreeSet<NodeId>,
+    /// Nodes that do not answer, and that nobody gives up without an operator's word.
+    unreached: BTreeSet<NodeId>,
     slots: Vec<LostSlotBody>,
 }
 
@@ -54,7 +59,8 @@ pub(super) async fn look(State(gateway): State<Gateway>) -> Result<Response, Pro
     Ok(answer(keys::recover(gateway.datastore(), None).await?))
 }
 
-/// POST of `{"given_up": [nodes]}`: begins anew with the survivors of every slot that lacks no other nodes than these.
+/// POST of `{"given_up": [nodes]}`: begins anew with the survivors of every slot that lacks no other nodes than these, and
+/// gives up those of them that do not answer.
 pub(super) async fn recover(State(gateway): State<Gateway>, body: Body) -> Result<Response, Problem> {
     let expected = "expected {\"given_up\": [\"<node>\", ...]} with the nodes that are lost for ever";
     let bad = |what: String| Problem::bad_request("bad_body", format!("{what}: {expected}"));
@@ -68,9 +74,10 @@ pub(super) async fn recover(State(gateway): State<Gateway>, body: Body) -> Resul
     Ok(answer(keys::recover(gateway.datastore(), Some(given_up)).await?))
 }
 
-fn answer(slots: Vec<LostSlot>) -> Response {
-    let missing = slots.iter().flat_map(LostSlot::missing).collect();
-    Json(RecoveryBody { missing, slots: slots.into_iter().map(slot_body).collect() }).into_response()
+fn answer(recovery: Recovery) -> Response {
+    let missing = recovery.missing();
+    let slots = recovery.slots.into_iter().map(slot_body).collect();
+    Json(RecoveryBody { missing, unreached: recovery.unreached, slots }).into_response()
 }
 
 fn slot_body(slot: LostSlot) -> LostSlotBody {

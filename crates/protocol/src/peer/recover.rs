@@ -22,6 +22,9 @@ use crate::{
 /// How many registers are looked at for the greatest height.
 const SCANNED_MAX: usize = 4096;
 
+/// The most silent hosts that an answer names.
+const UNREACHED_MAX: usize = 1024;
+
 /// A recovery that this node coordinates, or the look at what one would do.
 pub(crate) struct Recovering {
     first: SlotId,
@@ -181,6 +184,18 @@ impl<S: Store> Peer<S> {
         Ok(())
     }
 
+    /// The hosts that have not told and that this node, cut off or alone, must not give up by itself.
+    fn unreached(&self, id: RequestId) -> BTreeSet<NodeId> {
+        let Some(Overview::Recovery(recovering)) = self.overviews.get(&id) else { return BTreeSet::new() };
+        if self.ring.reaches_a_majority() {
+            return BTreeSet::new();
+        }
+        let is_silent = |entry: &&HostEntry| {
+            is_present(entry.state) && recovering.surveys.get(&entry.host.node).is_none_or(Option::is_none)
+        };
+        self.ring.hosts().filter(is_silent).map(|entry| entry.host.node).take(UNREACHED_MAX).collect()
+    }
+
     /// Who is given up takes no part in placement any more, so that others take over what it held.
     fn give_up_silent(&mut self, id: RequestId, given_up: &BTreeSet<NodeId>) {
         let Some(recovering) = self.recovering(id) else { return };
@@ -257,9 +272,10 @@ impl<S: Store> Peer<S> {
     }
 
     fn finish_recovery(&mut self, id: RequestId, slots: Vec<LostSlot>, next: u32) {
+        let unreached = self.unreached(id);
         self.overviews.remove(&id);
         let next = (next < self.settings.slots.count()).then_some(SlotId(next));
-        self.reply(id, Ok(Reply::Recovery(Box::new(Recovery { slots, next }))));
+        self.reply(id, Ok(Reply::Recovery(Box::new(Recovery { slots, unreached, next }))));
     }
 
     /// Goes on without those who do not answer in time.

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use difuse_keylog::Configuration;
 use difuse_types::{NodeId, SlotId};
 
@@ -55,6 +57,17 @@ impl LostSlot {
 pub struct Recovery {
     /// Slots of this page that lost their majority.
     pub slots: Vec<LostSlot>,
+    /// Hosts that do not answer and that nobody gives up without an operator's word, because the node that was asked
+    /// reaches no majority of the hosts. They need not be members of any slot. None if it reaches a majority.
+    pub unreached: BTreeSet<NodeId>,
     /// Where the next page begins; `None` if this is the last one.
     pub next: Option<SlotId>,
+}
+
+impl Recovery {
+    /// The nodes that an operator has to give up, if they are lost for ever: those that some lost slot lacks, and those that
+    /// are reached by nobody who might give them up.
+    pub fn missing(&self) -> BTreeSet<NodeId> {
+        self.slots.iter().flat_map(LostSlot::missing).chain(self.unreached.iter().copied()).collect()
+    }
 }

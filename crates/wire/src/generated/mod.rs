@@ -24107,6 +24107,7 @@ impl<'a> ::flatbuffers::Follow<'a> for RecoveryReply<'a> {
 impl<'a> RecoveryReply<'a> {
   pub const VT_SLOTS: ::flatbuffers::VOffsetT = 4;
   pub const VT_NEXT: ::flatbuffers::VOffsetT = 6;
+  pub const VT_UNREACHED: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -24118,6 +24119,7 @@ impl<'a> RecoveryReply<'a> {
     args: &'args RecoveryReplyArgs<'args>
   ) -> ::flatbuffers::WIPOffset<RecoveryReply<'bldr>> {
     let mut builder = RecoveryReplyBuilder::new(_fbb);
+    if let Some(x) = args.unreached { builder.add_unreached(x); }
     if let Some(x) = args.next { builder.add_next(x); }
     if let Some(x) = args.slots { builder.add_slots(x); }
     builder.finish()
@@ -24140,6 +24142,15 @@ impl<'a> RecoveryReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(RecoveryReply::VT_NEXT, None)}
   }
+  /// Hosts that do not answer and that nobody gives up without an operator's word, because the node that was asked
+  /// reaches no majority of the hosts; absent: none. At most 1,024.
+  #[inline]
+  pub fn unreached(&self) -> Option<::flatbuffers::Vector<'a, super::types::NodeId>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>(RecoveryReply::VT_UNREACHED, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for RecoveryReply<'_> {
@@ -24150,6 +24161,7 @@ impl ::flatbuffers::Verifiable for RecoveryReply<'_> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<LostSlot>>>>("slots", Self::VT_SLOTS, true)?
      .visit_field::<u32>("next", Self::VT_NEXT, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, super::types::NodeId>>>("unreached", Self::VT_UNREACHED, false)?
      .finish();
     Ok(())
   }
@@ -24157,6 +24169,7 @@ impl ::flatbuffers::Verifiable for RecoveryReply<'_> {
 pub struct RecoveryReplyArgs<'a> {
     pub slots: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<LostSlot<'a>>>>>,
     pub next: Option<u32>,
+    pub unreached: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, super::types::NodeId>>>,
 }
 impl<'a> Default for RecoveryReplyArgs<'a> {
   #[inline]
@@ -24164,6 +24177,7 @@ impl<'a> Default for RecoveryReplyArgs<'a> {
     RecoveryReplyArgs {
       slots: None, // required field
       next: None,
+      unreached: None,
     }
   }
 }
@@ -24180,6 +24194,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RecoveryReplyBuilder<'a, 'b, 
   #[inline]
   pub fn add_next(&mut self, next: u32) {
     self.fbb_.push_slot_always::<u32>(RecoveryReply::VT_NEXT, next);
+  }
+  #[inline]
+  pub fn add_unreached(&mut self, unreached: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , super::types::NodeId>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(RecoveryReply::VT_UNREACHED, unreached);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RecoveryReplyBuilder<'a, 'b, A> {
@@ -24202,6 +24220,7 @@ impl ::core::fmt::Debug for RecoveryReply<'_> {
     let mut ds = f.debug_struct("RecoveryReply");
       ds.field("slots", &self.slots());
       ds.field("next", &self.next());
+      ds.field("unreached", &self.unreached());
       ds.finish()
   }
 }

@@ -55,8 +55,10 @@ pub(super) fn write_recovery(builder: &mut Builder, recovery: &Recovery) -> Unio
         let args = fb::LostSlotArgs { configuration, survivors, recovered: slot.recovered };
         fb::LostSlot::create(builder, &args)
     }));
+    let unreached = recovery.unreached.iter().copied().collect::<Vec<_>>();
+    let unreached = (!unreached.is_empty()).then(|| write_nodes(builder, &unreached));
     let next = recovery.next.map(|next| next.0);
-    fb::RecoveryReply::create(builder, &fb::RecoveryReplyArgs { slots, next }).as_union_value()
+    fb::RecoveryReply::create(builder, &fb::RecoveryReplyArgs { slots, next, unreached }).as_union_value()
 }
 
 pub(super) fn read_recovery(table: fb::RecoveryReply<'_>) -> Result<Reply, WireError> {
@@ -75,8 +77,10 @@ pub(super) fn read_recovery(table: fb::RecoveryReply<'_>) -> Result<Reply, WireE
             recovered: slot.recovered(),
         })
     })?;
+    let unreached = table.unreached().map(|nodes| list(nodes, GIVEN_UP_MAX, "unreached", |node| Ok(node_in(node))));
+    let unreached = unreached.transpose()?.unwrap_or_default().into_iter().collect();
     let next = table.next().map(slot_in).transpose()?;
-    Ok(Reply::Recovery(Box::new(Recovery { slots, next })))
+    Ok(Reply::Recovery(Box::new(Recovery { slots, unreached, next })))
 }
 
 pub(super) fn write_surveys(builder: &mut Builder, surveys: &[SlotSurvey]) -> UnionOffset {

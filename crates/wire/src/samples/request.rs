@@ -249,8 +249,8 @@ fn node_replies() -> Vec<Reply> {
         Reply::Collection(CollectionReply::Done),
         Reply::Scrub(Box::default()),
         Reply::Scrub(Box::new(scrub_report())),
-        Reply::Recovery(Box::new(Recovery { slots: vec![lost], next: Some(SlotId(256)) })),
-        Reply::Recovery(Box::new(Recovery { slots: vec![], next: None })),
+        Reply::Recovery(Box::new(Recovery { slots: vec![lost], unreached: [node(3)].into(), next: Some(SlotId(256)) })),
+        Reply::Recovery(Box::new(Recovery { slots: vec![], unreached: [].into(), next: None })),
         Reply::Survey(vec![SlotSurvey { configuration: configuration(), keys: 1, bytes: 2, highest: 3 }]),
         Reply::EpochsBegun { slots: vec![SlotId(0), SLOT] },
     ]

@@ -1,0 +1,57 @@
+//! Nodes that no lost slot names, and that are given up by nobody without an operator's word.
+
+use std::collections::BTreeSet;
+
+use difuse_protocol::request::{Recovery, Reply, Request};
+use difuse_sim::scenario::Scenario;
+use difuse_types::{NodeId, SlotId};
+
+fn recover(ring: &mut Scenario, node: NodeId, given_up: Option<BTreeSet<NodeId>>) -> Recovery {
+    match ring.ask(node, Request::Recover { first: SlotId(0), given_up }) {
+        Ok(Reply::Recovery(recovery)) => *recovery,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Of five nodes three are lost, of three members one: the slot goes on, but two of five may be the ones that are cut off, and
+/// give up nobody.
+#[test]
+fn who_reaches_no_majority_names_those_that_an_operator_may_give_up() {
+    let mut ring = Scenario::new(5, 0);
+    let members = ring.members();
+    let survivors: BTreeSet<NodeId> = members[..2].iter().copied().collect();
+    let lost: BTreeSet<NodeId> = ring.nodes().into_iter().filter(|node| !survivors.contains(node)).collect();
+    assert_eq!(recover(&mut ring, members[0], None).missing(), BTreeSet::new());
+    for node in &lost {
+        ring.kill(*node);
+        ring.run_until_suspect(members[0], *node, true);
+    }
+    let plan = recover(&mut ring, members[0], None);
+    assert_eq!((&plan.slots, &plan.unreached), (&Vec::new(), &lost));
+
+    // One of them is not enough for a majority.
+    let one: BTreeSet<NodeId> = lost.iter().copied().take(1).collect();
+    recover(&mut ring, members[0], Some(one.clone()));
+    let plan = recover(&mut ring, members[0], None);
+    assert_eq!(plan.unreached, lost.difference(&one).copied().collect::<BTreeSet<_>>());
+    recover(&mut ring, members[0], Some(plan.missing()));
+    assert_eq!(recover(&mut ring, members[1], None).missing(), BTreeSet::new());
+    ring.run_until("the slot is with the survivors alone", |ring| {
+        let is_led = survivors.iter().any(|node| ring.is_leading(*node));
+        is_led && ring.members().into_iter().collect::<BTreeSet<_>>() == survivors
+    });
+}
+
+/// Who reaches a majority gives up the others itself, when it is time.
+#[test]
+fn a_majority_needs_no_operator() {
+    let mut ring = Scenario::new(5, 1);
+    let members = ring.members();
+    for node in &members[1..] {
+        ring.kill(*node);
+        ring.run_until_suspect(members[0], *node, true);
+    }
+    let plan = recover(&mut ring, members[0], None);
+    assert_eq!(plan.unreached, BTreeSet::new());
+    assert_eq!(plan.missing(), members[1..].iter().copied().collect::<BTreeSet<_>>());
+}
