@@ -48,6 +48,7 @@ pub(crate) mod sync;
 mod tick;
 pub(crate) mod tombstones;
 mod touch;
+mod unreadable;
 
 /// How many keys a leader remembers as settled at an older ballot than its own.
 const TOUCHED_MAX: usize = 16_384;
@@ -230,7 +231,12 @@ pub(crate) enum Stage {
     #[default]
     Idle,
     /// Reading the register from a majority.
-    Touching { reads: BTreeMap<NodeId, Option<RegisterSummary>>, sent_at: Instant },
+    Touching {
+        reads: BTreeMap<NodeId, Option<RegisterSummary>>,
+        /// Members that are known not to be able to read what they hold: a quorum beside them is waited for.
+        unreadable: BTreeSet<NodeId>,
+        sent_at: Instant,
+    },
     /// Fetching the chain of the head to adopt.
     Fetching(Fetching),
     /// A proposal waits for its majority.
@@ -249,6 +255,10 @@ pub(crate) struct Fetching {
     pub(crate) begins_at_base: bool,
     pub(crate) from_height: u64,
     pub(crate) sent_at: Instant,
+    /// Whether a member holds nothing of the key: then the head may turn out not to be needed.
+    pub(crate) is_lacked: bool,
+    /// Members that hold the target and cannot read it.
+    pub(crate) unreadable: BTreeSet<NodeId>,
 }
 
 #[derive(Clone, Debug, Hash)]

@@ -245,8 +245,7 @@ impl Simulation {
             && configurations.flatten().all(|known| is_safe(&known))
     }
 
-    /// What is lost has two other copies at least, so that one more fault does not take the last. A deleted key loses nothing
-    /// where such are forgotten: others may be about to forget it, and this node not to hear of that.
+    /// What is lost has two other copies at least, so that one more fault does not take the last.
     fn rot(&mut self, victim: NodeId) {
         let hashes: Vec<_> = self.blocks.acknowledged().iter().copied().collect();
         let hash = self.rng.choice(hashes);
@@ -264,9 +263,6 @@ impl Simulation {
             |node: &crate::node::Node| node.process.as_ref()?.peer.keylog().store().register(slot, &key).ok()?;
         let head = |node: &crate::node::Node| register(node).map(|register| (register.head.height, register.head.hash));
         let Some(held) = self.nodes.get(&victim).and_then(register) else { return };
-        if self.plan.tombstones_kept.is_some() && held.head.deleted.is_some() {
-            return;
-        }
         let own = (held.head.height, held.head.hash);
         let height = self.rng.u64(1..=own.0);
         let can_read = |node: &crate::node::Node| {

@@ -131,13 +131,16 @@ impl<S: Store> Keylog<S> {
         match &mut state.stage {
             Stage::Idle => {}
             Stage::Comparing(_) => return self.tick_comparison(slot, key),
-            Stage::Touching { reads, sent_at } => {
+            Stage::Touching { reads, sent_at, .. } => {
                 *sent_at = now;
                 let answered = reads.clone();
                 self.ask_for_register(slot, term, key, &answered);
             }
             Stage::Fetching(_) => {
                 if let Stage::Fetching(fetching) = std::mem::take(&mut state.stage) {
+                    if fetching.holders.is_empty() {
+                        return self.touch_beside(slot, key, fetching.unreadable);
+                    }
                     self.fetch(slot, key, fetching);
                 }
             }

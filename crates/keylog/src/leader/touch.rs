@@ -1,6 +1,6 @@
 //! The first use of a key in a term: read it from a majority, adopt what has the highest ballot, propose it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use difuse_types::{Key, NodeId, SlotId};
 
@@ -16,11 +16,21 @@ use crate::{
 
 impl<S: Store> Keylog<S> {
     pub(crate) fn touch(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
+        self.touch_beside(slot, key, BTreeSet::new())
+    }
+
+    /// The same, with a quorum beside the members that are known not to be able to read what they hold.
+    pub(crate) fn touch_beside(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        unreadable: BTreeSet<NodeId>,
+    ) -> Result<(), StoreError> {
         let now = self.now;
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let term = leadership.term;
         let Some(state) = leadership.keys.get_mut(key) else { return Ok(()) };
-        state.stage = Stage::Touching { reads: BTreeMap::new(), sent_at: now };
+        state.stage = Stage::Touching { reads: BTreeMap::new(), unreadable, sent_at: now };
         self.ask_for_register(slot, term, key, &BTreeMap::new());
         Ok(())
     }
@@ -58,16 +68,18 @@ impl<S: Store> Keylog<S> {
         if let Stage::Comparing(_) = key_state.stage {
             return self.handle_compared(from, slot, &key, register);
         }
-        let Stage::Touching { reads, .. } = &mut key_state.stage else { return Ok(()) };
+        let Stage::Touching { reads, unreadable, .. } = &mut key_state.stage else { return Ok(()) };
         reads.insert(from, register);
         // With its own answer: what this node holds is compared with what the others do.
-        let is_enough = reads.contains_key(&self.me) && configuration.is_quorum(&reads.keys().copied().collect());
+        let counted = reads.keys().filter(|node| !unreadable.contains(node)).copied().collect();
+        let is_enough = reads.contains_key(&self.me) && configuration.is_quorum(&counted);
         if !is_enough {
             return Ok(());
         }
+        let is_absent = !unreadable.is_empty() && counted.iter().all(|node| reads.get(node) == Some(&None));
         let reads = std::mem::take(reads);
         key_state.stage = Stage::Idle;
-        self.decide_touch(slot, &key, reads)
+        if is_absent { self.do_without(slot, &key, &reads) } else { self.decide_touch(slot, &key, reads) }
     }
 
     /// A majority has answered in this term.
@@ -114,14 +126,22 @@ impl<S: Store> Keylog<S> {
         reads: &BTreeMap<NodeId, Option<RegisterSummary>>,
     ) -> Result<(), StoreError> {
         let own = self.store.register(slot, key)?;
-        if self.holds(slot, key, own.as_ref(), (target.height, target.hash))? {
-            return self.propose(slot, key, (target.height, target.hash), Vec::new(), None, Vec::new());
-        }
         let holders: Vec<NodeId> = holders_of(reads, &target).into_iter().filter(|holder| *holder != self.me).collect();
+        let is_lacked = reads.values().any(Option::is_none);
+        let mut unreadable = BTreeSet::new();
+        if self.holds(slot, key, own.as_ref(), (target.height, target.hash))? {
+            let is_lost = is_lacked && holders.is_empty() && !self.can_read_chain(slot, key)?;
+            if !is_lost {
+                return self.propose(slot, key, (target.height, target.hash), Vec::new(), None, Vec::new());
+            }
+            unreadable.insert(self.me);
+        }
         let held = own.map_or(0, |register| register.head.height);
         let from_height = if held < target.height { held + 1 } else { target.height };
         let (collected, begins_at_base, sent_at) = (Vec::new(), false, self.now);
-        self.fetch(slot, key, Fetching { target, holders, collected, begins_at_base, from_height, sent_at });
+        let fetching =
+            Fetching { target, holders, collected, begins_at_base, from_height, sent_at, is_lacked, unreadable };
+        self.fetch(slot, key, fetching);
         Ok(())
     }
 
@@ -156,6 +176,10 @@ impl<S: Store> Keylog<S> {
         match state {
             Some(state) if matches!(state.stage, Stage::Fetching(_)) => {
                 let Stage::Fetching(fetching) = std::mem::take(&mut state.stage) else { return Ok(()) };
+                if transactions.is_empty() {
+                    self.note_unreadable(from, slot, &key, fetching);
+                    return Ok(());
+                }
                 self.collect(slot, &key, fetching, transactions)
             }
             _ => {

@@ -149,13 +149,11 @@ impl<S: Store> Keylog<S> {
         let base = self.store.register(slot, &key)?.map_or(1, |register| register.base);
         let transactions = match self.read_chain(slot, &key, from_height.max(base), to_height) {
             Ok(transactions) => transactions,
-            // Another member is asked when no answer comes.
-            Err(ReadError::Damaged) => return Ok(()),
+            // None at all: another member is asked then.
+            Err(ReadError::Damaged) => Vec::new(),
             Err(ReadError::Store(error)) => return Err(error),
         };
-        if !transactions.is_empty() {
-            self.send(from, KeylogMessage::Transactions { slot, key, transactions });
-        }
+        self.send(from, KeylogMessage::Transactions { slot, key, transactions });
         Ok(())
     }
 }

@@ -347,3 +347,34 @@ fn a_stray_register_of_a_key_that_is_absent_is_dropped() {
         group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && is_gone(group, &key));
     }
 }
+
+/// A member was not told that the others dropped a tombstone, and its own rots: nobody has it any more, and nobody needs
+/// it. Whoever leads next, that member or another, the key is as one that was never written, and the slot at rest.
+#[test]
+fn a_tombstone_that_rotted_where_it_was_not_dropped_is_done_without() {
+    for (victim, seed) in (0..10).flat_map(|seed| [(2, seed), (3, seed)]) {
+        let (leader, next_leader) = (1, 2);
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        bury(&mut group, &key);
+        group.wall = LATER;
+        for _ in 0..100_000 {
+            let is_word = |message: &KeylogMessage| matches!(message, KeylogMessage::Drop { .. });
+            group.wire.retain(|(_, _, to, message)| *to != node(victim) || !is_word(message));
+            if [1, 2, 3].iter().all(|name| *name == victim || register(&group, *name, &key).is_none()) {
+                break;
+            }
+            group.step();
+        }
+        assert!(register(&group, victim, &key).is_some(), "victim {victim} seed {seed}");
+        group.replicas.get_mut(&node(victim)).unwrap().store_mut().damage(SLOT, &key, 2);
+        group.kill(leader);
+        group.append(next_leader, &super::key("other"), 4, Condition::None);
+        group.restart(leader);
+        group.head(next_leader, &key);
+        group.run_until(|group| is_gone(group, &key) && group.is_settled_with(&[1, 2, 3]));
+        assert!(group.head(next_leader, &key).is_none(), "victim {victim} seed {seed}");
+        assert_eq!(group.replicas[&node(victim)].damaged_keys(), 0);
+        assert_eq!(height_of(&group.append(next_leader, &key, 9, Condition::Absent)), 1);
+    }
+}
