@@ -96,7 +96,9 @@ impl<S: Store> Keylog<S> {
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         let Phase::Candidate(candidate) = std::mem::replace(&mut state.phase, Phase::Follower) else { return Ok(()) };
         let mut leadership = Leadership::new(candidate.term, now);
-        if !candidate.has_steps || skips_steps {
+        if !candidate.has_steps {
+            leadership.steps = Steps::beginning();
+        } else if skips_steps {
             leadership.steps = Steps::none();
         }
         let own = candidate.promises.get(&self.me).copied();

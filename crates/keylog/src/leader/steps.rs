@@ -39,6 +39,8 @@ pub(crate) struct Steps {
     undone: BTreeMap<Key, Option<Vec<Transaction>>>,
     /// The keys that the last steps changed.
     changed: BTreeSet<Key>,
+    /// Whether those who promised this term had no step at all: then none was committed before it.
+    begins: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,6 +60,18 @@ impl Steps {
     /// Of a slot that never had any.
     pub(crate) fn none() -> Self {
         Self { phase: Phase::Gathering, ..Self::default() }
+    }
+
+    /// Of a slot of which a majority has promised the term and holds no step. What an earlier leader may have begun to
+    /// propose beside it is not committed and cannot be any more; it must not be adopted either, for its keys have been
+    /// served without it.
+    pub(crate) fn beginning() -> Self {
+        Self { begins: true, ..Self::none() }
+    }
+
+    /// Whether the key of steps counts as absent until something is proposed for it in this term.
+    pub(crate) fn are_beginning(&self) -> bool {
+        self.begins
     }
 
     /// Whether it is known what the last steps did: before that, nothing of the slot may be served or changed.
@@ -185,7 +199,7 @@ impl<S: Store> Keylog<S> {
         }
         let phase = if changes.is_empty() { Phase::Gathering } else { Phase::Applying };
         let undone = changes.into_iter().map(|(key, transactions)| (key, Some(transactions))).collect();
-        leadership.steps = Steps { phase, held: changed.clone(), undone, changed };
+        leadership.steps = Steps { phase, held: changed.clone(), undone, changed, begins: false };
         let waiting: Vec<Key> = leadership.keys.keys().cloned().collect();
         for key in waiting {
             self.advance(slot, &key)?;

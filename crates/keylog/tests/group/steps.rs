@@ -186,6 +186,37 @@ fn a_new_leader_finishes_the_step_of_the_last_one_before_anybody_sees_a_part_of_
     }
 }
 
+/// A leader is cut off before anybody else has a step that it began to propose, and its successor is told that there is none. When the
+/// step is asked for again, what the first one holds must not be taken for a step that was done.
+#[test]
+fn a_step_that_its_leader_alone_holds_is_not_taken_for_done() {
+    for seed in 0..20 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        // What the successor and the other member hold differs, so that keys are looked at one by one.
+        group.cut = [(node(1), node(3))].into();
+        group.append(1, &key("x"), 10, Condition::None);
+        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
+        let step = step_of(&["a: set a 1", "b: set b 1"]);
+        let holds_step =
+            |group: &Group| group.replicas[&node(1)].store().register(SLOT, &Key::of_steps(SLOT)).unwrap().is_some();
+        let leader = group.replicas.get_mut(&node(1)).unwrap();
+        leader.submit(u64::MAX - 1, SLOT, Key::of_steps(SLOT), job(1, &step)).unwrap();
+        group.run_until(holds_step);
+        // Until it is on its disk.
+        group.run_for(20);
+        group.kill(1);
+        group.cut.clear();
+        let leads = |group: &Group, name: u8| group.replicas.get(&node(name)).is_some_and(|it| it.is_leading(SLOT));
+        group.run_until(|group| leads(group, 2) || leads(group, 3));
+        let (via, other) = if leads(&group, 2) { (2, 3) } else { (3, 2) };
+        group.cut = [(node(via), node(other)), (node(other), node(via)), (node(other), node(1))].into();
+        group.restart(1);
+        assert!(holds_step(&group), "seed {seed}: it was lost");
+        assert_eq!(group.do_step(via, 1, &["a: set a 1", "b: set b 1"]), [Reply::ok(), Reply::ok()]);
+        assert_eq!((group.number(via, "a"), group.number(via, "b")), (1, 1), "seed {seed}");
+    }
+}
+
 /// Steps that write one number to two keys, while leaders die and messages are lost: who has seen a number under one key
 /// never sees a smaller one under the other.
 #[test]
