@@ -84,7 +84,9 @@ impl<S: Store> Keylog<S> {
                 return Ok(());
             }
         };
-        self.judge_appends(slot, &draft);
+        if self.judge_appends(slot, &draft, true) {
+            return self.propose(slot, key, (draft.height, draft.hash), Vec::new(), Some(draft.height), Vec::new());
+        }
         let batch = self.take_batch(slot, key);
         let batch = self.admit(key, batch)?;
         let committed_height = draft.height;

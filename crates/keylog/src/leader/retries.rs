@@ -84,19 +84,25 @@ impl<S: Store> Keylog<S> {
 
     /// Judges the appends that came in since the last time: turns away those that may have been applied and forgotten, or
     /// refused, and puts first those that were applied and are remembered, so that they still are when their turn comes.
-    pub(super) fn judge_appends(&mut self, slot: SlotId, draft: &Draft) {
+    ///
+    /// That one has lapsed is told only when it cannot be found any more by a later leader, among what an earlier one had
+    /// begun to propose: when the head is of this term, as with a refusal. If it is not and `can_seal`, that one waits, and
+    /// the answer is true: the head must be proposed again first.
+    pub(super) fn judge_appends(&mut self, slot: SlotId, draft: &Draft, can_seal: bool) -> bool {
         if self.breaks(Rule::RememberedAppends) {
-            return;
+            return false;
         }
         let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped);
-        let Some(leadership) = self.leadership(slot) else { return };
-        let Some(state) = leadership.keys.get_mut(&draft.key) else { return };
+        let Some(leadership) = self.leadership(slot) else { return false };
+        let term = leadership.term;
+        let must_seal = can_seal && draft.base.as_ref().is_some_and(|base| base.ballot.term != term);
+        let Some(state) = leadership.keys.get_mut(&draft.key) else { return false };
         let waiting = std::mem::take(&mut state.appends);
         let past = Past::new(leadership, draft, dropped);
         let (mut known, mut others, mut turned_away) = (VecDeque::new(), VecDeque::new(), Vec::new());
         // Copies that wait together are one append.
         let mut waiting_ids = BTreeSet::new();
-        let mut let_all_lapse = false;
+        let (mut let_all_lapse, mut seals) = (false, false);
         for mut append in waiting {
             let (operation_id, _, since) = append.appending.name();
             let verdict = match past.judge(&append) {
@@ -115,6 +121,10 @@ impl<S: Store> Keylog<S> {
                     others.push_back(append);
                 }
                 Verdict::IsForgotten => turned_away.push((append.ticket, true)),
+                Verdict::HasLapsed if must_seal => {
+                    seals = true;
+                    others.push_back(append);
+                }
                 Verdict::HasLapsed => {
                     let_all_lapse |= since.is_none();
                     turned_away.push((append.ticket, false));
@@ -125,7 +135,7 @@ impl<S: Store> Keylog<S> {
             leadership.let_all_lapse();
         }
         known.append(&mut others);
-        let Some(leadership) = self.leadership(slot) else { return };
+        let Some(leadership) = self.leadership(slot) else { return false };
         let now = Anchor { ballot: leadership.present(), height: draft.height };
         if let Some(state) = leadership.keys.get_mut(&draft.key) {
             state.appends = known;
@@ -134,6 +144,7 @@ impl<S: Store> Keylog<S> {
             let failure = if is_forgotten { Failure::Forgotten { now } } else { Failure::Lapsed { now } };
             self.done(ticket, Err(failure));
         }
+        seals
     }
 
     /// The height at which an append was applied before, if it was and that is remembered.

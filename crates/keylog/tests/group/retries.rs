@@ -229,6 +229,37 @@ fn what_was_refused_is_not_applied_by_an_earlier_attempt_that_comes_late() {
     }
 }
 
+/// A leader stops when it alone has what it began to propose; the next one knows nothing of it and says that it has lapsed,
+/// and stops as well: the first one, which leads again, must not find it.
+#[test]
+fn what_has_lapsed_is_not_found_by_a_later_leader() {
+    for seed in 0..10 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        group.append(1, &key, 10, Condition::None);
+        group.run_until(|group| group.heads(&key).len() == 1);
+        let before = present(&group, 1, &key);
+        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
+        let attempt = Submission { since: Some(before), ..submission(1, Condition::Present) };
+        let replica = group.replicas.get_mut(&node(1)).unwrap();
+        replica.submit(1 << 50, SLOT, key.clone(), Job::Append(attempt)).unwrap();
+        let height =
+            |group: &Group| group.replicas[&node(1)].store().register(SLOT, &key).unwrap().unwrap().head.height;
+        group.run_until(|group| height(group) == 2);
+        // Until that is on its disk.
+        (0..20).for_each(|_| group.step());
+        group.kill(1);
+        group.cut.clear();
+        let lapsed = repeat_if(&mut group, 2, &key, 1, Condition::Present, before);
+        assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
+        group.kill(2);
+        group.restart(1);
+        group.run_until(|group| group.replicas[&node(1)].is_leading(SLOT));
+        assert_eq!(group.head(1, &key).unwrap().1.height, 1, "seed {seed}");
+        group.restart(2);
+    }
+}
+
 /// The first attempt waits for its turn, and its sender does not know how it was anchored: it must not be told that
 /// nothing of it will be applied.
 #[test]
