@@ -84,8 +84,8 @@ impl<S: Store> Keylog<S> {
                 return Ok(());
             }
         };
-        if self.judge_appends(slot, &draft, true) {
-            return self.propose(slot, key, (draft.height, draft.hash), Vec::new(), Some(draft.height), Vec::new());
+        if self.judge_appends(slot, &draft) {
+            return self.seal_head(slot, &draft);
         }
         let batch = self.take_batch(slot, key);
         let batch = self.admit(key, batch)?;
@@ -144,6 +144,12 @@ impl<S: Store> Keylog<S> {
         let is_refusal = results.iter().any(|decided| decided.answer.is_refusal());
         let term = self.leadership(slot).map(|leadership| leadership.term);
         is_refusal && base.is_some_and(|base| Some(base.ballot.term) != term)
+    }
+
+    /// Proposes a settled head again, so that nothing can be found below it any more.
+    pub(super) fn seal_head(&mut self, slot: SlotId, draft: &Draft) -> Result<(), StoreError> {
+        let head = (draft.height, draft.hash);
+        self.propose(slot, &draft.key, head, Vec::new(), Some(draft.height), Vec::new())
     }
 
     /// Takes the appends that come next.

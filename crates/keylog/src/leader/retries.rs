@@ -86,16 +86,16 @@ impl<S: Store> Keylog<S> {
     /// refused, and puts first those that were applied and are remembered, so that they still are when their turn comes.
     ///
     /// That one has lapsed is told only when it cannot be found any more by a later leader, among what an earlier one had
-    /// begun to propose: when the head is of this term, as with a refusal. If it is not and `can_seal`, that one waits, and
-    /// the answer is true: the head must be proposed again first.
-    pub(super) fn judge_appends(&mut self, slot: SlotId, draft: &Draft, can_seal: bool) -> bool {
+    /// begun to propose: when the head is of this term, as with a refusal. If it is not, that one waits, and the answer is true:
+    /// the head must be proposed again first.
+    pub(super) fn judge_appends(&mut self, slot: SlotId, draft: &Draft) -> bool {
         if self.breaks(Rule::RememberedAppends) {
             return false;
         }
         let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped);
         let Some(leadership) = self.leadership(slot) else { return false };
         let term = leadership.term;
-        let must_seal = can_seal && draft.base.as_ref().is_some_and(|base| base.ballot.term != term);
+        let must_seal = draft.base.as_ref().is_some_and(|base| base.ballot.term != term);
         let Some(state) = leadership.keys.get_mut(&draft.key) else { return false };
         let waiting = std::mem::take(&mut state.appends);
         let past = Past::new(leadership, draft, dropped);

@@ -236,7 +236,11 @@ impl<S: Store> Keylog<S> {
     fn gather_steps(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
         let drafted = outcome(self.draft(slot, key, true))?;
         match &drafted {
-            Ok(draft) => drop(self.judge_appends(slot, draft, false)),
+            Ok(draft) => {
+                if self.judge_appends(slot, draft) {
+                    return self.seal_head(slot, draft);
+                }
+            }
             Err(failure) => self.fail_appends(slot, key, failure),
         }
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };

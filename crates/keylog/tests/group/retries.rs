@@ -13,7 +13,7 @@ use super::{Group, SLOT, dropping, height_of, key, node, submission};
 const REMEMBERED: u64 = RECENT_OPERATIONS_MAX as u64;
 
 /// The present, as somebody is told who has read the key.
-fn present(group: &Group, name: u8, key: &Key) -> Anchor {
+pub(super) fn present(group: &Group, name: u8, key: &Key) -> Anchor {
     let register = group.replicas[&node(name)].store().register(SLOT, key).unwrap().unwrap();
     Anchor { ballot: register.ballot, height: register.head.height }
 }

@@ -7,7 +7,7 @@ use difuse_keylog::{
 use difuse_structures::Reply;
 use difuse_types::{Hash, Key, Level, OperationId, WallTime};
 
-use super::{Group, SLOT, dropping, key, node};
+use super::{Group, SLOT, dropping, key, node, retries::present};
 
 fn words(line: &str) -> Vec<Bytes> {
     line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
@@ -214,6 +214,37 @@ fn a_step_that_its_leader_alone_holds_is_not_taken_for_done() {
         assert!(holds_step(&group), "seed {seed}: it was lost");
         assert_eq!(group.do_step(via, 1, &["a: set a 1", "b: set b 1"]), [Reply::ok(), Reply::ok()]);
         assert_eq!((group.number(via, "a"), group.number(via, "b")), (1, 1), "seed {seed}");
+    }
+}
+
+/// A leader stops when it alone has a step that it began to propose; the next one says that it has lapsed, and stops as well: the
+/// first one, which leads again, must not find it.
+#[test]
+fn a_step_that_has_lapsed_is_not_found_by_a_later_leader() {
+    for seed in 0..10 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        group.do_step(1, 1, &["a: set a 1", "b: set b 1"]);
+        let height_of = |group: &Group, name: u8, key: &Key| {
+            group.replicas[&node(name)].store().register(SLOT, key).unwrap().unwrap().head.height
+        };
+        let steps = Key::of_steps(SLOT);
+        let since = Some(present(&group, 1, &steps));
+        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
+        let attempt = |step: &Step| Job::Evaluate(Invocation { since, ..invocation_of(job(2, step)) });
+        let step = step_of(&["a: set a 2", "b: set b 2"]);
+        group.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, steps.clone(), attempt(&step)).unwrap();
+        group.run_until(|group| height_of(group, 1, &steps) == 2);
+        // Until that is on its disk.
+        group.run_for(20);
+        group.kill(1);
+        group.cut.clear();
+        let lapsed = group.ask(2, &steps, attempt(&step));
+        assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
+        group.kill(2);
+        group.restart(1);
+        group.run_until(|group| group.replicas[&node(1)].is_leading(SLOT));
+        assert_eq!((group.number(1, "a"), group.number(1, "b")), (1, 1), "seed {seed}");
+        group.restart(2);
     }
 }
 
