@@ -491,9 +491,10 @@ impl<S: Store> Keylog<S> {
                 promised: Term::start_of(1),
                 proposed: None,
                 dropped: None,
+                without_steps: None,
             })
             .collect();
-        self.write(records.iter().cloned().map(Write::Slot).collect())?;
+        self.write(records.iter().cloned().map(|record| Write::Slot(Box::new(record))).collect())?;
         for record in records {
             let slot = record.configuration.slot;
             self.slots.insert(slot, SlotState::new(record));

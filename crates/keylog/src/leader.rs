@@ -25,7 +25,7 @@ use difuse_types::{BoundedMap, Instant, Key, KeyPrefix, Level, NodeId, Operation
 
 use crate::{
     Anchor, Answer, Ballot, Condition, Configuration, Invocation, Operation, Proposal, Proposed, RegisterSummary,
-    SlotDigest, Step, Submission, Term, Ticket, Transaction,
+    SlotDigest, Step, StepsKnown, Submission, Term, Ticket, Transaction,
 };
 
 pub(crate) mod append;
@@ -69,7 +69,8 @@ pub(crate) struct Candidate {
     /// The next configuration accepted at the highest term among those who promised.
     pub(crate) proposed: Option<Proposed>,
     /// Whether any of them holds a register of the slot's key of steps.
-    pub(crate) has_steps: bool,
+    /// The newest that those who promised know of the slot's steps.
+    pub(crate) steps: StepsKnown,
     pub(crate) sent_at: Instant,
 }
 

@@ -38,7 +38,7 @@ pub use keylog::{
     Output, REPLY_BYTES_MAX, SlotSummary, Submission, Ticket,
 };
 pub use leader::generation::{Sealed, generation_operation};
-pub use message::{DROPS_MAX, KeylogMessage, Proposal, RegisterSummary, SCAN_PAGE_MAX, TRANSACTIONS_MAX};
+pub use message::{DROPS_MAX, KeylogMessage, Proposal, RegisterSummary, SCAN_PAGE_MAX, StepsKnown, TRANSACTIONS_MAX};
 #[cfg(feature = "controls")]
 pub use rule::Rule;
 pub use step::{MalformedStep, STEP_COMMANDS_MAX, STEP_KEYS_MAX, Step, StepCommand};

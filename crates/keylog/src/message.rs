@@ -42,12 +42,14 @@ pub struct Proposal {
     pub committed_height: u64,
     /// All proposals of the term up to this sequence are committed.
     pub committed_through: u64,
+    /// The term began without steps: what earlier leaders proposed for the slot's key of steps was not committed.
+    pub without_steps: bool,
 }
 
 impl Proposal {
     /// Proposes what a leader has proposed, and holds, to a member that has not accepted it. Who lacks the transactions asks
     /// for them.
-    pub(crate) fn again(key: Key, own: &Register, committed_through: u64) -> Self {
+    pub(crate) fn again(key: Key, own: &Register, committed_through: u64, without_steps: bool) -> Self {
         Self {
             ballot: own.ballot,
             key,
@@ -56,7 +58,24 @@ impl Proposal {
             transactions: Vec::new(),
             committed_height: 0,
             committed_through,
+            without_steps,
         }
+    }
+}
+
+/// What a member knows of a slot's steps: whether a new leader may have any to finish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub struct StepsKnown {
+    /// The term of its register of the slot's key of steps; `None`: it has none.
+    pub held: Option<Term>,
+    /// The newest term that it knows to have begun without steps: a register of an earlier one was not committed.
+    pub begun_without: Option<Term>,
+}
+
+impl StepsKnown {
+    /// Whether a leader of which a majority knows no more than this has no steps to finish.
+    pub(crate) fn are_none(&self) -> bool {
+        self.held.is_none() || self.held < self.begun_without
     }
 }
 
@@ -81,8 +100,8 @@ pub enum KeylogMessage {
         digest: SlotDigest,
         /// The next configuration that it has accepted, if any: the new leader must finish it.
         proposed: Option<Proposed>,
-        /// Whether it holds a register of the slot's key of steps: if nobody does, the new leader has none to finish.
-        has_steps: bool,
+        /// What it knows of the slot's steps.
+        steps: Box<StepsKnown>,
     },
     /// The sender has promised a higher term, or (to a candidate) still hears a leader that it prefers.
     Refuse {

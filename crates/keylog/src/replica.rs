@@ -6,8 +6,8 @@
 use difuse_types::{Hash, Key, NodeId, SlotId};
 
 use crate::{
-    Ballot, Configuration, KeylogMessage, Proposal, Register, RegisterSummary, SCAN_PAGE_MAX, SlotDigest, Term,
-    Transaction,
+    Ballot, Configuration, KeylogMessage, Proposal, Register, RegisterSummary, SCAN_PAGE_MAX, SlotDigest, StepsKnown,
+    Term, Transaction,
     keylog::Keylog,
     rule::Rule,
     store::{Proposed, SlotRecord, Store, StoreError, Write},
@@ -103,7 +103,7 @@ impl<S: Store> Keylog<S> {
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         state.record.promised = term;
         let record = state.record.clone();
-        self.write(vec![Write::Slot(record)])?;
+        self.write(vec![Write::Slot(Box::new(record))])?;
         if term.node != self.me {
             self.step_down(slot);
         }
@@ -145,9 +145,10 @@ impl<S: Store> Keylog<S> {
             self.promise(slot, term)?;
         }
         let digest = self.store.digest(slot)?;
-        let has_steps = self.store.register(slot, &Key::of_steps(slot))?.is_some();
+        let held = self.store.register(slot, &Key::of_steps(slot))?.map(|register| register.ballot.term);
+        let steps = Box::new(StepsKnown { held, begun_without: record.without_steps });
         let proposed = record.proposed;
-        self.send_durably(from, KeylogMessage::Promise { slot, term, digest, proposed, has_steps });
+        self.send_durably(from, KeylogMessage::Promise { slot, term, digest, proposed, steps });
         Ok(())
     }
 
@@ -250,8 +251,10 @@ impl<S: Store> Keylog<S> {
                     Err(ReadError::Damaged) => return Ok(()),
                     Err(ReadError::Store(error)) => return Err(error),
                 };
+                let mut writes = Vec::from_iter(self.note_term_without_steps(slot, &proposal));
                 let transactions = proposal.transactions;
-                self.write(vec![Write::Accept { slot, key: key.clone(), register, transactions }])?;
+                writes.push(Write::Accept { slot, key: key.clone(), register, transactions });
+                self.write(writes)?;
                 if let Some(state) = self.slots.get_mut(&slot) {
                     let is_anew = existing.is_some() && !matches!(beginning, Beginning::Held);
                     state.committed.note_accepted(&key, ballot, existing.as_ref(), committed_height, is_anew);
@@ -260,6 +263,17 @@ impl<S: Store> Keylog<S> {
             }
         }
         Ok(())
+    }
+
+    /// With the first proposal of a term that began without steps, that is written down.
+    fn note_term_without_steps(&mut self, slot: SlotId, proposal: &Proposal) -> Option<Write> {
+        let record = &mut self.slots.get_mut(&slot)?.record;
+        let term = Some(proposal.ballot.term);
+        if !proposal.without_steps || record.without_steps >= term {
+            return None;
+        }
+        record.without_steps = term;
+        Some(Write::Slot(Box::new(record.clone())))
     }
 
     /// A proposed configuration ends the epoch for keys: see [`SlotRecord::proposed`]. Only a leader of a later term
@@ -272,7 +286,7 @@ impl<S: Store> Keylog<S> {
             Some(_) => {
                 state.record.proposed = None;
                 let record = state.record.clone();
-                self.write(vec![Write::Slot(record)])?;
+                self.write(vec![Write::Slot(Box::new(record))])?;
                 Ok(false)
             }
         }

@@ -32,6 +32,10 @@ pub struct SlotRecord {
     /// ballot, that was dropped with its tombstone; nor is an append taken for a new one that may have been applied before.
     /// `None`: nothing was ever dropped.
     pub dropped: Option<Ballot>,
+    /// The newest term, as far as it proposed anything here, that began without steps: a majority had promised it and held
+    /// none. A register of the key of steps that was accepted in an earlier term was not committed; its keys may have been
+    /// changed since, so that it must not be taken up any more.
+    pub without_steps: Option<Term>,
 }
 
 /// A next configuration, as accepted in a term.
@@ -112,7 +116,7 @@ impl SlotDigest {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Write {
     /// Replaces the record of a slot.
-    Slot(SlotRecord),
+    Slot(Box<SlotRecord>),
     /// Replaces a key's register. `transactions` follow each other and end at the register's head (they are empty when
     /// the head is already stored); whatever was stored at their heights or above goes, and nothing stays above the
     /// head, nor below the register's base.

@@ -228,6 +228,10 @@ fn take_nodes(from: &mut Decoder) -> Result<Vec<NodeId>, Malformed> {
     (0..count).map(|_| from.take_array().map(NodeId)).collect()
 }
 
+/// Which of its last two parts a slot's record has.
+const HAS_DROPPED: u8 = 1;
+const HAS_NO_STEPS: u8 = 2;
+
 pub(crate) fn put_slot_record(out: &mut Vec<u8>, record: &SlotRecord) {
     put_configuration(out, &record.configuration);
     put_term(out, &record.promised);
@@ -236,9 +240,14 @@ pub(crate) fn put_slot_record(out: &mut Vec<u8>, record: &SlotRecord) {
         put_term(out, &proposed.term);
         put_configuration(out, &proposed.configuration);
     }
-    out.put_u8(u8::from(record.dropped.is_some()));
+    out.put_u8(
+        u8::from(record.dropped.is_some()) * HAS_DROPPED + u8::from(record.without_steps.is_some()) * HAS_NO_STEPS,
+    );
     if let Some(dropped) = &record.dropped {
         put_ballot(out, dropped);
+    }
+    if let Some(term) = &record.without_steps {
+        put_term(out, term);
     }
 }
 
@@ -248,8 +257,13 @@ pub(crate) fn take_slot_record(from: &mut Decoder) -> Result<SlotRecord, Malform
         true => Some(Proposed { term: take_term(from)?, configuration: take_configuration(from)? }),
         false => None,
     };
-    let dropped = if take_flag(from)? { Some(take_ballot(from)?) } else { None };
-    Ok(SlotRecord { configuration, promised, proposed, dropped })
+    let parts = from.take_u8()?;
+    if parts & !(HAS_DROPPED | HAS_NO_STEPS) != 0 {
+        return Err(Malformed);
+    }
+    let dropped = if parts & HAS_DROPPED != 0 { Some(take_ballot(from)?) } else { None };
+    let without_steps = if parts & HAS_NO_STEPS != 0 { Some(take_term(from)?) } else { None };
+    Ok(SlotRecord { configuration, promised, proposed, dropped, without_steps })
 }
 
 /// The number of a kind in a body; 0 is a delete.
@@ -448,7 +462,7 @@ pub(crate) fn take_batch(bytes: Bytes) -> Result<(Vec<Write>, Vec<BodyRange>), M
 
 fn take_write(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) -> Result<Write, Malformed> {
     match from.take_u8()? {
-        1 => Ok(Write::Slot(take_slot_record(from)?)),
+        1 => Ok(Write::Slot(Box::new(take_slot_record(from)?))),
         2 => take_accept(from, whole, ranges),
         3 => Ok(Write::ClearSlot(SlotId(from.take_u32()?))),
         4 => Ok(Write::Meta(take_name(from)?, Some(from.take_framed()?.to_vec()))),
@@ -494,8 +508,8 @@ mod tests {
         let transactions = conformance::sample_chain(&key, (0, Hash::ZERO), 6, 3);
         let register = conformance::sample_register(&transactions, 4);
         vec![
-            Write::Slot(conformance::sample_record(SlotId(7), 1)),
-            Write::Slot(conformance::sample_record(SlotId(8), 2)),
+            Write::Slot(Box::new(conformance::sample_record(SlotId(7), 1))),
+            Write::Slot(Box::new(conformance::sample_record(SlotId(8), 2))),
             Write::Accept { slot: SlotId(9), key: key.clone(), register, transactions },
             Write::Drop { slot: SlotId(9), key },
             Write::ClearSlot(SlotId(3)),

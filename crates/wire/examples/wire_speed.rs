@@ -32,6 +32,7 @@ fn accept() -> Result<Message, KeyError> {
         transactions: vec![transaction],
         committed_height: 6,
         committed_through: 76,
+        without_steps: false,
     };
     Ok(Message::Keylog(KeylogMessage::Accept { slot: SlotId(17), proposal }))
 }

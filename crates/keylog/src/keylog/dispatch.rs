@@ -134,8 +134,8 @@ impl<S: Store> Keylog<S> {
     fn dispatch(&mut self, from: NodeId, message: KeylogMessage) -> Result<(), StoreError> {
         match message {
             KeylogMessage::Prepare { configuration, term } => self.handle_prepare(from, configuration, term),
-            KeylogMessage::Promise { slot, term, digest, proposed, has_steps } => {
-                self.handle_promise(from, slot, term, digest, proposed, has_steps)
+            KeylogMessage::Promise { slot, term, digest, proposed, steps } => {
+                self.handle_promise(from, slot, term, digest, proposed, *steps)
             }
             KeylogMessage::Refuse { slot, term, promised } => self.handle_refuse(slot, term, promised),
             KeylogMessage::Outdated { configuration } | KeylogMessage::Install { configuration } => {

@@ -6,7 +6,7 @@ use difuse_types::{NodeId, SlotId};
 
 use super::{Candidate, Leadership, Phase, can_decide, change::Change, steps::Steps};
 use crate::{
-    Failure, KeylogMessage, Proposed, SlotDigest, Term,
+    Failure, KeylogMessage, Proposed, SlotDigest, StepsKnown, Term,
     keylog::{Keylog, ParkedJob},
     rule::Rule,
     store::{Store, StoreError, Write},
@@ -48,7 +48,7 @@ impl<S: Store> Keylog<S> {
             term,
             promises: Default::default(),
             proposed: None,
-            has_steps: false,
+            steps: StepsKnown::default(),
             sent_at: now,
         }));
         for member in configuration.all_members() {
@@ -63,14 +63,16 @@ impl<S: Store> Keylog<S> {
         term: Term,
         digest: SlotDigest,
         proposed: Option<Proposed>,
-        has_steps: bool,
+        steps: StepsKnown,
     ) -> Result<(), StoreError> {
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         let configuration = &state.record.configuration;
         match &mut state.phase {
             Phase::Candidate(candidate) if candidate.term == term && configuration.contains(&from) => {
                 candidate.promises.insert(from, digest);
-                candidate.has_steps |= has_steps;
+                let known = &mut candidate.steps;
+                known.held = known.held.max(steps.held);
+                known.begun_without = known.begun_without.max(steps.begun_without);
                 let found = proposed.filter(|found| found.configuration.is_well_formed());
                 if found.as_ref().map(|found| found.term) > candidate.proposed.as_ref().map(|known| known.term) {
                     candidate.proposed = found;
@@ -96,7 +98,8 @@ impl<S: Store> Keylog<S> {
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         let Phase::Candidate(candidate) = std::mem::replace(&mut state.phase, Phase::Follower) else { return Ok(()) };
         let mut leadership = Leadership::new(candidate.term, now);
-        if !candidate.has_steps {
+        let begins_without_steps = candidate.steps.are_none();
+        if begins_without_steps {
             leadership.steps = Steps::beginning();
         } else if skips_steps {
             leadership.steps = Steps::none();
@@ -118,6 +121,9 @@ impl<S: Store> Keylog<S> {
             Some(configuration) => self.send_proposal(slot, configuration),
             None => self.start_sync_if_due(slot),
         }
+        if begins_without_steps {
+            self.drop_void_steps(slot)?;
+        }
         self.find_out_steps(slot)?;
         self.unpark(slot)
     }
@@ -136,7 +142,7 @@ impl<S: Store> Keylog<S> {
             // What a member has promised is worth promising too: the next campaign must be above it.
             state.record.promised = promised;
             let record = state.record.clone();
-            self.write(vec![Write::Slot(record)])?;
+            self.write(vec![Write::Slot(Box::new(record))])?;
         } else if promised > term {
             return Ok(());
         }

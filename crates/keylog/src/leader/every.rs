@@ -128,6 +128,7 @@ impl<S: Store> Keylog<S> {
             late.entry(awaited.key.clone()).or_default().extend(&awaited.missing);
         }
         let (term, committed_through) = (leadership.term, leadership.committed_through());
+        let without_steps = leadership.steps.are_beginning();
         for (ticket, failure) in failed {
             self.done(ticket, Err(failure));
         }
@@ -135,7 +136,7 @@ impl<S: Store> Keylog<S> {
             let Some(register) = self.store.register(slot, &key)?.filter(|own| own.ballot.term == term) else {
                 continue;
             };
-            let proposal = Proposal::again(key, &register, committed_through);
+            let proposal = Proposal::again(key, &register, committed_through, without_steps);
             for member in missing {
                 self.send(member, KeylogMessage::Accept { slot, proposal: proposal.clone() });
             }

@@ -20,7 +20,7 @@ use difuse_types::{Hash, Key, SlotId, Space};
 
 use super::{Append, Appending, Leadership, Stage, append::BATCH_MAX};
 use crate::{
-    Failure, Invocation, Step, Transaction,
+    Ballot, Failure, Invocation, Step, Transaction,
     keylog::Keylog,
     replica::damage::{ReadError, outcome},
     step::StepRecord,
@@ -188,8 +188,23 @@ impl<S: Store> Keylog<S> {
         self.advance(slot, &key)
     }
 
-    /// The key of steps is settled: takes up the last steps where they are.
+    /// This node leads without steps: what it holds of the key of steps was not committed.
+    pub(super) fn drop_void_steps(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        let key = Key::of_steps(slot);
+        let Some(own) = self.store.register(slot, &key)? else { return Ok(()) };
+        let Some(term) = self.leadership(slot).map(|leadership| leadership.term) else { return Ok(()) };
+        self.handle_drop(self.me, slot, Ballot { term, sequence: 0 }, &[(key, own.ballot)])
+    }
+
+    /// The key of steps is settled: takes up the last steps where they are. They are proposed again first, unless they were in
+    /// this term: what is found beside them at an earlier ballot by a later leader is not taken up then.
     fn learn_steps(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
+        let own = self.store.register(slot, key)?;
+        let term = self.leadership(slot).map(|leadership| leadership.term);
+        if let Some(own) = own.filter(|own| Some(own.ballot.term) != term) {
+            let (height, hash) = (own.head.height, own.head.hash);
+            return self.propose(slot, key, (height, hash), Vec::new(), Some(height), Vec::new());
+        }
         // What is damaged is being repaired, and looked at again.
         let Ok(changes) = outcome(self.last_steps(slot, key))? else { return Ok(()) };
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };

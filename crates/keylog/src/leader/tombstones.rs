@@ -183,7 +183,7 @@ impl<S: Store> Keylog<S> {
     fn resend_tombstones(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let (now, resend_after) = (self.now, self.options.resend_after);
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
-        let committed_through = leadership.committed_through();
+        let (committed_through, without_steps) = (leadership.committed_through(), leadership.steps.are_beginning());
         leadership.tombstones.waiting.retain(|_, waiting| now.since(waiting.since) < PATIENCE);
         let is_late = |waiting: &Waiting| !waiting.missing.is_empty() && now.since(waiting.sent_at) >= resend_after;
         let mut late = Vec::new();
@@ -193,7 +193,7 @@ impl<S: Store> Keylog<S> {
         }
         for (key, Waiting { ballot, missing, .. }) in late {
             let Some(own) = self.store.register(slot, &key)?.filter(|own| own.ballot == ballot) else { continue };
-            let proposal = Proposal::again(key, &own, committed_through);
+            let proposal = Proposal::again(key, &own, committed_through, without_steps);
             for member in missing {
                 self.send(member, KeylogMessage::Accept { slot, proposal: proposal.clone() });
             }

@@ -252,7 +252,7 @@ impl<S: Store> Keylog<S> {
         let Some(leadership) = self.leadership(slot).filter(|leadership| leadership.term == ballot.term) else {
             return Ok(());
         };
-        let committed_through = leadership.committed_through();
+        let (committed_through, without_steps) = (leadership.committed_through(), leadership.steps.are_beginning());
         let Some(own) = self.store.register(slot, &key)?.filter(|own| own.ballot == ballot) else { return Ok(()) };
         let target = summary_of(&own);
         let committed_height = self.told_height(slot, &key, &own);
@@ -269,8 +269,16 @@ impl<S: Store> Keylog<S> {
             let Some(last) = transactions.last().map(|last| last.height) else { return Ok(()) };
             if last == target.height {
                 let (height, hash) = (target.height, target.hash);
-                let proposal =
-                    Proposal { ballot, key, height, hash, transactions, committed_height, committed_through };
+                let proposal = Proposal {
+                    ballot,
+                    key,
+                    height,
+                    hash,
+                    transactions,
+                    committed_height,
+                    committed_through,
+                    without_steps,
+                };
                 self.send(from, KeylogMessage::Accept { slot, proposal });
                 return Ok(());
             }
@@ -306,7 +314,7 @@ impl<S: Store> Keylog<S> {
         let members = configuration.all_members();
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let ballot = leadership.next_ballot();
-        let committed_through = leadership.committed_through();
+        let (committed_through, without_steps) = (leadership.committed_through(), leadership.steps.are_beginning());
         leadership.last_append = now;
         leadership.expiry.note_deadline(transactions.last().and_then(Transaction::deadline));
         let state = leadership.keys.entry(key.clone()).or_default();
@@ -318,6 +326,7 @@ impl<S: Store> Keylog<S> {
             transactions,
             committed_height: committed_height.unwrap_or(0).max(std::mem::take(&mut state.handed_height)),
             committed_through,
+            without_steps,
         };
         let voters = Default::default();
         let proposing = Proposing { proposal, voters, committed_height, results, sent_at: now };

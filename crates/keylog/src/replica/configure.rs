@@ -41,7 +41,7 @@ impl<S: Store> Keylog<S> {
         }
         if record != state.record {
             state.record = record.clone();
-            self.write(vec![Write::Slot(record)])?;
+            self.write(vec![Write::Slot(Box::new(record))])?;
         }
         self.send_durably(from, KeylogMessage::ProposalAccepted { slot, term, epoch });
         Ok(())
@@ -81,7 +81,8 @@ impl<S: Store> Keylog<S> {
         let before = (!has_been_member).then(|| anything_before(configuration.epoch));
         let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped).max(before);
         let promised = Term::start_of(configuration.epoch);
-        let record = SlotRecord { promised, configuration, proposed: None, dropped };
+        let without_steps = self.slots.get(&slot).and_then(|state| state.record.without_steps);
+        let record = SlotRecord { promised, configuration, proposed: None, dropped, without_steps };
         let state = self.slots.entry(slot).or_insert_with(|| SlotState::new(record.clone()));
         state.record = record.clone();
         state.refused_since = None;
@@ -89,7 +90,7 @@ impl<S: Store> Keylog<S> {
         state.retry_at = lease.map(|lease| lease.until);
         state.lease = lease;
         self.next_tick = lease.map_or(self.next_tick, |lease| lease.until.min(self.next_tick));
-        let mut writes = vec![Write::Slot(record.clone())];
+        let mut writes = vec![Write::Slot(Box::new(record.clone()))];
         if begins_anew || is_newcomer {
             state.committed = Default::default();
             // What a newcomer has left of an earlier membership counts in no majority, and may be of keys dropped since.

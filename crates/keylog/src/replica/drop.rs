@@ -29,7 +29,7 @@ impl<S: Store> Keylog<S> {
             return Ok(());
         }
         record.dropped = record.dropped.max(Some(through));
-        let mut writes = vec![Write::Slot(record.clone())];
+        let mut writes = vec![Write::Slot(Box::new(record.clone()))];
         let mut dropped = Vec::new();
         for (key, ballot) in keys {
             if self.store.register(slot, key)?.is_some_and(|register| register.ballot <= *ballot) {

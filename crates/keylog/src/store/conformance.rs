@@ -114,11 +114,12 @@ pub fn sample_record(slot: SlotId, epoch: u64) -> SlotRecord {
     let next = configuration.towards(vec![NodeId([3; 32])]);
     let proposed = (epoch % 2 == 1).then_some(Proposed { term: promised, configuration: next });
     let dropped = (epoch % 3 == 1).then_some(Ballot { term: promised, sequence: epoch });
+    let without_steps = (epoch % 4 == 1).then_some(promised);
     let configuration = match configuration.recovered(vec![NodeId([2; 32])], 7).filter(|_| epoch % 5 == 2) {
         Some(recovered) => recovered,
         None => configuration,
     };
-    SlotRecord { configuration, promised, proposed, dropped }
+    SlotRecord { configuration, promised, proposed, dropped, without_steps }
 }
 
 fn accept(slot: SlotId, key: &Key, register: &Register, transactions: &[Transaction]) -> Write {
@@ -310,7 +311,7 @@ fn check_clear_slot<S: Store>(mut store: S) {
         both.map(|(key, chain)| accept(slot, key, &sample_register(chain, 1), chain)).collect()
     };
     let mut writes: Vec<_> = SLOTS.into_iter().flat_map(fill).collect();
-    writes.push(Write::Slot(sample_record(SLOTS[1], 3)));
+    writes.push(Write::Slot(Box::new(sample_record(SLOTS[1], 3))));
     store.write(writes).expect("a write");
     let mut expected = Snapshot::of(&store);
     expected.entries.retain(|(slot, _), _| *slot != SLOTS[1]);
@@ -330,10 +331,10 @@ fn check_clear_slot<S: Store>(mut store: S) {
 
 fn check_slot_records_and_meta<S: Store>(mut store: S) {
     let records: Vec<_> = SLOTS.iter().map(|slot| sample_record(*slot, u64::from(slot.0) + 1)).collect();
-    store.write(records.iter().rev().cloned().map(Write::Slot).collect()).expect("a write");
+    store.write(records.iter().rev().cloned().map(|record| Write::Slot(Box::new(record))).collect()).expect("a write");
     assert_eq!(store.slots(), Ok(records.clone()), "by slot");
     let newer = sample_record(SLOTS[2], 9);
-    store.write(vec![Write::Slot(newer.clone())]).expect("a write");
+    store.write(vec![Write::Slot(Box::new(newer.clone()))]).expect("a write");
     assert_eq!(store.slot(SLOTS[2]), Ok(Some(newer)));
     assert_eq!(store.slot(SLOTS[0]), Ok(Some(records[0].clone())));
 
@@ -553,7 +554,7 @@ impl Snapshot {
                 let keys = sample_keys();
                 Write::Drop { slot, key: keys[random.usize(..keys.len())].clone() }
             }
-            1..4 => Write::Slot(sample_record(slot, random.u64(1..20))),
+            1..4 => Write::Slot(Box::new(sample_record(slot, random.u64(1..20)))),
             4..7 => {
                 let value = random.bool().then(|| vec![random.u8(..); random.usize(..20)]);
                 Write::Meta(NAMES[random.usize(..NAMES.len())].to_string(), value)
@@ -587,7 +588,7 @@ impl Snapshot {
     fn apply(&mut self, write: Write) {
         match write {
             Write::Slot(record) => {
-                self.records.insert(record.configuration.slot, record);
+                self.records.insert(record.configuration.slot, *record);
             }
             Write::Accept { slot, key, register, transactions } => {
                 let entry = self.entries.entry((slot, key)).or_insert_with(|| (register.clone(), Vec::new()));

@@ -188,7 +188,7 @@ impl MemoryStore {
         match write {
             Write::Slot(record) => {
                 let slot = record.configuration.slot;
-                Undo::Record(slot, self.records.insert(slot, record))
+                Undo::Record(slot, self.records.insert(slot, *record))
             }
             Write::Accept { slot, key, register, transactions } => {
                 if let Some(first) = transactions.first().filter(|_| !self.damaged.is_empty()) {
@@ -453,7 +453,9 @@ mod tests {
     fn tells_what_was_written_since() {
         let slot = |number| {
             let configuration = Configuration::first(SlotId(number), Vec::new());
-            Write::Slot(SlotRecord { configuration, promised: Term::start_of(1), proposed: None, dropped: None })
+            let promised = Term::start_of(1);
+            let record = SlotRecord { configuration, promised, proposed: None, dropped: None, without_steps: None };
+            Write::Slot(Box::new(record))
         };
         let mut store = MemoryStore::new();
         let seen: Vec<_> = (0..3).map(|number| store.write(vec![slot(number)]).unwrap()).collect();

@@ -334,6 +334,7 @@ fn a_stray_register_of_a_key_that_is_absent_is_dropped() {
             transactions: vec![first],
             committed_height: 0,
             committed_through: 0,
+            without_steps: false,
         };
         member.handle_message(term.node, KeylogMessage::Accept { slot: SLOT, proposal }).unwrap();
         run(&mut group, 50);

@@ -587,8 +587,17 @@ fn nothing_is_forgotten_below_what_is_not_committed() {
     let mut accept = |sequence, transactions, committed_height| {
         let (height, hash) = (200, previous);
         let ballot = Ballot { term, sequence };
-        let proposal =
-            Proposal { ballot, key: key.clone(), height, hash, transactions, committed_height, committed_through: 0 };
+        let (committed_through, without_steps) = (0, false);
+        let proposal = Proposal {
+            ballot,
+            key: key.clone(),
+            height,
+            hash,
+            transactions,
+            committed_height,
+            committed_through,
+            without_steps,
+        };
         replica.handle_message(term.node, KeylogMessage::Accept { slot: SLOT, proposal }).unwrap();
         let register = replica.store().register(SLOT, &key).unwrap().unwrap();
         assert_eq!((register.ballot, register.head.checkpoint), (ballot, 20));

@@ -217,6 +217,46 @@ fn a_step_that_its_leader_alone_holds_is_not_taken_for_done() {
     }
 }
 
+/// A leader alone has a step that it began to propose. Its successor changes one of the step's keys and is gone as well, before the
+/// first one comes back: whoever leads then must not do the rest of the step.
+#[test]
+fn a_step_whose_keys_have_changed_since_is_not_taken_up() {
+    for seed in 0..20 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let has_steps_before = seed % 2 == 0;
+        if has_steps_before {
+            group.do_step(1, 1, &["a: set a 7", "b: set b 7"]);
+        } else {
+            group.append(1, &key("x"), 10, Condition::None);
+        }
+        let steps_of = |group: &Group| group.replicas[&node(1)].store().register(SLOT, &Key::of_steps(SLOT)).unwrap();
+        let before = steps_of(&group).map(|register| register.head.height);
+        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
+        let step = step_of(&["a: set a 1", "b: set b 1"]);
+        let leader = group.replicas.get_mut(&node(1)).unwrap();
+        leader.submit(u64::MAX - 1, SLOT, Key::of_steps(SLOT), job(2, &step)).unwrap();
+        group.run_until(|group| steps_of(group).map(|register| register.head.height) > before);
+        // Until it is on its disk.
+        group.run_for(20);
+        group.kill(1);
+        group.cut.clear();
+        let plain = Invocation { arguments: words("set a 5"), ..invocation_of(job(3, &Step::default())) };
+        group.ask(2, &key("a"), Job::Evaluate(plain)).unwrap();
+        let leads = |group: &Group, name: u8| group.replicas.get(&node(name)).is_some_and(|it| it.is_leading(SLOT));
+        let successor = if leads(&group, 2) { 2 } else { 3 };
+        group.kill(successor);
+        group.restart(1);
+        let expected = (5, if has_steps_before { 7 } else { 0 });
+        assert_eq!((group.number(1, "a"), group.number(1, "b")), expected, "seed {seed}");
+        // Asked for again it is done, and wholly.
+        group.do_step(1, 2, &["a: set a 1", "b: set b 1"]);
+        assert_eq!((group.number(1, "a"), group.number(1, "b")), (1, 1), "seed {seed}");
+        group.restart(successor);
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+        assert_eq!((group.number(successor, "a"), group.number(successor, "b")), (1, 1), "seed {seed}");
+    }
+}
+
 /// A leader stops when it alone has a step that it began to propose; the next one says that it has lapsed, and stops as well: the
 /// first one, which leads again, must not find it.
 #[test]

@@ -163,6 +163,7 @@ impl State {
             promised: Term::start_of(1),
             proposed: None,
             dropped: None,
+            without_steps: None,
         };
         let mut state = Self {
             nodes: BTreeMap::new(),
@@ -176,7 +177,7 @@ impl State {
         for id in setup.nodes() {
             let mut store = MemoryStore::new();
             if members.contains(&id) {
-                store.write(vec![Write::Slot(record.clone())]).expect("memory does not fail");
+                store.write(vec![Write::Slot(Box::new(record.clone()))]).expect("memory does not fail");
             }
             if setup.is_torn {
                 let (promised, write) = match id.0[0] {
@@ -185,7 +186,7 @@ impl State {
                     _ => (first_ballot(2, 3), accepted(first_ballot(2, 3), 2)),
                 };
                 let record = SlotRecord { promised: promised.term, ..record.clone() };
-                store.write(vec![Write::Slot(record), write]).expect("memory does not fail");
+                store.write(vec![Write::Slot(Box::new(record)), write]).expect("memory does not fail");
             }
             store.flush_all();
             let keylog = state.start(setup, id, store, Instant(0));

@@ -186,7 +186,7 @@ impl Overlay {
             match write {
                 Write::Slot(record) => {
                     self.bytes += ENTRY_BYTES;
-                    self.records.insert(record.configuration.slot, record);
+                    self.records.insert(record.configuration.slot, *record);
                 }
                 Write::Accept { slot, key, register, transactions } => {
                     let located = transactions.into_iter().zip(ranges.by_ref()).map(|(transaction, range)| {

@@ -6032,6 +6032,8 @@ impl<'a> Promise<'a> {
   pub const VT_DIGEST: ::flatbuffers::VOffsetT = 8;
   pub const VT_PROPOSED: ::flatbuffers::VOffsetT = 10;
   pub const VT_HAS_NO_STEPS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_STEPS_TERM: ::flatbuffers::VOffsetT = 14;
+  pub const VT_WITHOUT_STEPS: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6043,6 +6045,8 @@ impl<'a> Promise<'a> {
     args: &'args PromiseArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Promise<'bldr>> {
     let mut builder = PromiseBuilder::new(_fbb);
+    if let Some(x) = args.without_steps { builder.add_without_steps(x); }
+    if let Some(x) = args.steps_term { builder.add_steps_term(x); }
     if let Some(x) = args.proposed { builder.add_proposed(x); }
     if let Some(x) = args.digest { builder.add_digest(x); }
     if let Some(x) = args.term { builder.add_term(x); }
@@ -6092,6 +6096,22 @@ impl<'a> Promise<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(Promise::VT_HAS_NO_STEPS, Some(false)).unwrap()}
   }
+  /// The term of that register; absent: there is none, or the sender does not tell.
+  #[inline]
+  pub fn steps_term(&self) -> Option<&'a Term> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Term>(Promise::VT_STEPS_TERM, None)}
+  }
+  /// The newest term that the sender knows to have begun without steps; absent: none.
+  #[inline]
+  pub fn without_steps(&self) -> Option<&'a Term> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Term>(Promise::VT_WITHOUT_STEPS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Promise<'_> {
@@ -6105,6 +6125,8 @@ impl ::flatbuffers::Verifiable for Promise<'_> {
      .visit_field::<super::types::Digest>("digest", Self::VT_DIGEST, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<Proposed>>("proposed", Self::VT_PROPOSED, false)?
      .visit_field::<bool>("has_no_steps", Self::VT_HAS_NO_STEPS, false)?
+     .visit_field::<Term>("steps_term", Self::VT_STEPS_TERM, false)?
+     .visit_field::<Term>("without_steps", Self::VT_WITHOUT_STEPS, false)?
      .finish();
     Ok(())
   }
@@ -6115,6 +6137,8 @@ pub struct PromiseArgs<'a> {
     pub digest: Option<&'a super::types::Digest>,
     pub proposed: Option<::flatbuffers::WIPOffset<Proposed<'a>>>,
     pub has_no_steps: bool,
+    pub steps_term: Option<&'a Term>,
+    pub without_steps: Option<&'a Term>,
 }
 impl<'a> Default for PromiseArgs<'a> {
   #[inline]
@@ -6125,6 +6149,8 @@ impl<'a> Default for PromiseArgs<'a> {
       digest: None, // required field
       proposed: None,
       has_no_steps: false,
+      steps_term: None,
+      without_steps: None,
     }
   }
 }
@@ -6155,6 +6181,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PromiseBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<bool>(Promise::VT_HAS_NO_STEPS, has_no_steps, false);
   }
   #[inline]
+  pub fn add_steps_term(&mut self, steps_term: &Term) {
+    self.fbb_.push_slot_always::<&Term>(Promise::VT_STEPS_TERM, steps_term);
+  }
+  #[inline]
+  pub fn add_without_steps(&mut self, without_steps: &Term) {
+    self.fbb_.push_slot_always::<&Term>(Promise::VT_WITHOUT_STEPS, without_steps);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PromiseBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PromiseBuilder {
@@ -6179,6 +6213,8 @@ impl ::core::fmt::Debug for Promise<'_> {
       ds.field("digest", &self.digest());
       ds.field("proposed", &self.proposed());
       ds.field("has_no_steps", &self.has_no_steps());
+      ds.field("steps_term", &self.steps_term());
+      ds.field("without_steps", &self.without_steps());
       ds.finish()
   }
 }
@@ -6729,6 +6765,7 @@ impl<'a> Accept<'a> {
   pub const VT_TRANSACTIONS: ::flatbuffers::VOffsetT = 14;
   pub const VT_COMMITTED_HEIGHT: ::flatbuffers::VOffsetT = 16;
   pub const VT_COMMITTED_THROUGH: ::flatbuffers::VOffsetT = 18;
+  pub const VT_WITHOUT_STEPS: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -6748,6 +6785,7 @@ impl<'a> Accept<'a> {
     if let Some(x) = args.key { builder.add_key(x); }
     if let Some(x) = args.ballot { builder.add_ballot(x); }
     builder.add_slot(args.slot);
+    builder.add_without_steps(args.without_steps);
     builder.finish()
   }
 
@@ -6814,6 +6852,14 @@ impl<'a> Accept<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Accept::VT_COMMITTED_THROUGH, Some(0)).unwrap()}
   }
+  /// The term began without steps: what earlier leaders proposed for the slot's key of steps was not committed.
+  #[inline]
+  pub fn without_steps(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Accept::VT_WITHOUT_STEPS, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Accept<'_> {
@@ -6830,6 +6876,7 @@ impl ::flatbuffers::Verifiable for Accept<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Transaction>>>>("transactions", Self::VT_TRANSACTIONS, false)?
      .visit_field::<u64>("committed_height", Self::VT_COMMITTED_HEIGHT, false)?
      .visit_field::<u64>("committed_through", Self::VT_COMMITTED_THROUGH, false)?
+     .visit_field::<bool>("without_steps", Self::VT_WITHOUT_STEPS, false)?
      .finish();
     Ok(())
   }
@@ -6843,6 +6890,7 @@ pub struct AcceptArgs<'a> {
     pub transactions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Transaction<'a>>>>>,
     pub committed_height: u64,
     pub committed_through: u64,
+    pub without_steps: bool,
 }
 impl<'a> Default for AcceptArgs<'a> {
   #[inline]
@@ -6856,6 +6904,7 @@ impl<'a> Default for AcceptArgs<'a> {
       transactions: None,
       committed_height: 0,
       committed_through: 0,
+      without_steps: false,
     }
   }
 }
@@ -6898,6 +6947,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AcceptBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u64>(Accept::VT_COMMITTED_THROUGH, committed_through, 0);
   }
   #[inline]
+  pub fn add_without_steps(&mut self, without_steps: bool) {
+    self.fbb_.push_slot::<bool>(Accept::VT_WITHOUT_STEPS, without_steps, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AcceptBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     AcceptBuilder {
@@ -6926,6 +6979,7 @@ impl ::core::fmt::Debug for Accept<'_> {
       ds.field("transactions", &self.transactions());
       ds.field("committed_height", &self.committed_height());
       ds.field("committed_through", &self.committed_through());
+      ds.field("without_steps", &self.without_steps());
       ds.finish()
   }
 }

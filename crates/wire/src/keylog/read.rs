@@ -1,4 +1,6 @@
-use difuse_keylog::{DROPS_MAX, KeylogMessage, Proposal, Proposed, SCAN_PAGE_MAX, SlotDigest, TRANSACTIONS_MAX};
+use difuse_keylog::{
+    DROPS_MAX, KeylogMessage, Proposal, Proposed, SCAN_PAGE_MAX, SlotDigest, StepsKnown, TRANSACTIONS_MAX,
+};
 
 use crate::{
     error::{WireError, present},
@@ -60,7 +62,10 @@ fn promise(table: fb::Promise<'_>) -> Result<KeylogMessage, WireError> {
         term: term_in(table.term()),
         digest: SlotDigest(digest_in(table.digest())),
         proposed: table.proposed().map(proposed).transpose()?,
-        has_steps: !table.has_no_steps(),
+        steps: Box::new(StepsKnown {
+            held: (!table.has_no_steps()).then(|| term_in(table.steps_term().unwrap_or(table.term()))),
+            begun_without: table.without_steps().map(term_in),
+        }),
     })
 }
 
@@ -104,6 +109,7 @@ fn accept(frame: &Frame<'_>, table: fb::Accept<'_>) -> Result<KeylogMessage, Wir
         transactions,
         committed_height: table.committed_height(),
         committed_through: table.committed_through(),
+        without_steps: table.without_steps(),
     };
     Ok(KeylogMessage::Accept { slot: slot_in(table.slot())?, proposal })
 }

@@ -1,5 +1,6 @@
 use difuse_keylog::{
-    Ballot, Configuration, KeylogMessage, Proposal, Proposed, RegisterSummary, SlotDigest, Term, Transaction,
+    Ballot, Configuration, KeylogMessage, Proposal, Proposed, RegisterSummary, SlotDigest, StepsKnown, Term,
+    Transaction,
 };
 use difuse_types::{Key, SlotId};
 
@@ -20,8 +21,8 @@ fn write_body(builder: &mut Builder, message: &KeylogMessage) -> (fb::KeylogBody
     use fb::KeylogBody as Body;
     match message {
         KeylogMessage::Prepare { configuration, term } => (Body::Prepare, prepare(builder, configuration, term)),
-        KeylogMessage::Promise { slot, term, digest, proposed, has_steps } => {
-            (Body::Promise, promise(builder, *slot, term, *digest, proposed.as_ref(), *has_steps))
+        KeylogMessage::Promise { slot, term, digest, proposed, steps } => {
+            (Body::Promise, promise(builder, *slot, term, *digest, proposed.as_ref(), steps))
         }
         KeylogMessage::Refuse { slot, term, promised } => (Body::Refuse, refuse(builder, *slot, term, promised)),
         KeylogMessage::Outdated { configuration } => (Body::Outdated, outdated(builder, configuration)),
@@ -79,14 +80,23 @@ fn promise(
     term: &Term,
     digest: SlotDigest,
     proposed: Option<&Proposed>,
-    has_steps: bool,
+    steps: &StepsKnown,
 ) -> UnionOffset {
     let proposed = proposed.map(|proposed| {
         let configuration = Some(write_configuration(builder, &proposed.configuration));
         fb::Proposed::create(builder, &fb::ProposedArgs { term: Some(&term_out(&proposed.term)), configuration })
     });
-    let (term, digest, has_no_steps) = (term_out(term), digest_out(digest.0), !has_steps);
-    let arguments = fb::PromiseArgs { slot: slot.0, term: Some(&term), digest: Some(&digest), proposed, has_no_steps };
+    let (term, digest, has_no_steps) = (term_out(term), digest_out(digest.0), steps.held.is_none());
+    let (held, without_steps) = (steps.held.as_ref().map(term_out), steps.begun_without.as_ref().map(term_out));
+    let arguments = fb::PromiseArgs {
+        slot: slot.0,
+        term: Some(&term),
+        digest: Some(&digest),
+        proposed,
+        has_no_steps,
+        steps_term: held.as_ref(),
+        without_steps: without_steps.as_ref(),
+    };
     fb::Promise::create(builder, &arguments).as_union_value()
 }
 
@@ -124,7 +134,8 @@ fn register_read(
 }
 
 fn accept(builder: &mut Builder, slot: SlotId, proposal: &Proposal) -> UnionOffset {
-    let Proposal { ballot, key, height, hash, transactions, committed_height, committed_through } = proposal;
+    let Proposal { ballot, key, height, hash, transactions, committed_height, committed_through, without_steps } =
+        proposal;
     let key_offset = write_key(builder, key);
     let transactions =
         (!transactions.is_empty()).then(|| write_transactions(builder, Some((key, key_offset)), transactions));
@@ -139,6 +150,7 @@ fn accept(builder: &mut Builder, slot: SlotId, proposal: &Proposal) -> UnionOffs
             transactions,
             committed_height: *committed_height,
             committed_through: *committed_through,
+            without_steps: *without_steps,
         },
     )
     .as_union_value()

@@ -1,4 +1,4 @@
-use difuse_keylog::{KeylogMessage, Proposal, Proposed, SlotDigest};
+use difuse_keylog::{KeylogMessage, Proposal, Proposed, SlotDigest, StepsKnown};
 use difuse_types::SlotId;
 
 use super::parts::{SLOT, ballot, configuration, file, hash, joint_configuration, key, register, term, transactions};
@@ -20,14 +20,14 @@ fn elections() -> Vec<KeylogMessage> {
             term: term(),
             digest: SlotDigest(u128::MAX - 5),
             proposed,
-            has_steps: true,
+            steps: Box::new(StepsKnown { held: Some(term()), begun_without: None }),
         },
         KeylogMessage::Promise {
             slot: SLOT,
             term: term(),
             digest: SlotDigest(1 << 64),
             proposed: None,
-            has_steps: false,
+            steps: Box::new(StepsKnown { held: None, begun_without: Some(term()) }),
         },
         KeylogMessage::Refuse { slot: SLOT, term: term(), promised: term() },
         KeylogMessage::Outdated { configuration: joint_configuration() },
@@ -40,7 +40,9 @@ fn elections() -> Vec<KeylogMessage> {
 fn agreement() -> Vec<KeylogMessage> {
     let accept = |transactions| {
         let (ballot, key, height, hash) = (ballot(), key("k"), 5, hash(6));
-        let proposal = Proposal { ballot, key, height, hash, transactions, committed_height: 4, committed_through: 76 };
+        let (committed_height, committed_through, without_steps) = (4, 76, true);
+        let proposal =
+            Proposal { ballot, key, height, hash, transactions, committed_height, committed_through, without_steps };
         KeylogMessage::Accept { slot: SLOT, proposal }
     };
     let register_read = |register| KeylogMessage::RegisterRead { slot: SLOT, term: term(), key: file(), register };
