@@ -9,6 +9,9 @@
 //! - *Nobody sees a part of it.* All its proposals are made in one go, and reads of a key wait for that key's.
 //! - *A new leader finishes it.* Before anything of the slot is served or changed, it learns of the last steps, from its
 //!   key of steps, and proposes what their keys lack. Whether there can be any is told with the promises.
+//! - *What was not committed is never done.* A step that its leader alone had begun may come to light when its keys have
+//!   changed. A new leader proposes the last steps again before it serves anything, so that they have the highest ballot;
+//!   where a majority had none, its proposals say so, and a register of an earlier term is void from then on.
 //! - *The last steps are enough.* Steps that wait together are proposed together, and the next when all keys have what
 //!   they gave them; each names the first of those that it was proposed with.
 //! - *No step is done again.* A key that is as high as a step took it has had the step. For that, tombstones that the last
