@@ -12,7 +12,7 @@ use super::{Group, SLOT, dropping::grow_old_and_drop, height_of, key, node, subm
 
 impl Group {
     /// What an operator's command does: the survivors are told of the recovery; each says whether it entered it.
-    fn recover(&mut self, survivors: &[u8], drawn: u32) -> Vec<bool> {
+    pub(super) fn recover(&mut self, survivors: &[u8], drawn: u32) -> Vec<bool> {
         let known = survivors.iter().filter_map(|name| self.replicas[&node(*name)].configuration(SLOT));
         let lost = known.max_by_key(|known| known.epoch).unwrap().clone();
         self.recover_from(&lost, survivors, drawn)

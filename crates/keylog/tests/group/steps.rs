@@ -257,6 +257,35 @@ fn a_step_whose_keys_have_changed_since_is_not_taken_up() {
     }
 }
 
+/// The only survivor has what a step gave its keys, and not the step: asked for again it must not be done twice.
+#[test]
+fn a_step_that_a_recovery_has_lost_is_not_done_again() {
+    for seed in 0..10 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let step = step_of(&["a: incr a", "b: incr b"]);
+        let ticket = u64::MAX - 1;
+        let leader = group.replicas.get_mut(&node(1)).unwrap();
+        leader.submit(ticket, SLOT, Key::of_steps(SLOT), job(1, &step)).unwrap();
+        let is_step = |message: &KeylogMessage| matches!(message, KeylogMessage::Accept { proposal, .. } if proposal.key.steps_of().is_some());
+        for _ in 0..1000 {
+            group.step();
+            group.wire.retain(|(_, _, to, message)| *to != node(3) || !is_step(message));
+            let has = |name: &str| group.replicas[&node(3)].store().register(SLOT, &key(name)).unwrap().is_some();
+            if has("a") && has("b") {
+                break;
+            }
+        }
+        // Until that is on its disk.
+        group.run_for(20);
+        group.kill(1);
+        group.kill(2);
+        assert_eq!(group.recover(&[3], 7), [true]);
+        let again = group.step_result(3, 1, &step);
+        assert!(matches!(again, Err(Failure::Forgotten { .. })), "seed {seed}: {again:?}");
+        assert_eq!((group.number(3, "a"), group.number(3, "b")), (1, 1), "seed {seed}");
+    }
+}
+
 /// A leader stops when it alone has a step that it began to propose; the next one says that it has lapsed, and stops as well: the
 /// first one, which leads again, must not find it.
 #[test]

@@ -1,14 +1,14 @@
 //! Deciding steps: their commands are done on drafts of the keys' logs, which become one transaction of the slot's key of
 //! steps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use difuse_structures::{CommandError, Reply, View};
 use difuse_types::{Hash, Key, Level, OperationId, SlotId};
 
 use super::Phase;
 use crate::{
-    Answer, Condition, Failure, Invocation, MAX_OPERATION_BYTES, REPLY_BYTES_MAX, Step, Transaction,
+    Anchor, Answer, Condition, Failure, Invocation, MAX_OPERATION_BYTES, REPLY_BYTES_MAX, Step, Transaction,
     keylog::Keylog,
     leader::{
         Append, Appending, Decided,
@@ -126,6 +126,13 @@ impl<S: Store> Keylog<S> {
             }
             if let Some(answer) = self.refused_with(slot, id, Condition::None) {
                 return Ok(Ok(answer));
+            }
+            if self.is_lost_by_recovery(slot, &step, id)? {
+                let Some(ballot) = self.leadership(slot).map(|leadership| leadership.present()) else {
+                    return Ok(Err(Failure::Busy));
+                };
+                let now = Anchor { ballot, height: drafts.steps.height };
+                return Ok(Err(Failure::Forgotten { now }));
             }
         }
         let mut before = BTreeMap::new();
@@ -251,6 +258,23 @@ impl<S: Store> Keylog<S> {
             replies.push(outcome.reply);
         }
         Ok(Ok(replies))
+    }
+
+    /// Whether a key has had something of a step of which the key of steps knows nothing: a survivor of a recovery may hold
+    /// the one without the other.
+    fn is_lost_by_recovery(&self, slot: SlotId, step: &Step, id: OperationId) -> Result<bool, ReadError> {
+        if self.configuration(slot).is_none_or(|known| known.recoveries() == 0) {
+            return Ok(false);
+        }
+        let changes: u64 = step.commands.iter().map(|command| command.keys.len() as u64).sum();
+        let ids: BTreeSet<OperationId> = (0..changes).map(|index| operation_id_in(id, index)).collect();
+        for key in step.keys() {
+            let register = self.store.register(slot, key)?;
+            if register.is_some_and(|register| register.head.recent.iter().any(|recent| ids.contains(recent))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The answer to a step that was done before: found by its operation id.
