@@ -156,6 +156,12 @@ impl Scenario {
         self.simulation.start(node).unwrap_or_else(|violation| panic!("{violation}"));
     }
 
+    /// A process does nothing for a while; what comes in meanwhile waits.
+    pub fn pause(&mut self, node: NodeId, time: Duration) {
+        let until = self.now() + time;
+        self.simulation.change_process(node, |process| process.paused_until = until);
+    }
+
     /// Whether the process of a node runs.
     pub fn is_running(&self, node: NodeId) -> bool {
         self.simulation.nodes.get(&node).is_some_and(|node| node.process.is_some())

@@ -1,11 +1,13 @@
 //! Writes that are repeated, under whichever level and at whichever node they were first tried.
 
+use std::time::Duration;
+
 use difuse_keylog::store::RECENT_OPERATIONS_MAX;
-use difuse_protocol::request::{Reply, Request, RequestError, Since};
+use difuse_protocol::request::{Condition, Reply, Request, RequestError, Since};
 use difuse_sim::scenario::Scenario;
 use difuse_types::{Level, NodeId, OperationId};
 
-use crate::support::{Change, height_written, ring_with_a_key, write};
+use crate::support::{Change, height_written, not_all, read, ring_with_a_key, seen, write};
 
 const REMEMBERED: u64 = RECENT_OPERATIONS_MAX as u64;
 
@@ -59,4 +61,21 @@ fn a_repeated_attempt_is_found_or_nobody_can_tell_but_never_applied_again() {
     let written = ring.ask(leader, attempt(3000, Level::Quorum, Since::After(now)));
     assert_eq!(height_written(written), 3 + REMEMBERED);
     assert!(matches!(ring.ask(leader, attempt(3000, Level::Quorum, Since::Unknown)), Ok(Reply::Written { .. })));
+}
+
+/// Seed 20007. Its first attempt lay at a leader that did nothing for a while; at the next one it lapsed, was sent anew, and
+/// was not done, because the first leader did not answer. That one came back, proposed it before it heard of the other,
+/// led again, and found its proposal.
+#[test]
+fn what_is_not_done_after_an_attempt_that_lapsed_is_not_done_by_that_attempt() {
+    let (mut ring, [leader, second, _]) = ring_with_a_key(4);
+    ring.pause(leader, Duration::from_secs(3));
+    let mut request = attempt(1000, Level::All, Since::Now);
+    if let Request::Write { condition, .. } = &mut request {
+        *condition = Condition::Present;
+    }
+    assert_eq!(not_all(ring.ask(second, request)), (vec![leader], vec![], false));
+    ring.run_until("the first leader leads again", |ring| ring.is_leading(leader) && !ring.is_leading(second));
+    ring.run_for(Duration::from_secs(3));
+    assert_eq!(seen(ring.ask(second, read(Level::All))), (1, Some("first".into())));
 }
