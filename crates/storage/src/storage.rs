@@ -43,6 +43,7 @@ impl Storage {
             directory: database.directory.keys(),
             index: KeyIndex::new(database.tree("keys")?),
             segment_bytes: options.key_segment_bytes,
+            makes_room: true,
             database: database.clone(),
             on_durable: Box::new(move |durable| report(durable.map(WriteSequence))),
         };
@@ -50,6 +51,7 @@ impl Storage {
             directory: database.directory.blocks(),
             index: BlockIndex::new(database.tree("blocks")?),
             segment_bytes: options.block_segment_bytes,
+            makes_room: false,
             database: database.clone(),
             on_durable: Box::new(move |durable| match durable {
                 // Whoever stores a block waits for it.

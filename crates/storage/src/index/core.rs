@@ -59,6 +59,8 @@ pub(crate) struct CoreParts<I> {
     pub directory: PathBuf,
     pub index: I,
     pub segment_bytes: u32,
+    /// See [`LogOptions::makes_room`].
+    pub makes_room: bool,
     pub database: Arc<Database>,
     pub on_durable: OnDurable,
 }
@@ -77,14 +79,14 @@ impl<P: Pending> Layers<P> {
 impl<I: Index> Core<I> {
     /// Recovers the index and starts the threads.
     pub fn open(parts: CoreParts<I>, options: &Options) -> Result<Arc<Self>, OpenError> {
-        let CoreParts { directory, index, segment_bytes, database, on_durable } = parts;
+        let CoreParts { directory, index, segment_bytes, makes_room, database, on_durable } = parts;
         let files = Arc::new(SegmentFiles::new(directory.clone()));
         index.prepare(&files).map_err(|error| OpenError::index(&directory, &error))?;
         let active = recover(&files, &index, options.index_after_bytes)?;
         let indexed = checkpoint(index.tree()).map_err(|error| OpenError::index(&directory, &error))?;
         let indexed = indexed.map_or(Checkpoint::START, |(end, _)| end);
         let (queued_bytes_max, reserve_bytes) = (options.queued_bytes_max, options.reserve_bytes);
-        let log_options = LogOptions { segment_bytes, queued_bytes_max, reserve_bytes };
+        let log_options = LogOptions { segment_bytes, queued_bytes_max, reserve_bytes, makes_room };
         let io_error = |error| OpenError::io(&directory, error);
         let log = Log::start(files.clone(), log_options, active.end(), on_durable).map_err(io_error)?;
         let core = Arc::new(Self {

@@ -296,15 +296,21 @@ fn what_nobody_counted_is_counted_once() {
 
 #[test]
 fn a_torn_tail_is_cut_off() {
-    for torn in [1u64, 20, 60] {
+    // What is missing of the last record; whether the room that was made for more is there behind it.
+    for (torn, has_room) in [(1, false), (20, false), (60, false), (1, true), (60, true), (300, true)] {
         let directory = tempfile::tempdir().unwrap();
         let mut store = open_unindexed(directory.path());
         let mut chain = write_chain(&mut store, 8);
+        let end = u64::from(store.core.log.end().end.offset);
         store.crash();
         let last = segments(directory.path()).pop().unwrap();
         let file = OpenOptions::new().write(true).open(last).unwrap();
-        let length = file.metadata().unwrap().len();
-        file.set_len(length - torn).unwrap();
+        assert!(file.metadata().unwrap().len() > end, "there is room");
+        if has_room {
+            file.write_all_at(&vec![0; torn], end - torn as u64).unwrap();
+        } else {
+            file.set_len(end - torn as u64).unwrap();
+        }
         drop(file);
         let mut store = open(directory.path()).unwrap();
         chain.truncate(7);
@@ -315,6 +321,27 @@ fn a_torn_tail_is_cut_off() {
         drop(store);
         assert_chain(&open(directory.path()).unwrap(), &chain);
     }
+}
+
+/// A file that was full, and still has its room when the next one is written, is read on behind it.
+#[test]
+fn room_at_the_end_of_any_file_is_no_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open_unindexed(directory.path());
+    let chain = write_chain(&mut store, 200);
+    store.crash();
+    let files = segments(directory.path());
+    assert!(files.len() > 2);
+    for file in &files {
+        let file = OpenOptions::new().write(true).open(file).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.set_len(length + 5000).unwrap();
+    }
+    let store = open_unindexed(directory.path());
+    assert_chain(&store, &chain);
+    store.crash();
+    flip_bit(&files[0], fs::metadata(&files[0]).unwrap().len() - 1);
+    assert!(matches!(open(directory.path()), Err(OpenError::Corrupt { .. })), "but what lies behind it is");
 }
 
 #[test]

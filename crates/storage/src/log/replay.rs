@@ -83,10 +83,14 @@ fn replay_segment(
     let io = |error| OpenError::io(&path, error);
     let mut segment = Segment::open(files, from.end)?;
     let mut reached = from;
+    let mut is_torn = false;
     loop {
         match segment.next_record().map_err(io)? {
             Next::End => break,
-            Next::Broken if is_last && !segment.is_damage(reached.end.offset).map_err(io)? => break,
+            Next::Broken if is_last && !segment.is_damage(reached.end.offset).map_err(io)? => {
+                is_torn = true;
+                break;
+            }
             Next::Broken => {
                 return Err(OpenError::corrupt(path, reached.end.offset, "the record's checksum is wrong"));
             }
@@ -104,7 +108,7 @@ fn replay_segment(
         }
     }
     if is_last {
-        segment.settle(reached.end.offset).map_err(io)?;
+        segment.settle(reached.end.offset, is_torn).map_err(io)?;
     }
     Ok(reached)
 }
@@ -174,16 +178,30 @@ impl Segment {
 
     fn next_record(&mut self) -> io::Result<Next> {
         let mut bytes = [0; FRAME_HEADER_BYTES];
-        match read_up_to(&mut self.reader, &mut bytes)? {
-            0 => return Ok(Next::End),
-            FRAME_HEADER_BYTES => {}
-            _ => return Ok(Next::Broken),
+        let count = read_up_to(&mut self.reader, &mut bytes)?;
+        if is_blank(&bytes) && self.is_rest_blank()? {
+            return Ok(Next::End);
+        }
+        if count < FRAME_HEADER_BYTES {
+            return Ok(Next::Broken);
         }
         let Some(header) = FrameHeader::decode(&bytes, self.salt) else { return Ok(Next::Broken) };
         let mut payload = vec![0; header.length as usize];
         let complete = read_up_to(&mut self.reader, &mut payload)? == payload.len();
         let sound = complete && checksum(self.salt, &[&payload]) == header.payload_crc;
         Ok(if sound { Next::Record(header, payload.into()) } else { Next::Broken })
+    }
+
+    /// Whether nothing follows but the room that was made for records: then nothing is read any more.
+    fn is_rest_blank(&mut self) -> io::Result<bool> {
+        let mut bytes = [0; 4096];
+        loop {
+            match read_up_to(&mut self.reader, &mut bytes)? {
+                0 => return Ok(true),
+                count if !is_blank(&bytes[..count]) => return Ok(false),
+                _ => {}
+            }
+        }
     }
 
     /// Whether the broken record at `offset` had been durable: a sound frame after it says so.
@@ -195,13 +213,19 @@ impl Segment {
     }
 
     /// Ends the file at `offset` and makes what is before it durable: a crash may have left it in memory only.
-    fn settle(&self, offset: u32) -> io::Result<()> {
-        if self.file.metadata()?.len() > u64::from(offset) {
+    fn settle(&self, offset: u32, is_torn: bool) -> io::Result<()> {
+        if is_torn {
             tracing::warn!(path = %self.path.display(), offset, "cutting off what a crash left half written");
+        }
+        if self.file.metadata()?.len() > u64::from(offset) {
             self.file.set_len(u64::from(offset))?;
         }
         self.file.sync_all()
     }
+}
+
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// Reads until `buffer` is full or the file ends; returns the number of bytes.
