@@ -28,7 +28,16 @@ impl Ring {
         self.finish(out);
     }
 
-    /// Ends it: tells everybody that we left, and once more at every further call, for what is told may be lost and
+    /// Takes a planned leave back. No effect unless leaving.
+    pub fn stay(&mut self, now: Instant, out: &mut Vec<RingOutput>) {
+        self.now = now;
+        if self.own_state() == HostState::Leaving {
+            self.set_own_state(HostState::Up);
+        }
+        self.finish(out);
+    }
+
+    /// Ends a planned leave: tells everybody that we left, and once more at every further call, for what is told may be lost and
     /// nobody else knows of it yet. From then on our virtual nodes are no members.
     pub fn left(&mut self, now: Instant, out: &mut Vec<RingOutput>) {
         self.now = now;

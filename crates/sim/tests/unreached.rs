@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use difuse_protocol::request::{Recovery, Reply, Request};
+use difuse_protocol::request::{Recovery, Reply, Request, RequestError};
+use difuse_ring::HostState;
 use difuse_sim::scenario::Scenario;
 use difuse_types::{NodeId, SlotId};
 
@@ -40,6 +41,27 @@ fn who_reaches_no_majority_names_those_that_an_operator_may_give_up() {
         let is_led = survivors.iter().any(|node| ring.is_leading(*node));
         is_led && ring.members().into_iter().collect::<BTreeSet<_>>() == survivors
     });
+}
+
+/// A node that was leaving when all others were lost for ever stays: it is all that is left of the ring.
+#[test]
+fn the_last_node_takes_its_leave_back() {
+    let mut ring = Scenario::new(3, 2);
+    let [last, others @ ..] = &ring.members()[..] else { panic!("nobody leads") };
+    let (last, others) = (*last, BTreeSet::from_iter(others.iter().copied()));
+    let leaving = ring.submit(last, Request::Leave);
+    for node in &others {
+        ring.kill(*node);
+        ring.run_until_suspect(last, *node, true);
+    }
+    recover(&mut ring, last, Some(others));
+    assert!(matches!(ring.ask(last, Request::Leave), Err(RequestError::Invalid(_))));
+    assert!(matches!(ring.answer(leaving), Some(Err(RequestError::Invalid(_)))));
+    ring.run_until("the last node has its slot", |ring| ring.is_leading(last) && ring.members() == [last]);
+    let view = ring.ask(last, Request::Ring);
+    let Ok(Reply::Ring(view)) = view else { panic!("{view:?}") };
+    let states = view.hosts.iter().filter(|(host, _)| host.node == last).map(|(_, state)| *state);
+    assert_eq!(states.collect::<Vec<_>>(), [HostState::Up]);
 }
 
 /// Who reaches a majority gives up the others itself, when it is time.

@@ -216,16 +216,29 @@ impl<S: Store> Peer<S> {
             .ring
             .hosts()
             .filter(|entry| entry.host.node != self.me && matches!(entry.state, HostState::Up | HostState::Suspect));
-        if others.count() == 0 {
-            let reason = "this is the only node of its ring: stop it instead of leaving".into();
-            self.reply(id, Err(RequestError::Invalid(reason)));
-            return;
-        }
+        let is_alone = others.count() == 0;
         self.leaves.push(id);
+        if is_alone {
+            return self.refuse_leaves();
+        }
         let mut outputs = Vec::new();
         self.ring.leave(self.now, &mut outputs);
         self.take_ring_outputs(outputs);
         self.note_leave();
+    }
+
+    /// The only node of a ring stays, though it may have begun to leave before all others were given up.
+    fn refuse_leaves(&mut self) {
+        if self.leave.as_ref().is_some_and(|leave| leave.state == HostState::Leaving) {
+            self.leave = None;
+            let mut outputs = Vec::new();
+            self.ring.stay(self.now, &mut outputs);
+            self.take_ring_outputs(outputs);
+        }
+        for id in std::mem::take(&mut self.leaves) {
+            let reason = "this is the only node of its ring: stop it instead of leaving".into();
+            self.reply(id, Err(RequestError::Invalid(reason)));
+        }
     }
 
     /// A leave is under way: just asked for, or begun before a restart.
