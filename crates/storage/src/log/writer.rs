@@ -400,8 +400,8 @@ struct Current {
 
 impl Current {
     /// Takes note of a group that has been written up to `end`. If the file has grown by it, and may grow on to
-    /// `length_max`, it grows by a good deal at once, with zeros: to flush what changes a file's length takes two thirds
-    /// more of the processor, and a second write of the disk.
+    /// `length_max`, it grows by a good deal at once, with zeros: to flush what changes a file's length takes half as much
+    /// again of the processor.
     fn note_written(&mut self, end: u64, group_bytes: usize, length_max: u64) -> io::Result<()> {
         self.end = end;
         if end <= self.length {
