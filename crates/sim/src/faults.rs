@@ -52,7 +52,7 @@ impl Simulation {
                 node.flush_max = self.plan.flush_max;
             }
             self.make_room(id)?;
-            if self.plan.disasters > 0 && self.nodes.get(&id).is_some_and(|node| !node.has_joined) {
+            if self.permanent_losses > 0 && self.nodes.get(&id).is_some_and(|node| !node.has_joined) {
                 // Those that it was to join through may be lost.
                 self.crash(id);
             }
