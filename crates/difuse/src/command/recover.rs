@@ -67,7 +67,10 @@ pub async fn run(session: &Session, arguments: RecoverArguments) -> Result<(), F
 
 fn done_text(slots: &[LostSlot], given_up: usize) -> String {
     if slots.is_empty() {
-        return format!("{given_up} nodes are given up: others take their places");
+        return match given_up {
+            1 => "1 node is given up: others take its place".to_string(),
+            count => format!("{count} nodes are given up: others take their places"),
+        };
     }
     let recovered = slots.iter().filter(|slot| slot.recovered);
     let (revived, empty): (Vec<_>, Vec<_>) = recovered.partition(|slot| !slot.survivors.is_empty());
@@ -196,6 +199,6 @@ mod tests {
         let plan = Recovery { slots: Vec::new(), unreached: [NodeId([4; 32])].into(), next: None };
         let text = plan_text(&plan, &plan.missing());
         assert!(text.starts_with(&format!("missing  {}", NodeId([4; 32]))) && text.contains("nothing is lost by it"));
-        assert_eq!(done_text(&plan.slots, 1), "1 nodes are given up: others take their places");
+        assert_eq!(done_text(&plan.slots, 1), "1 node is given up: others take its place");
     }
 }
