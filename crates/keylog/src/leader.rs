@@ -68,7 +68,6 @@ pub(crate) struct Candidate {
     pub(crate) promises: BTreeMap<NodeId, SlotDigest>,
     /// The next configuration accepted at the highest term among those who promised.
     pub(crate) proposed: Option<Proposed>,
-    /// Whether any of them holds a register of the slot's key of steps.
     /// The newest that those who promised know of the slot's steps.
     pub(crate) steps: StepsKnown,
     pub(crate) sent_at: Instant,

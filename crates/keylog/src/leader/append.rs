@@ -85,7 +85,7 @@ impl<S: Store> Keylog<S> {
             }
         };
         if self.judge_appends(slot, &draft) {
-            return self.seal_head(slot, &draft);
+            return self.propose_again(slot, key, (draft.height, draft.hash));
         }
         let batch = self.take_batch(slot, key);
         let batch = self.admit(key, batch)?;
@@ -147,9 +147,8 @@ impl<S: Store> Keylog<S> {
     }
 
     /// Proposes a settled head again, so that nothing can be found below it any more.
-    pub(super) fn seal_head(&mut self, slot: SlotId, draft: &Draft) -> Result<(), StoreError> {
-        let head = (draft.height, draft.hash);
-        self.propose(slot, &draft.key, head, Vec::new(), Some(draft.height), Vec::new())
+    pub(super) fn propose_again(&mut self, slot: SlotId, key: &Key, head: (u64, Hash)) -> Result<(), StoreError> {
+        self.propose(slot, key, head, Vec::new(), Some(head.0), Vec::new())
     }
 
     /// Takes the appends that come next.

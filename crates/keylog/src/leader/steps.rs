@@ -205,8 +205,7 @@ impl<S: Store> Keylog<S> {
         let own = self.store.register(slot, key)?;
         let term = self.leadership(slot).map(|leadership| leadership.term);
         if let Some(own) = own.filter(|own| Some(own.ballot.term) != term) {
-            let (height, hash) = (own.head.height, own.head.hash);
-            return self.propose(slot, key, (height, hash), Vec::new(), Some(height), Vec::new());
+            return self.propose_again(slot, key, (own.head.height, own.head.hash));
         }
         // What is damaged is being repaired, and looked at again.
         let Ok(changes) = outcome(self.last_steps(slot, key))? else { return Ok(()) };
@@ -256,7 +255,7 @@ impl<S: Store> Keylog<S> {
         match &drafted {
             Ok(draft) => {
                 if self.judge_appends(slot, draft) {
-                    return self.seal_head(slot, draft);
+                    return self.propose_again(slot, key, (draft.height, draft.hash));
                 }
             }
             Err(failure) => self.fail_appends(slot, key, failure),

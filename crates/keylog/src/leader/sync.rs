@@ -298,8 +298,7 @@ impl<S: Store> Keylog<S> {
                 self.drop_strays(slot, &key, strays.collect());
                 return self.forget_if_idle(slot, &key);
             };
-            let head = (own.height, own.hash);
-            return self.propose(slot, &key, head, Vec::new(), Some(own.height), Vec::new());
+            return self.propose_again(slot, &key, (own.height, own.hash));
         }
         self.adopt(slot, &key, best, &reads)
     }
