@@ -215,17 +215,17 @@ impl KeyIndex {
         Ok(body.and_then(|body| decode_all(body, |from| take_body(key, from)).ok()))
     }
 
-    /// Where the transactions of a key at these heights lie.
+    /// Where the transactions of a key at these heights lie. The head comes first here too.
     pub fn locations(
         &self,
         slot: SlotId,
         key: &Key,
         heights: Range<u64>,
     ) -> Result<BTreeMap<u64, Location>, StoreError> {
+        let head = self.head(slot, key)?;
         let mut found = self.listed(slot, key, heights.clone())?;
-        if let Some(head) = self.head(slot, key)? {
-            found.extend(head.located().filter(|(height, _)| heights.contains(height)));
-        }
+        let with_head = head.iter().flat_map(Head::located);
+        found.extend(with_head.filter(|(height, _)| heights.contains(height)));
         Ok(found)
     }
 

@@ -104,7 +104,7 @@ impl KeyIndex {
         self.put_run(slot, key, &run, live)
     }
 
-    /// Lists nothing at these heights any more.
+    /// Lists nothing at these heights any more. Readers come at any time: what stays of a run is listed before the run goes.
     pub(super) fn remove_listed(
         &self,
         slot: SlotId,
@@ -113,10 +113,16 @@ impl KeyIndex {
         live: &mut LiveBytes,
     ) -> Result<(), StoreError> {
         for run in self.runs(slot, key, &heights)? {
-            self.remove(&location_key(slot, key, run.first))?;
-            live.remove_all(key.encoded().len(), &run.locations);
-            let kept: Vec<_> = run.located().filter(|(height, _)| !heights.contains(height)).collect();
-            self.put_listed(slot, key, &kept, live)?;
+            let first = run.first;
+            let (below, above): (Vec<_>, Vec<_>) = run
+                .located()
+                .filter(|(height, _)| !heights.contains(height))
+                .partition(|(height, _)| *height < heights.start);
+            self.put_listed(slot, key, &above, live)?;
+            match below.is_empty() {
+                true => self.remove_run(slot, key, first, live)?,
+                false => self.put_listed(slot, key, &below, live)?,
+            }
         }
         Ok(())
     }
@@ -130,6 +136,14 @@ impl KeyIndex {
             live.remove_all(key_length, &decode(&before, take_run)?);
         }
         live.add_all(key_length, &run.locations);
+        Ok(())
+    }
+
+    fn remove_run(&self, slot: SlotId, key: &Key, first: u64, live: &mut LiveBytes) -> Result<(), StoreError> {
+        let before = self.tree.remove(location_key(slot, key, first)).map_err(failed)?;
+        if let Some(before) = before {
+            live.remove_all(key.encoded().len(), &decode(&before, take_run)?);
+        }
         Ok(())
     }
 
@@ -147,7 +161,8 @@ impl KeyIndex {
         let range = location_key(slot, key, begin)..location_key(slot, key, heights.end.max(begin));
         let following = self.tree.range(range).map(|pair| Run::of(&pair.map_err(failed)?));
         let all: Vec<Run> = first.into_iter().map(Ok).chain(following).collect::<Result<_, _>>()?;
-        let is_concerned = |run: &Run| run.first + run.locations.len() as u64 > heights.start;
+        let is_concerned =
+            |run: &Run| run.first < heights.end && run.first + run.locations.len() as u64 > heights.start;
         Ok(all.into_iter().filter(is_concerned).collect())
     }
 }
@@ -162,11 +177,18 @@ pub(super) fn take_run(from: &mut Decoder) -> Result<Vec<Location>, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use difuse_types::{Key, SlotId};
+    use std::{
+        iter,
+        sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        thread,
+    };
+
+    use difuse_keylog::store::conformance::{sample_chain, sample_register};
+    use difuse_types::{Hash, Key, SlotId};
 
     use super::{LiveBytes, RUN_MAX, WITH_HEAD_MAX, take_few_below};
     use crate::{
-        keys::KeyIndex,
+        keys::{KeyIndex, overlay::EntryOverlay},
         log::{Location, Position},
     };
 
@@ -218,6 +240,78 @@ mod tests {
         index.remove_listed(SLOT, &key, 0..u64::MAX, &mut live).unwrap();
         index.remove_listed(SLOT, &other, 7..8, &mut live).unwrap();
         assert_eq!(live.0[&1], 0);
+    }
+
+    /// Calls `check` again and again while `change` is under way, and a few times more.
+    fn check_during(change: impl FnOnce(), check: impl Fn() + Sync) {
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Acquire) {
+                    check();
+                }
+                check();
+            });
+            change();
+            is_over.store(true, Ordering::Release);
+        });
+    }
+
+    #[test]
+    fn what_stays_of_a_run_is_found_while_the_rest_goes() {
+        let (index, _) = index();
+        let keys: Vec<Key> = (0..50_u8).map(|name| Key::new(&[name]).unwrap()).collect();
+        let located: Vec<_> = (1..=60).map(at).collect();
+        for key in &keys {
+            index.put_listed(SLOT, key, &located, &mut LiveBytes::default()).unwrap();
+        }
+        let changing = AtomicUsize::new(0);
+        let change = || {
+            for (place, key) in keys.iter().enumerate() {
+                changing.store(place, Ordering::Release);
+                let (bases, ends) = ((2..=25).map(|base| 0..base), (36..60).rev().map(|end| end..u64::MAX));
+                for heights in bases.chain(ends).chain(iter::once(26..29)) {
+                    index.remove_listed(SLOT, key, heights, &mut LiveBytes::default()).unwrap();
+                }
+            }
+        };
+        check_during(change, || {
+            let key = &keys[changing.load(Ordering::Acquire)];
+            assert_eq!(index.listed_location(SLOT, key, 30).unwrap(), Some(at(30).1));
+            assert!(index.listed(SLOT, key, 29..35).unwrap().into_keys().eq(29..35));
+        });
+    }
+
+    #[test]
+    fn transactions_are_found_while_they_go_from_the_head_to_a_run() {
+        let (index, key) = index();
+        let chain = sample_chain(&key, (0, Hash::ZERO), 3_000, 1);
+        let written = AtomicU64::new(0);
+        let change = || {
+            for transaction in chain {
+                let height = transaction.height;
+                let entry = EntryOverlay {
+                    key: key.clone(),
+                    register: Some(sample_register(std::slice::from_ref(&transaction), 1)),
+                    weight: 0,
+                    gone_from: height,
+                    cuts: false,
+                    forgets: false,
+                    is_new: false,
+                    transactions: vec![(transaction, at(height).1)],
+                };
+                index.apply_entry(SLOT, &entry, false, &mut LiveBytes::default()).unwrap();
+                written.store(height, Ordering::Release);
+            }
+        };
+        check_during(change, || {
+            let height = written.load(Ordering::Acquire);
+            let last = height.saturating_sub(20).max(1)..height + 1;
+            assert!(index.locations(SLOT, &key, last.clone()).unwrap().into_keys().eq(last.clone()), "{last:?}");
+            for height in last {
+                assert_eq!(index.location(SLOT, &key, height).unwrap(), Some(at(height).1));
+            }
+        });
     }
 
     #[test]
