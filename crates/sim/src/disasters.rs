@@ -216,7 +216,9 @@ impl Simulation {
             return Ok(());
         }
         let is_careless = self.disasters.operators[operator].is_careless;
-        let is_given_up = |node: &NodeId| is_careless || self.disasters.believed_lost.contains(node);
+        // Who has left does not come back, which not every node that is asked knows.
+        let has_left = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.has_left);
+        let is_given_up = |node: &NodeId| is_careless || self.disasters.believed_lost.contains(node) || has_left(node);
         let given_up: BTreeSet<NodeId> = recovery.missing().into_iter().filter(is_given_up).collect();
         if !given_up.is_empty() {
             self.ask_to_recover(operator, node, Some(given_up));
@@ -243,5 +245,62 @@ impl Simulation {
                 self.clients.forget_refused(slot);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use difuse_types::{NodeId, SlotId, Slots};
+
+    use crate::{
+        Tracing,
+        simulation::{Phase, Simulation},
+    };
+
+    /// Seed 104374: the only node that was not lost knew of a configuration with a node that had left since. The operators,
+    /// who were asked whether that one is lost too, never said so, and the slot stayed without members.
+    #[test]
+    fn operators_give_up_who_has_left() {
+        let mut simulation = Simulation::new(2, Tracing::Off, |plan| {
+            plan.settings.slots = Slots::with_count(8).unwrap();
+            plan.nodes = 5;
+            plan.gone_after = Duration::from_secs(10);
+            plan.is_calm_start = true;
+            plan.faults_for = Duration::from_secs(1_000);
+            plan.faults.clear();
+            (plan.loss_per_mille, plan.duplicates_per_mille, plan.stragglers_per_mille) = (0, 0, 0);
+            (plan.clients, plan.bursts, plan.pairs, plan.disasters) = (0, 0, 0, 0);
+        });
+        simulation.begin().unwrap();
+        while simulation.phase == Phase::Forming {
+            simulation.run_until(simulation.now + Duration::from_secs(1)).unwrap();
+        }
+        // The first node was the only member of every slot once.
+        let first = simulation.node_ids[0];
+        let configuration = |simulation: &Simulation, node: NodeId, slot: SlotId| {
+            simulation.keylog(node).unwrap().configuration(slot).cloned()
+        };
+        let mut slots = simulation.plan.settings.slots.iter();
+        let slot = slots.find(|slot| !configuration(&simulation, first, *slot).unwrap().contains(&first)).unwrap();
+        let leaver = configuration(&simulation, first, slot).unwrap().members[0];
+        simulation.nodes.get_mut(&leaver).unwrap().is_leaving = true;
+        simulation.ask_to_leave(leaver);
+        while !simulation.nodes[&leaver].is_retired {
+            simulation.run_until(simulation.now + Duration::from_secs(1)).unwrap();
+        }
+        assert!(configuration(&simulation, first, slot).unwrap().contains(&leaver));
+        for lost in simulation.node_ids.clone().into_iter().filter(|node| ![first, leaver].contains(node)) {
+            simulation.disasters.believed_lost.insert(lost);
+            simulation.crash(lost);
+            simulation.nodes.get_mut(&lost).unwrap().is_retired = true;
+        }
+        simulation.call_operators();
+        simulation.heal().unwrap();
+        while simulation.phase == Phase::Healing {
+            simulation.run_until(simulation.now + Duration::from_secs(1)).unwrap();
+        }
+        assert_eq!(configuration(&simulation, first, slot).unwrap().members, [first]);
     }
 }
