@@ -500,7 +500,7 @@ pub async fn scrub<D: Datastore + ?Sized>(datastore: &D, start: bool) -> Result<
 }
 
 /// The slots of the whole ring that lost their majority for ever, as far as the node that answers can find out, and the hosts
-/// that nobody gives up without an operator's word. With `given_up`, the nodes
+/// that an operator has to give up besides. With `given_up`, the nodes
 /// that an operator declares to be lost for ever, slots that lack no others begin anew with their survivors, and such of
 /// these nodes as do not answer are given up. Several requests, one after the other.
 pub async fn recover<D: Datastore + ?Sized>(

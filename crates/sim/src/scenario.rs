@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use difuse_keylog::{Register, Store};
+use difuse_keylog::{Configuration, Register, Store};
 use difuse_protocol::{
     Input, RequestId,
     request::{Reply, Request, RequestError},
@@ -75,6 +75,11 @@ impl Scenario {
         let members = keylog.and_then(|keylog| keylog.configuration(SlotId(0))).map(|known| known.all_members());
         let others = members.unwrap_or_default().into_iter().filter(|member| *member != leader);
         [leader].into_iter().chain(others).collect()
+    }
+
+    /// The newest configuration of a slot that a running node knows.
+    pub fn configuration(&self, node: NodeId, slot: SlotId) -> Option<Configuration> {
+        self.simulation.keylog(node)?.configuration(slot).cloned()
     }
 
     /// Whether a node takes itself for the leader.

@@ -43,6 +43,47 @@ fn who_reaches_no_majority_names_those_that_an_operator_may_give_up() {
     });
 }
 
+/// Who answers knows of a slot only whom it was with before one of them left. Where it is now, nobody says: the node that it
+/// went to is down, and would lose all it holds if the slot were begun anew without it.
+#[test]
+fn who_may_hold_a_slot_unknown_to_others_is_given_up_by_an_operator_only() {
+    let mut ring = Scenario::with(8, 8, 0, |_| {});
+    let asked = ring.nodes()[0];
+    let known = (0..8).map(SlotId).find_map(|slot| {
+        let known = ring.configuration(asked, slot)?;
+        let is_newest = ring.configuration(known.members[0], slot).as_ref() == Some(&known);
+        (is_newest && !known.contains(&asked)).then_some(known)
+    });
+    let Some(known) = known else { panic!("the node that is asked is a member everywhere") };
+    let slot = known.slot;
+    let [leaver, stayed @ ..] = &known.members[..] else { panic!("{known:?}") };
+    assert_eq!(ring.ask(*leaver, Request::Leave), Ok(Reply::Done));
+    ring.kill(*leaver);
+    let newest = ring.configuration(stayed[0], slot).unwrap();
+    let holder = newest.members.iter().copied().find(|node| !known.contains(node)).unwrap();
+    for node in stayed.iter().copied().chain([holder]) {
+        ring.kill(node);
+        ring.run_until_suspect(asked, node, true);
+    }
+
+    let find = |recovery: Recovery| recovery.slots.into_iter().find(|lost| lost.configuration.slot == slot).unwrap();
+    let plan = recover(&mut ring, asked, None);
+    assert!(plan.missing().contains(&holder));
+    assert_eq!(find(plan).configuration, known);
+    let done = find(recover(&mut ring, asked, Some(known.members.iter().copied().collect())));
+    assert!(!done.recovered);
+
+    // It comes back, and the slot goes on with what it holds.
+    ring.restart(holder);
+    ring.run_until_suspect(asked, holder, false);
+    let plan = recover(&mut ring, asked, None);
+    let missing = plan.missing();
+    let survivors: Vec<NodeId> = find(plan).survivors.iter().map(|survivor| survivor.node).collect();
+    assert_eq!(survivors, [holder]);
+    assert!(find(recover(&mut ring, asked, Some(missing))).recovered);
+    assert_eq!(ring.configuration(holder, slot).unwrap().members, [holder]);
+}
+
 /// A node that was leaving when all others were lost for ever stays: it is all that is left of the ring.
 #[test]
 fn the_last_node_takes_its_leave_back() {

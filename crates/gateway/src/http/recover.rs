@@ -30,7 +30,7 @@ struct GivenUp {
 struct RecoveryBody {
     /// Nodes that do not answer and that some slot lacks, or that are `unreached`.
     missing: BTreeSet<NodeId>,
-    /// Nodes that do not answer, and that nobody gives up without an operator's word.
+    /// Nodes that do not answer, and that an operator has to give up although no slot need name them.
     unreached: BTreeSet<NodeId>,
     slots: Vec<LostSlotBody>,
 }

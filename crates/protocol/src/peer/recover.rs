@@ -129,10 +129,7 @@ impl<S: Store> Peer<S> {
 
     /// Slots that nobody who answers knows anything of. Whoever does not answer may be a member.
     fn unknown_slots(&self, surveys: &BTreeMap<NodeId, Option<Vec<SlotSurvey>>>, first: SlotId) -> Vec<LostSlot> {
-        let has_told = |node: &NodeId| surveys.get(node).is_some_and(Option::is_some);
-        let is_silent = |entry: &&HostEntry| entry.state != HostState::Left && !has_told(&entry.host.node);
-        let silent = self.ring.hosts().filter(is_silent).map(|entry| entry.host.node);
-        let silent: Vec<NodeId> = silent.take(Configuration::MEMBERS_MAX).collect();
+        let silent: Vec<NodeId> = self.silent(surveys).take(Configuration::MEMBERS_MAX).collect();
         if silent.is_empty() {
             return Vec::new();
         }
@@ -156,9 +153,13 @@ impl<S: Store> Peer<S> {
         self.give_up_silent(id, &given_up);
         let drawn = self.rng.u32(..);
         let surveys = self.recovering(id).map(|recovering| recovering.surveys.clone()).unwrap_or_default();
+        let is_all_given_up = self.silent(&surveys).take(UNREACHED_MAX).all(|node| given_up.contains(&node));
+        let is_given_up = |slot: &&LostSlot| {
+            slot.missing().all(|node| given_up.contains(&node)) && (is_all_given_up || !self.may_be_elsewhere(slot))
+        };
         let mut begun = BTreeMap::new();
         let mut told: BTreeMap<NodeId, Vec<(Configuration, Configuration)>> = BTreeMap::new();
-        for slot in lost.iter().filter(|slot| slot.missing().all(|node| given_up.contains(&node))) {
+        for slot in lost.iter().filter(is_given_up) {
             let members = self.members_after(slot, &surveys);
             let Some(recovered) = slot.configuration.recovered(members.clone(), drawn) else { continue };
             for member in &members {
@@ -184,16 +185,36 @@ impl<S: Store> Peer<S> {
         Ok(())
     }
 
-    /// The hosts that have not told and that this node, cut off or alone, must not give up by itself.
-    fn unreached(&self, id: RequestId) -> BTreeSet<NodeId> {
+    /// Hosts that have not told, and may be members of slots.
+    fn silent<'a>(
+        &'a self,
+        surveys: &'a BTreeMap<NodeId, Option<Vec<SlotSurvey>>>,
+    ) -> impl Iterator<Item = NodeId> + 'a {
+        let has_told = |node: &NodeId| surveys.get(node).is_some_and(Option::is_some);
+        let is_silent = move |entry: &&HostEntry| entry.state != HostState::Left && !has_told(&entry.host.node);
+        self.ring.hosts().filter(is_silent).map(|entry| entry.host.node)
+    }
+
+    /// Whether a slot may be with hosts that nobody who answers knows of: none of its members answers, or one of them has
+    /// left, which it did only when the slot was with others.
+    fn may_be_elsewhere(&self, slot: &LostSlot) -> bool {
+        let has_left = |node: &NodeId| self.ring.host(node).is_some_and(|entry| entry.state == HostState::Left);
+        slot.survivors.is_empty() || slot.configuration.all_members().iter().any(has_left)
+    }
+
+    /// The hosts that have not told and that no lost slot need name: those that this node, cut off or alone, must not give
+    /// up by itself, and those that may hold one of these slots.
+    fn unreached(&self, id: RequestId, lost: &[LostSlot]) -> BTreeSet<NodeId> {
         let Some(Overview::Recovery(recovering)) = self.overviews.get(&id) else { return BTreeSet::new() };
+        let silent = self.silent(&recovering.surveys);
+        if lost.iter().any(|slot| !slot.recovered && self.may_be_elsewhere(slot)) {
+            return silent.take(UNREACHED_MAX).collect();
+        }
         if self.ring.reaches_a_majority() {
             return BTreeSet::new();
         }
-        let is_silent = |entry: &&HostEntry| {
-            is_present(entry.state) && recovering.surveys.get(&entry.host.node).is_none_or(Option::is_none)
-        };
-        self.ring.hosts().filter(is_silent).map(|entry| entry.host.node).take(UNREACHED_MAX).collect()
+        let is_to_be_given_up = |node: &NodeId| self.ring.host(node).is_some_and(|entry| is_present(entry.state));
+        silent.filter(is_to_be_given_up).take(UNREACHED_MAX).collect()
     }
 
     /// Who is given up takes no part in placement any more, so that others take over what it held.
@@ -272,7 +293,7 @@ impl<S: Store> Peer<S> {
     }
 
     fn finish_recovery(&mut self, id: RequestId, slots: Vec<LostSlot>, next: u32) {
-        let unreached = self.unreached(id);
+        let unreached = self.unreached(id, &slots);
         self.overviews.remove(&id);
         let next = (next < self.settings.slots.count()).then_some(SlotId(next));
         self.reply(id, Ok(Reply::Recovery(Box::new(Recovery { slots, unreached, next }))));

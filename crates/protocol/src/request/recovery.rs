@@ -57,8 +57,9 @@ impl LostSlot {
 pub struct Recovery {
     /// Slots of this page that lost their majority.
     pub slots: Vec<LostSlot>,
-    /// Hosts that do not answer and that nobody gives up without an operator's word, because the node that was asked
-    /// reaches no majority of the hosts. They need not be members of any slot. None if it reaches a majority.
+    /// Hosts that do not answer and that an operator has to give up, although no slot need name them: those that nobody
+    /// gives up otherwise, because the node that was asked reaches no majority of the hosts; and all of them, if a slot may
+    /// be with hosts that nobody who answers knows of.
     pub unreached: BTreeSet<NodeId>,
     /// Where the next page begins; `None` if this is the last one.
     pub next: Option<SlotId>,
@@ -66,7 +67,7 @@ pub struct Recovery {
 
 impl Recovery {
     /// The nodes that an operator has to give up, if they are lost for ever: those that some lost slot lacks, and those that
-    /// are reached by nobody who might give them up.
+    /// are unreached.
     pub fn missing(&self) -> BTreeSet<NodeId> {
         self.slots.iter().flat_map(LostSlot::missing).chain(self.unreached.iter().copied()).collect()
     }

@@ -24196,8 +24196,8 @@ impl<'a> RecoveryReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(RecoveryReply::VT_NEXT, None)}
   }
-  /// Hosts that do not answer and that nobody gives up without an operator's word, because the node that was asked
-  /// reaches no majority of the hosts; absent: none. At most 1,024.
+  /// Hosts that do not answer and that an operator has to give up, although no slot need name them; absent: none.
+  /// At most 1,024.
   #[inline]
   pub fn unreached(&self) -> Option<::flatbuffers::Vector<'a, super::types::NodeId>> {
     // Safety:
