@@ -149,13 +149,16 @@ impl Plan {
             _ => true,
         };
         let kinds = kinds.into_iter().filter(is_drawn);
-        let faults = kinds.flat_map(|fault| std::iter::repeat_n(fault, rng.usize(1..=4))).collect();
+        let faults: Vec<Fault> = kinds.flat_map(|fault| std::iter::repeat_n(fault, rng.usize(1..=4))).collect();
+        // A group whose other members are given up goes on with one that may have rotted and does not know it yet.
+        let gone_after_min = Duration::from_secs(if faults.contains(&Fault::Rot) { 300 } else { 0 });
         Self {
             // The numbers above are within their ranges.
             settings: settings.unwrap_or_else(|error| unreachable!("{error}")),
             nodes: rng.usize(3..=5),
             gone_after: Duration::from_secs(if rng.bool() { rng.u64(4..15) } else { 300 })
-                .min(Duration::from_secs(if has_disasters { 15 } else { 300 })),
+                .min(Duration::from_secs(if has_disasters { 15 } else { 300 }))
+                .max(gone_after_min),
             request_timeout: Duration::from_secs(if drops { rng.u64(3..=10).min(2) } else { rng.u64(3..=10) }),
             is_calm_start: rng.u32(..4) > 0,
             faults_for: Duration::from_secs(if drops { rng.u64(15..=40).max(40) } else { rng.u64(15..=40) }),
