@@ -100,13 +100,23 @@ impl<S: Store> Keylog<S> {
         let waiting = std::mem::take(&mut state.appends);
         let past = Past::new(leadership, draft, dropped);
         let (mut known, mut others, mut turned_away) = (VecDeque::new(), VecDeque::new(), Vec::new());
-        // Copies that wait together are one append.
-        let mut waiting_ids = BTreeSet::new();
+        let judged: Vec<(Append, Verdict)> = waiting
+            .into_iter()
+            .map(|append| {
+                let verdict = past.judge(&append);
+                (append, verdict)
+            })
+            .collect();
+        // Copies that wait together are one append, in whatever order they came: none may be told that it is not applied
+        // while another is.
+        let is_new = |(_, verdict): &&(Append, Verdict)| matches!(verdict, Verdict::IsNew);
+        let new_ids: BTreeSet<OperationId> =
+            judged.iter().filter(is_new).map(|(append, _)| append.appending.name().0).collect();
         let (mut let_all_lapse, mut seals) = (false, false);
-        for mut append in waiting {
+        for (mut append, verdict) in judged {
             let (operation_id, _, since) = append.appending.name();
-            let verdict = match past.judge(&append) {
-                Verdict::IsForgotten | Verdict::HasLapsed if waiting_ids.contains(&operation_id) => Verdict::IsNew,
+            let verdict = match verdict {
+                Verdict::IsForgotten | Verdict::HasLapsed if new_ids.contains(&operation_id) => Verdict::IsNew,
                 verdict => verdict,
             };
             match verdict {
@@ -117,7 +127,6 @@ impl<S: Store> Keylog<S> {
                 }
                 Verdict::IsNew => {
                     append.is_judged = true;
-                    waiting_ids.insert(operation_id);
                     others.push_back(append);
                 }
                 Verdict::IsForgotten => turned_away.push((append.ticket, true)),

@@ -260,26 +260,40 @@ fn what_has_lapsed_is_not_found_by_a_later_leader() {
     }
 }
 
-/// The first attempt waits for its turn, and its sender does not know how it was anchored: it must not be told that
-/// nothing of it will be applied.
+/// Two attempts wait for their turn, of which one's sender does not know how the other was anchored: it must not be told that
+/// nothing of them will be applied, whichever came first.
+///
+/// Seed 101308: a node died when its attempt was on its way, and the client's next one, through another node, overtook it by a
+/// hair. That one was told that all that was sent before had lapsed, and the first was applied right after it.
 #[test]
 fn an_attempt_of_unknown_age_does_not_lapse_beside_one_that_waits() {
+    for is_unknown_first in [false, true] {
+        let mut group = Group::joined(&[1, 2, 3], 5);
+        let key = key("k");
+        group.append(1, &key, 10, Condition::None);
+        let mut attempts = [(1 << 51, group.replicas[&node(1)].known_anchor(SLOT)), (1 << 52, None)];
+        if is_unknown_first {
+            attempts.reverse();
+        }
+        let replica = group.replicas.get_mut(&node(1)).unwrap();
+        // Something is under way, so that both wait.
+        replica.submit(1 << 50, SLOT, key.clone(), Job::Append(submission(11, Condition::None))).unwrap();
+        for (ticket, since) in attempts {
+            let attempt = Submission { since, ..submission(1, Condition::Present) };
+            replica.submit(ticket, SLOT, key.clone(), Job::Append(attempt)).unwrap();
+        }
+        group.run_until(|group| attempts.iter().all(|(ticket, _)| group.results.contains_key(ticket)));
+        let heights = attempts.map(|(ticket, _)| height_of(group.results[&ticket].as_ref().unwrap()));
+        assert_eq!(heights, [3, 3], "unknown first: {is_unknown_first}");
+    }
+}
+
+/// If an attempt of unknown age lapses, so does the first one where it comes late.
+#[test]
+fn an_attempt_of_unknown_age_lapses_with_all_that_were_sent_before() {
     let mut group = Group::joined(&[1, 2, 3], 5);
     let key = key("k");
     group.append(1, &key, 10, Condition::None);
-    let since = group.replicas[&node(1)].known_anchor(SLOT);
-    let replica = group.replicas.get_mut(&node(1)).unwrap();
-    // Something is under way, so that both wait.
-    replica.submit(1 << 50, SLOT, key.clone(), Job::Append(submission(11, Condition::None))).unwrap();
-    for (ticket, since) in [(1 << 51, since), (1 << 52, None)] {
-        let attempt = Submission { since, ..submission(1, Condition::Present) };
-        replica.submit(ticket, SLOT, key.clone(), Job::Append(attempt)).unwrap();
-    }
-    group.run_until(|group| [1 << 51, 1 << 52].iter().all(|ticket| group.results.contains_key(ticket)));
-    let heights: Vec<u64> =
-        [1 << 51, 1 << 52].iter().map(|ticket| height_of(&group.results.remove(ticket).unwrap().unwrap())).collect();
-    assert_eq!(heights, [3, 3]);
-    // And if it lapses, so does the first one where it comes late.
     let now = group.replicas[&node(1)].known_anchor(SLOT).unwrap();
     let job = Job::Append(Submission { since: None, ..submission(2, Condition::Present) });
     let replica = group.replicas.get_mut(&node(1)).unwrap();
