@@ -97,6 +97,9 @@ pub(crate) struct Leadership {
     pub(crate) ready: BTreeSet<NodeId>,
     /// Members that held the same as this node when last compared, and have been reachable since.
     pub(crate) in_sync: BTreeSet<NodeId>,
+    /// Members that have promised this term, and held the same as this node when they had: nothing that was proposed in
+    /// earlier terms, and that this node does not know of, will ever come from them.
+    pub(crate) accounted: BTreeSet<NodeId>,
     pub(crate) last_append: Instant,
     /// Range reads that wait until the slot is synced.
     pub(crate) ranges: Vec<(Ticket, RangeRead)>,
@@ -374,6 +377,7 @@ impl Leadership {
             change: None,
             ready: BTreeSet::new(),
             in_sync: BTreeSet::new(),
+            accounted: BTreeSet::new(),
             last_append: now,
             ranges: Vec::new(),
             lease_until: Instant::default(),

@@ -207,8 +207,11 @@ impl Simulation {
             None => NEVER_WRITTEN,
             Some((height, hash, has_value)) => {
                 let last = self.show(&key, height, hash, recovery)?;
-                let written = self.clients.writes.get(&last);
-                if written.is_none_or(|written| written.value.is_some() != has_value) {
+                let has_put_value = match last {
+                    NEVER_WRITTEN => Some(false),
+                    _ => self.clients.writes.get(&last).map(|written| written.value.is_some()),
+                };
+                if has_put_value != Some(has_value) {
                     return Err(Violation::WrongAnswer(format!(
                         "a conflict has the head {last} but value {has_value}"
                     )));
@@ -282,6 +285,9 @@ impl Simulation {
     fn show_entry(&mut self, key: &Key, entry: Option<&Entry>, recovery: Option<Hash>) -> Result<u64, Violation> {
         let Some(entry) = entry else { return Ok(NEVER_WRITTEN) };
         let operation = self.show(key, entry.height, entry.hash, recovery)?;
+        if operation == NEVER_WRITTEN && entry.value.is_none() {
+            return Ok(operation);
+        }
         let written = self.clients.writes.get(&operation);
         let value = entry.value.as_ref().map(|value| &value.bytes);
         if written.is_none_or(|written| written.key != *key || written.value.as_ref() != value) {

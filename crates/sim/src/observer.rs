@@ -1,7 +1,7 @@
 //! Looking at what passes by and at what lands in stores, for the invariants.
 
 use difuse_keylog::{
-    KeylogMessage, Store, Transaction,
+    KeylogMessage, Operation, Store, Transaction,
     store::{Changes, MemoryStore},
 };
 use difuse_types::{Hash, Key, NodeId, SlotId, Slots};
@@ -10,6 +10,7 @@ use crate::{
     Violation,
     clients::operation_number,
     invariants::{Brought, Chains, Known},
+    linearizability::NEVER_WRITTEN,
     node::Node,
     simulation::Simulation,
 };
@@ -32,12 +33,22 @@ impl Simulation {
         let hash = transaction.hash();
         if self.chains.known(&hash).is_none() {
             let (height, previous) = (transaction.height, transaction.previous);
-            let operation = operation_number(transaction.operation_id);
+            let operation = self.operation_of(transaction);
             self.chains.learn(hash, Known { height, previous, operation });
             if transaction.deletes_at().is_some() {
                 self.chains.learn_delete(&transaction.key, height, hash);
             }
         }
+    }
+
+    /// The number of the write that a transaction stems from. Nobody asked for the delete with which a leader seals a key that holds
+    /// nothing: it leaves the key as it was.
+    fn operation_of(&self, transaction: &Transaction) -> u64 {
+        let number = operation_number(transaction.operation_id);
+        let is_seal = transaction.height == 1
+            && matches!(transaction.operation, Operation::Delete)
+            && !self.clients.writes.contains_key(&number);
+        if is_seal { NEVER_WRITTEN } else { number }
     }
 
     /// Looks at what a process changed in its store: at all of it the first time, and then at what was written since.

@@ -85,7 +85,7 @@ impl<S: Store> Keylog<S> {
             }
         };
         if self.judge_appends(slot, &draft) {
-            return self.propose_again(slot, key, (draft.height, draft.hash));
+            return self.seal_key(slot, &draft);
         }
         let batch = self.take_batch(slot, key);
         let batch = self.admit(key, batch)?;

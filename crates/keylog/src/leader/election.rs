@@ -83,7 +83,10 @@ impl<S: Store> Keylog<S> {
                 if is_won { self.lead(slot) } else { Ok(()) }
             }
             Phase::Leading(leadership) if leadership.term == term => {
-                self.note_digest(slot, from, digest);
+                let is_same = self.note_digest(slot, from, digest);
+                if let Some(leadership) = self.leadership(slot).filter(|_| is_same) {
+                    leadership.accounted.insert(from);
+                }
                 Ok(())
             }
             _ => Ok(()),
@@ -107,6 +110,7 @@ impl<S: Store> Keylog<S> {
         let own = candidate.promises.get(&self.me).copied();
         leadership.in_sync =
             candidate.promises.iter().filter(|(_, digest)| Some(**digest) == own).map(|(node, _)| *node).collect();
+        leadership.accounted = leadership.in_sync.clone();
         // Equal digests mean equal registers at equal ballots: a majority of those is committed as it is.
         leadership.is_synced = state.record.configuration.is_quorum(&leadership.in_sync) || skips_copy;
         if !leadership.is_synced || leadership.in_sync.len() < candidate.promises.len() {

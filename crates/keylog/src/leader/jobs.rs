@@ -4,7 +4,7 @@ use difuse_types::{Key, Level, SlotId, Space};
 
 use super::{Append, Appending, KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
 use crate::{
-    Ballot, Failure, Job,
+    Anchor, Ballot, Failure, Invocation, Job, Submission,
     keylog::{Keylog, ParkedJob, Work},
     replica::damage::outcome,
     store::{Store, StoreError},
@@ -76,6 +76,12 @@ impl<S: Store> Keylog<S> {
             }
             Work::Key(key, Job::Log { from_height, limit }) => {
                 self.start_read(slot, ticket, key, KeyRead::Log { from_height, limit })
+            }
+            Work::Key(_, Job::Append(Submission { since, .. }) | Job::Evaluate(Invocation { since, .. }))
+                if self.is_of_a_later_term(slot, since) =>
+            {
+                self.done(ticket, Err(Failure::Redirect { leader: None, was_proposed: false }));
+                Ok(())
             }
             Work::Key(key, job @ (Job::Append(_) | Job::Evaluate(_))) => {
                 let appending = match job {
@@ -180,6 +186,15 @@ impl<S: Store> Keylog<S> {
     pub(crate) fn has_been_succeeded(&mut self, slot: SlotId, seen: Option<Ballot>) -> bool {
         let term = self.leadership(slot).map(|leadership| leadership.term);
         term.is_some_and(|term| seen.is_some_and(|seen| seen.term > term))
+    }
+
+    /// Whether an append was first sent when a later leader than this node had spoken: that one may have refused it, and what
+    /// this node proposes could still be found when the key has no head there that seals the refusal. Of two recoveries that
+    /// share an epoch the one that was given up may have had later terms.
+    fn is_of_a_later_term(&mut self, slot: SlotId, since: Option<Anchor>) -> bool {
+        let is_certain = self.configuration(slot).is_some_and(|configuration| configuration.recoveries() == 0);
+        let told = since.filter(|since| is_certain && *since != Anchor::LATEST);
+        self.has_been_succeeded(slot, told.map(|told| told.ballot))
     }
 
     /// Whether this node leads the slot and can tell the committed head of a key as it knows it.

@@ -18,12 +18,15 @@ use difuse_types::{Hash, OperationId, SlotId};
 
 use super::{
     Append, Appending, KeyState, Leadership, Phase,
-    append::{BATCH_MAX, Draft},
+    append::{BATCH_MAX, Draft, transaction_after},
     jobs::KEY_QUEUE_MAX,
 };
 use crate::{
-    Anchor, Answer, Ballot, Condition, Configuration, Failure, Submission, keylog::Keylog, replica::damage::ReadError,
-    rule::Rule, store::Store,
+    Anchor, Answer, Ballot, Condition, Configuration, Failure, Operation, Submission,
+    keylog::Keylog,
+    replica::damage::ReadError,
+    rule::Rule,
+    store::{Store, StoreError},
 };
 
 /// How many of the appends of a key that has some waiting are remembered: all that were applied while one waited.
@@ -86,16 +89,15 @@ impl<S: Store> Keylog<S> {
     /// refused, and puts first those that were applied and are remembered, so that they still are when their turn comes.
     ///
     /// That one has lapsed is told only when it cannot be found any more by a later leader, among what an earlier one had
-    /// begun to propose: when the head is of this term, as with a refusal. If it is not, that one waits, and the answer is true:
-    /// the head must be proposed again first.
+    /// begun to propose: when what the key holds is [sealed](Self::is_sealed). If it is not, that one waits, and the answer is
+    /// true: the key must be sealed first.
     pub(super) fn judge_appends(&mut self, slot: SlotId, draft: &Draft) -> bool {
         if self.breaks(Rule::RememberedAppends) {
             return false;
         }
         let dropped = self.slots.get(&slot).and_then(|state| state.record.dropped);
+        let must_seal = !self.is_sealed(slot, draft);
         let Some(leadership) = self.leadership(slot) else { return false };
-        let term = leadership.term;
-        let must_seal = draft.base.as_ref().is_some_and(|base| base.ballot.term != term);
         let Some(state) = leadership.keys.get_mut(&draft.key) else { return false };
         let waiting = std::mem::take(&mut state.appends);
         let past = Past::new(leadership, draft, dropped);
@@ -154,6 +156,34 @@ impl<S: Store> Keylog<S> {
             self.done(ticket, Err(failure));
         }
         seals
+    }
+
+    /// Whether nothing that an earlier leader had begun to propose for a settled key can be found any more by a later one: the
+    /// head was accepted in this term; or there is none, and no member can come up with one. The key of steps counts as
+    /// absent though members may hold steps that are void: these stay so only once something is proposed in this term.
+    fn is_sealed(&self, slot: SlotId, draft: &Draft) -> bool {
+        let Some(state) = self.slots.get(&slot) else { return true };
+        let Phase::Leading(leadership) = &state.phase else { return true };
+        match &draft.base {
+            Some(base) => base.ballot.term == leadership.term,
+            None => {
+                let members = state.record.configuration.all_members();
+                let are_accounted = members.iter().all(|node| leadership.accounted.contains(node));
+                are_accounted && draft.key.steps_of().is_none()
+            }
+        }
+    }
+
+    /// Seals a settled key: proposes its head again, or, where it has none, a delete, which says the same to everybody.
+    pub(super) fn seal_key(&mut self, slot: SlotId, draft: &Draft) -> Result<(), StoreError> {
+        if draft.base.is_some() {
+            return self.propose_again(slot, &draft.key, (draft.height, draft.hash));
+        }
+        let mut operation_id = [0; 16];
+        self.rng.fill(&mut operation_id);
+        let delete = transaction_after(draft, Operation::Delete, OperationId(operation_id), self.me, self.wall);
+        let head = (delete.height, delete.hash());
+        self.propose(slot, &draft.key, head, vec![delete], Some(draft.height), Vec::new())
     }
 
     /// The height at which an append was applied before, if it was and that is remembered.

@@ -255,7 +255,7 @@ impl<S: Store> Keylog<S> {
         match &drafted {
             Ok(draft) => {
                 if self.judge_appends(slot, draft) {
-                    return self.propose_again(slot, key, (draft.height, draft.hash));
+                    return self.seal_key(slot, draft);
                 }
             }
             Err(failure) => self.fail_appends(slot, key, failure),

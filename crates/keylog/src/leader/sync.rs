@@ -309,6 +309,7 @@ impl<S: Store> Keylog<S> {
         let Some(sync) = leadership.sync.take() else { return Ok(()) };
         leadership.is_synced = true;
         if sync.is_clean {
+            leadership.accounted.extend(&sync.asked);
             leadership.in_sync.extend(sync.asked);
             if let Some(sequence) = sync.seals {
                 self.note_sealed(slot, sequence, sync.differs_through);
@@ -372,14 +373,14 @@ impl<S: Store> Keylog<S> {
             .filter(move |node| *node != self.me && !leadership.in_sync.contains(node) && !self.suspects.contains(node))
     }
 
-    /// A member told the digest of what it holds.
-    pub(crate) fn note_digest(&mut self, slot: SlotId, node: NodeId, digest: SlotDigest) {
-        let Ok(own) = self.store.digest(slot) else { return };
+    /// A member told the digest of what it holds; whether this node holds the same.
+    pub(crate) fn note_digest(&mut self, slot: SlotId, node: NodeId, digest: SlotDigest) -> bool {
+        let Ok(own) = self.store.digest(slot) else { return false };
         let now = self.now;
-        let Some(leadership) = self.leadership(slot) else { return };
+        let Some(leadership) = self.leadership(slot) else { return false };
         if own == digest {
             leadership.in_sync.insert(node);
-            return;
+            return true;
         }
         let is_on_its_way = leadership.in_sync.contains(&node)
             && (now.since(leadership.last_append) < QUIET_AFTER || !leadership.is_quiet());
@@ -387,6 +388,7 @@ impl<S: Store> Keylog<S> {
             leadership.in_sync.remove(&node);
             leadership.sync_at.get_or_insert(now);
         }
+        false
     }
 
     pub(crate) fn handle_holdings(&mut self, from: NodeId, slots: Vec<Held>) -> Result<(), StoreError> {

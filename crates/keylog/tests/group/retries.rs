@@ -4,7 +4,8 @@
 //! second time; and one with a condition was told to be refused though it had been applied.
 
 use difuse_keylog::{
-    Anchor, Answer, Condition, Failure, Job, Operation, Store, Submission, Value, store::RECENT_OPERATIONS_MAX,
+    Anchor, Answer, Ballot, Condition, Failure, Job, Operation, Store, Submission, Term, Value,
+    store::RECENT_OPERATIONS_MAX,
 };
 use difuse_types::{Hash, Key, OperationId};
 
@@ -258,6 +259,68 @@ fn what_has_lapsed_is_not_found_by_a_later_leader() {
         assert_eq!(group.head(1, &key).unwrap().1.height, 1, "seed {seed}");
         group.restart(2);
     }
+}
+
+/// The same of a key that holds nothing: no head says which leader has decided about it.
+///
+/// Seed 101906: a leader that was cut off began to propose a conditional write of a key that had been deleted and forgotten. The
+/// next leader said that it had lapsed, and was stopped; the first one came back, led again, and found it.
+#[test]
+fn what_has_lapsed_where_a_key_holds_nothing_is_not_found_by_a_later_leader() {
+    for seed in 0..10 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        group.append(1, &self::key("other"), 10, Condition::None);
+        let before = group.replicas[&node(1)].known_anchor(SLOT).unwrap();
+        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
+        let attempt = Submission { since: Some(before), ..submission(1, Condition::Absent) };
+        let replica = group.replicas.get_mut(&node(1)).unwrap();
+        replica.submit(1 << 50, SLOT, key.clone(), Job::Append(attempt)).unwrap();
+        group.run_until(|group| group.replicas[&node(1)].store().register(SLOT, &key).unwrap().is_some());
+        // Until that is on its disk.
+        (0..20).for_each(|_| group.step());
+        group.kill(1);
+        group.cut.clear();
+        let lapsed = repeat_if(&mut group, 2, &key, 1, Condition::Absent, before);
+        assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
+        group.kill(2);
+        group.restart(1);
+        group.run_until(|group| group.replicas[&node(1)].is_leading(SLOT));
+        let held = group.head(1, &key).and_then(|(_, head)| head.value().cloned());
+        assert_eq!(held, None, "seed {seed}");
+        group.restart(2);
+    }
+}
+
+/// Nothing is written for the sake of attempts that lapse where every member has told the new leader what it holds.
+#[test]
+fn where_all_members_are_known_to_hold_nothing_a_lapse_leaves_nothing_behind() {
+    let mut group = Group::joined(&[1, 2, 3], 3);
+    let key = key("k");
+    let before = group.replicas[&node(1)].known_anchor(SLOT).unwrap();
+    group.kill(1);
+    group.run_until(|group| group.replicas[&node(2)].is_leading(SLOT));
+    group.restart(1);
+    group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.replicas[&node(1)].is_leading(SLOT));
+    let lapsed = repeat_if(&mut group, 1, &key, 1, Condition::Absent, before);
+    let Err(Failure::Lapsed { now }) = lapsed else { panic!("{lapsed:?}") };
+    assert_eq!(height_of(&repeat_if(&mut group, 1, &key, 1, Condition::Absent, now).unwrap()), 1);
+}
+
+/// A leader that has been succeeded, and does not know it, begins to propose nothing that its successor may have refused.
+#[test]
+fn what_was_first_sent_under_a_later_leader_is_not_taken_up_by_an_earlier_one() {
+    let mut group = Group::joined(&[1, 2, 3], 4);
+    let key = key("k");
+    let now = group.replicas[&node(1)].known_anchor(SLOT).unwrap();
+    let term = Term { number: now.ballot.term.number + 1, node: node(2), ..now.ballot.term };
+    let later = Anchor { ballot: Ballot { term, sequence: 0 }, ..now };
+    let attempt = Submission { since: Some(later), ..submission(1, Condition::None) };
+    let replica = group.replicas.get_mut(&node(1)).unwrap();
+    replica.submit(1 << 50, SLOT, key.clone(), Job::Append(attempt)).unwrap();
+    group.run_until(|group| group.results.contains_key(&(1 << 50)));
+    assert_eq!(group.results.remove(&(1 << 50)), Some(Err(Failure::Redirect { leader: None, was_proposed: false })));
+    assert_eq!(group.head(1, &key), None);
 }
 
 /// Two attempts wait for their turn, of which one's sender does not know how the other was anchored: it must not be told that

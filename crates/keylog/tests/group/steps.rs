@@ -317,6 +317,36 @@ fn a_step_that_has_lapsed_is_not_found_by_a_later_leader() {
     }
 }
 
+/// The same of the first step of all: the key of steps holds nothing.
+#[test]
+fn a_first_step_that_has_lapsed_is_not_found_by_a_later_leader() {
+    for seed in 0..10 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let steps = Key::of_steps(SLOT);
+        let since = group.replicas[&node(1)].known_anchor(SLOT);
+        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
+        let attempt = |step: &Step| Job::Evaluate(Invocation { since, ..invocation_of(job(2, step)) });
+        let step = step_of(&["a: set a 2", "b: set b 2"]);
+        group.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, steps.clone(), attempt(&step)).unwrap();
+        group.run_until(|group| group.replicas[&node(1)].store().register(SLOT, &steps).unwrap().is_some());
+        // Until that is on its disk.
+        group.run_for(20);
+        group.kill(1);
+        group.cut.clear();
+        let lapsed = group.ask(2, &steps, attempt(&step));
+        assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
+        group.kill(2);
+        group.restart(1);
+        group.run_until(|group| group.replicas[&node(1)].is_leading(SLOT));
+        assert_eq!((group.number(1, "a"), group.number(1, "b")), (0, 0), "seed {seed}");
+        // Steps go on, under this leader and the next.
+        group.do_step(1, 3, &["a: set a 3", "b: set b 3"]);
+        group.restart(2);
+        group.kill(1);
+        assert_eq!((group.number(2, "a"), group.number(2, "b")), (3, 3), "seed {seed}");
+    }
+}
+
 /// Steps that write one number to two keys, while leaders die and messages are lost: who has seen a number under one key
 /// never sees a smaller one under the other.
 #[test]
