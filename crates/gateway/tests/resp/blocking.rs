@@ -159,7 +159,13 @@ async fn a_group_shares_what_comes_to_a_stream() {
     readers[0].ask("XREADGROUP GROUP g one BLOCK 0 STREAMS s >").await;
     waiting(&server, 1).await;
     adder.check("XGROUP DESTROY s g", ":1\r\n").await;
-    readers[0].expect("-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option\r\n").await;
+    readers[0].expect("-NOGROUP the consumer group this client was blocked on no longer exists\r\n").await;
+    // Or the stream does.
+    adder.check("XGROUP CREATE s g $", "+OK\r\n").await;
+    readers[0].ask("XREADGROUP GROUP g one BLOCK 0 STREAMS s >").await;
+    waiting(&server, 1).await;
+    adder.check("DEL s", ":1\r\n").await;
+    readers[0].expect("-UNBLOCKED the stream key no longer exists\r\n").await;
 }
 
 #[tokio::test]

@@ -35,7 +35,19 @@ pub(super) async fn read(mut call: Call) -> Outcome {
     }
     // A time that never comes is as good as none.
     let deadline = patience.and_then(|patience| tokio::time::Instant::now().checked_add(patience));
-    Ok(wait(&call, &keys, &keys, Purpose::Read, deadline).await?.into())
+    let reply = wait(&call, &keys, &keys, Purpose::Read, deadline).await?;
+    let has_no_group = matches!(&reply, Reply::Error(text) if text.starts_with("NOGROUP"));
+    if has_no_group { Err(why_no_group(&call, &keys).await?) } else { Ok(reply.into()) }
+}
+
+/// What to tell a client that has waited as a consumer of a group which is no longer there.
+async fn why_no_group(call: &Call, keys: &[Key]) -> Result<Failure, Failure> {
+    for key in keys {
+        if call.read(key.clone()).await?.is_none() {
+            return Ok(Failure("UNBLOCKED the stream key no longer exists".into()));
+        }
+    }
+    Ok(Failure("NOGROUP the consumer group this client was blocked on no longer exists".into()))
 }
 
 /// Who waits for what comes after the last entry (`$`) means the one that is the last now: it is named, so that nothing is missed
