@@ -86,10 +86,11 @@ fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-/// The answer to `HELP` of a command with second words: one line for each.
+/// The answer to `HELP` of a command with second words: what there is besides that one, and under each what it does.
 fn help(command: &str, lines: &[&str]) -> super::failure::Outcome {
     use difuse_api::structures::Reply;
     let head = format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
-    let lines = lines.iter().map(|line| Reply::Status(line.to_string()));
+    let lines = lines.iter().chain(&["HELP", "    Prints this help."]);
+    let lines = lines.map(|line| Reply::Status(line.to_string()));
     Ok(Reply::Array(std::iter::once(Reply::Status(head)).chain(lines).collect()).into())
 }

@@ -113,7 +113,18 @@ fn inspect(_: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> Outcom
             expect_words(arguments, |count| count == 2)?;
             Ok(Reply::count(shared.hub.pattern_count()).into())
         }
-        "HELP" => help("PUBSUB", &["CHANNELS [<pattern>]", "NUMPAT", "NUMSUB [<channel> ...]"]),
+        "HELP" => help(
+            "PUBSUB",
+            &[
+                "CHANNELS [<pattern>]",
+                "    Return the currently active channels matching a <pattern> (default: '*').",
+                "NUMPAT",
+                "    Return number of subscriptions to patterns.",
+                "NUMSUB [<channel> ...]",
+                "    Return the number of subscribers for the specified channels, excluding",
+                "    pattern subscriptions(default: no channels).",
+            ],
+        ),
         _ => Err(unknown_subcommand(arguments)),
     }
 }

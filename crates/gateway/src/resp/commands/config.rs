@@ -39,7 +39,15 @@ fn config(_: &mut Session, shared: &Arc<Shared>, arguments: &[Bytes]) -> Outcome
         word @ ("SET" | "REWRITE") => Err(Failure::new(format_args!(
             "CONFIG {word} is refused: the settings of a node are given when it starts, see difused --help"
         ))),
-        "HELP" => help("CONFIG", &["GET <pattern>", "RESETSTAT"]),
+        "HELP" => help(
+            "CONFIG",
+            &[
+                "GET <pattern>",
+                "    Return parameters matching the glob-like <pattern> and their values.",
+                "RESETSTAT",
+                "    Reset statistics reported by the INFO command.",
+            ],
+        ),
         _ => Err(unknown_subcommand(arguments)),
     }
 }

@@ -47,7 +47,7 @@ fn memory(call: Call) -> BoxFuture<'static, Outcome> {
 async fn memory_usage(call: Call) -> Outcome {
     match &*subcommand(&call.arguments) {
         "USAGE" => expect_words(&call.arguments, |count| count == 3 || count == 5)?,
-        "HELP" => return help("MEMORY", &["USAGE <key>"]),
+        "HELP" => return help("MEMORY", &["USAGE <key>", "    Return memory in bytes used by <key> and its value."]),
         word @ ("DOCTOR" | "MALLOC-STATS" | "PURGE" | "STATS") => {
             return Err(Failure::new(format_args!("MEMORY {word} is not supported by difuse")));
         }

@@ -24,8 +24,6 @@ pub(super) fn commands() -> Vec<Entry> {
     ]
 }
 
-const END: [&str; 2] = ["HELP", "    Prints this help."];
-
 fn of_object(_: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
     let lines = [
         "ENCODING <key>",
@@ -41,7 +39,7 @@ fn of_object(_: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
         "    Return the number of references of the value associated with the specified",
         "    <key>.",
     ];
-    help("OBJECT", &[&lines[..], &END].concat())
+    help("OBJECT", &lines)
 }
 
 fn of_groups(_: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
@@ -61,7 +59,7 @@ fn of_groups(_: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
         "SETID <key> <groupname> <id|$> [ENTRIESREAD entries_read]",
         "    Set the current group ID and entries_read counter.",
     ];
-    help("XGROUP", &[&lines[..], &END].concat())
+    help("XGROUP", &lines)
 }
 
 fn of_streams(_: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
@@ -73,5 +71,5 @@ fn of_streams(_: &mut Session, _: &Arc<Shared>, _: &[Bytes]) -> Outcome {
         "STREAM <key> [FULL [COUNT <count>]",
         "    Show information about the stream.",
     ];
-    help("XINFO", &[&lines[..], &END].concat())
+    help("XINFO", &lines)
 }
