@@ -184,11 +184,21 @@ impl Simulation {
                 None if under_way.is_open => {
                     self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at, None);
                 }
-                None => self.note_refused(history, operation, under_way.invoked_at),
+                None => self.end_not_done(client, history, operation, call, under_way.invoked_at),
             }
         }
         self.finish_client(client);
         Ok(())
+    }
+
+    /// The client was told that no attempt to write has done anything, or can any more. By members that go back to a
+    /// recovery: it may have been done before, and seen, and be lost with that.
+    pub(crate) fn end_not_done(&mut self, client: usize, history: usize, operation: u64, call: Call, asked_at: u64) {
+        let slot = self.plan.settings.slots.of_key(&self.clients.histories[history].key);
+        if self.recoveries.is_recovered(slot) {
+            self.clients.record(client, history, call, Answer::Unknown, asked_at, None);
+        }
+        self.note_refused(history, operation, asked_at);
     }
 
     fn handle_conflict(

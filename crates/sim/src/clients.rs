@@ -516,7 +516,7 @@ impl Simulation {
                 self.figures.unknown += 1;
                 self.clients.record(client, history, call, Answer::Unknown, under_way.invoked_at, None);
             } else {
-                self.note_refused(history, operation, under_way.invoked_at);
+                self.end_not_done(client, history, operation, call, under_way.invoked_at);
             }
         }
         self.finish_client(client);
