@@ -142,6 +142,17 @@ impl Configuration {
         self.joint.iter().filter(|node| !self.members.contains(node)).copied().collect()
     }
 
+    /// Who must hold every block of the slot before the next configuration is entered: the newcomers of a joint one. All
+    /// members-to-be, if so few are left that those whom a write did not reach could be a majority of them.
+    ///
+    /// A block that was acknowledged is held by one member of every majority, so that less than a majority may lack it.
+    pub fn collectors(&self) -> Vec<NodeId> {
+        let newcomers = self.newcomers();
+        let staying = self.joint.len() - newcomers.len();
+        let lacking_max = staying.min(self.members.len() / 2);
+        if lacking_max > self.joint.len() / 2 { self.joint.clone() } else { newcomers }
+    }
+
     /// Whether `voters` hold a majority of the members and, while joint, of the members-to-be as well; or are all
     /// members, just after a recovery.
     pub fn is_quorum(&self, voters: &BTreeSet<NodeId>) -> bool {
@@ -213,6 +224,24 @@ mod tests {
         check(&[1], &[1, 2, 3], &[1], false);
         check(&[1], &[1, 2, 3], &[2, 3], false);
         check(&[1], &[1, 2, 3], &[1, 3], true);
+    }
+
+    #[test]
+    fn members_that_stay_collect_blocks_where_they_alone_might_lack_one() {
+        let check = |members: &[u8], joint: &[u8], expected: &[u8]| {
+            let joint = Configuration::first(SlotId(0), nodes(members)).towards(nodes(joint));
+            assert_eq!(joint.collectors(), nodes(expected), "{members:?} {joint:?}");
+        };
+        check(&[1], &[1, 2, 3], &[2, 3]);
+        check(&[1, 2, 3], &[2, 3, 4], &[4]);
+        check(&[1, 2, 3], &[3, 4, 5], &[4, 5]);
+        check(&[1, 2, 3], &[2, 3], &[]);
+        check(&[1, 2, 3, 4, 5], &[1, 2, 3, 4], &[]);
+        check(&[1, 2, 3], &[3], &[3]);
+        check(&[1, 2], &[2], &[2]);
+        check(&[1, 2, 3, 4, 5], &[3, 4, 5], &[3, 4, 5]);
+        check(&[1, 2, 3, 4, 5], &[4, 5, 6], &[4, 5, 6]);
+        assert_eq!(Configuration::first(SlotId(0), nodes(&[1, 2, 3])).collectors(), []);
     }
 
     #[test]

@@ -324,7 +324,7 @@ pub enum Output {
         /// Its result.
         result: Result<Answer, Failure>,
     },
-    /// A slot has entered a new configuration. A newcomer fetches the slot's blocks and then calls
+    /// A slot has entered a new configuration. A collector fetches the slot's blocks and then calls
     /// [`Keylog::handle_blocks_fetched`]; a node that is no member any more may [`Keylog::clear`] the slot.
     Entered {
         /// The configuration.
@@ -346,7 +346,7 @@ pub(crate) struct SlotState {
     pub(crate) refused_since: Option<Instant>,
     /// No campaign before this.
     pub(crate) retry_at: Option<Instant>,
-    /// This node, a newcomer, has all blocks of the slot in this epoch.
+    /// This node, a collector, has all blocks of the slot in this epoch.
     pub(crate) blocks_fetched: Option<u64>,
     pub(crate) lease: Option<Lease>,
     /// What this node, as a member, knows to be committed.

@@ -66,7 +66,7 @@ impl Members {
             for output in replica.take_outputs() {
                 match output {
                     Output::Send { to, message } => sent.push((*name, to, message)),
-                    Output::Entered { configuration, .. } if configuration.newcomers().contains(name) => {
+                    Output::Entered { configuration, .. } if configuration.collectors().contains(name) => {
                         replica.handle_blocks_fetched(configuration.slot, configuration.epoch).unwrap();
                     }
                     Output::Entered { .. } => {}

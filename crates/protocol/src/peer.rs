@@ -611,7 +611,7 @@ impl<S: Store> Peer<S> {
         self.transfers.remove(&slot);
         self.repair.behind.remove(&slot);
         self.keylog.handle_placement(slot, self.ring.successors(slot));
-        if configuration.newcomers().contains(&self.me) {
+        if configuration.collectors().contains(&self.me) {
             self.start_transfer(&configuration);
         } else if !configuration.contains(&self.me) {
             self.clear_slot(slot)?;

@@ -73,16 +73,17 @@ impl<S: Store> Keylog<S> {
             && members.iter().filter(|node| !configuration.members.contains(node)).all(is_alive)
     }
 
-    /// The final configuration, once every newcomer holds everything; or back to the old group if the ring no longer
-    /// wants a newcomer that does not answer.
+    /// The final configuration, once every newcomer holds everything, and every collector every block; or back to the old
+    /// group if the ring no longer wants a newcomer that does not answer.
     fn next_after_joint(&self, slot: SlotId) -> Option<Configuration> {
         let state = self.slots.get(&slot)?;
         let Phase::Leading(leadership) = &state.phase else { return None };
         let configuration = &state.record.configuration;
         let newcomers = configuration.newcomers();
         let holds_keys = |node: &NodeId| leadership.in_sync.contains(node) || self.breaks(Rule::CopyFromMajority);
-        let is_complete =
-            leadership.is_synced && newcomers.iter().all(|node| holds_keys(node) && leadership.ready.contains(node));
+        let is_complete = leadership.is_synced
+            && newcomers.iter().all(holds_keys)
+            && configuration.collectors().iter().all(|node| leadership.ready.contains(node));
         if is_complete {
             return configuration.completed();
         }
@@ -178,7 +179,7 @@ impl<S: Store> Keylog<S> {
         }
     }
 
-    /// This node, a newcomer of the slot, has all its blocks.
+    /// This node, a collector of the slot's blocks, has them all.
     pub fn handle_blocks_fetched(&mut self, slot: SlotId, epoch: u64) -> Result<(), StoreError> {
         if let Some(state) = self.slots.get_mut(&slot) {
             state.blocks_fetched = Some(epoch);
@@ -192,7 +193,7 @@ impl<S: Store> Keylog<S> {
         let Some(state) = self.slots.get(&slot) else { return };
         let epoch = state.record.configuration.epoch;
         if state.blocks_fetched == Some(epoch)
-            && state.record.configuration.newcomers().contains(&self.me)
+            && state.record.configuration.collectors().contains(&self.me)
             && let Some(leader) = self.leader(slot)
         {
             self.send(leader, KeylogMessage::BlocksReady { slot, epoch });
@@ -209,14 +210,13 @@ impl<S: Store> Keylog<S> {
         }
     }
 
-    /// Slots that this node is a newcomer of and has not fetched the blocks of: what it took up may have been cut short
-    /// by a restart.
+    /// Slots whose blocks this node is to collect and has not: what it took up may have been cut short by a restart.
     pub fn waiting_for_blocks(&self) -> Vec<Configuration> {
         let waits = |state: &&crate::keylog::SlotState| {
             let configuration = &state.record.configuration;
             configuration.is_joint()
                 && state.blocks_fetched != Some(configuration.epoch)
-                && configuration.newcomers().contains(&self.me)
+                && configuration.collectors().contains(&self.me)
         };
         self.slots.values().filter(waits).map(|state| state.record.configuration.clone()).collect()
     }

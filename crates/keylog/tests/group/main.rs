@@ -49,6 +49,8 @@ struct Group {
     placement: Vec<NodeId>,
     /// For how long replicas that are started keep tombstones.
     tombstones_kept: Duration,
+    /// Who never gets hold of blocks.
+    without_blocks: BTreeSet<NodeId>,
 }
 
 impl Group {
@@ -68,6 +70,7 @@ impl Group {
             last_ticket: 0,
             placement: Vec::new(),
             tombstones_kept: dropping::KEPT,
+            without_blocks: BTreeSet::new(),
         };
         for name in names {
             group.start(node(*name), MemoryStore::default());
@@ -172,7 +175,7 @@ impl Group {
 
     fn note_entered(&mut self, name: NodeId, configuration: &Configuration) {
         let replica = self.replicas.get_mut(&name).unwrap();
-        if configuration.newcomers().contains(&name) {
+        if configuration.collectors().contains(&name) && !self.without_blocks.contains(&name) {
             replica.handle_blocks_fetched(configuration.slot, configuration.epoch).unwrap();
         }
         if !configuration.contains(&name) {
@@ -468,6 +471,23 @@ fn a_slot_moves_to_other_members_while_it_is_written() {
         verify_chain(&key, (0, Hash::ZERO), &log).unwrap();
         assert_eq!(group.replicas[&node(1)].store().register(SLOT, &key).unwrap(), None, "the leaver cleared it");
     }
+}
+
+/// What two of three members stored need not be with the third.
+#[test]
+fn a_slot_is_left_to_one_member_only_when_that_one_has_all_blocks() {
+    let mut group = Group::joined(&[1, 2, 3], 3);
+    group.without_blocks.insert(node(3));
+    group.place(&[3]);
+    let configuration = |group: &Group| group.replicas[&node(3)].configuration(SLOT).unwrap().clone();
+    group.run_until(|group| configuration(group).is_joint());
+    for _ in 0..5_000 {
+        group.step();
+        assert!(configuration(&group).is_joint(), "it left the others to itself");
+    }
+    let epoch = configuration(&group).epoch;
+    group.replicas.get_mut(&node(3)).unwrap().handle_blocks_fetched(SLOT, epoch).unwrap();
+    group.run_until(|group| group.is_settled_with(&[3]));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Getting a slot's blocks from its other members: as a newcomer of a slot that moves, and as a member that was away or
-//! lost some. Digests are compared first; what differs is listed, and what is missing is read and stored.
+//! Getting a slot's blocks from its other members: as one who is to hold all of them before the slot moves, and as a member
+//! that was away or lost some. Digests are compared first; what differs is listed, and what is missing is read and stored.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,8 +22,8 @@ const PAUSE_WHEN_FULL: Duration = Duration::from_secs(5);
 /// One slot's transfer.
 pub(crate) struct Transfer {
     epoch: u64,
-    /// Whether this node is a newcomer: then it must hear a majority of the old members.
-    is_newcomer: bool,
+    /// Whether the slot moves, and waits for this node: then it must hear a majority of the old members.
+    is_collector: bool,
     step: Step,
     /// What each source holds, as far as it was listed.
     sources: BTreeMap<NodeId, Source>,
@@ -116,18 +116,18 @@ impl Transfer {
 }
 
 impl<S: Store> Peer<S> {
-    /// This node is a newcomer of the slot.
+    /// This node is to hold all blocks of the slot before it moves.
     pub(super) fn start_transfer(&mut self, configuration: &Configuration) {
         let sources: Vec<NodeId> = configuration.members.iter().filter(|node| **node != self.me).copied().collect();
         self.begin_transfer(configuration, sources, true);
     }
 
-    fn begin_transfer(&mut self, configuration: &Configuration, sources: Vec<NodeId>, is_newcomer: bool) {
+    fn begin_transfer(&mut self, configuration: &Configuration, sources: Vec<NodeId>, is_collector: bool) {
         let (slot, epoch) = (configuration.slot, configuration.epoch);
-        let step = if is_newcomer { Step::List } else { Step::Compare };
+        let step = if is_collector { Step::List } else { Step::Compare };
         let transfer = Transfer {
             epoch,
-            is_newcomer,
+            is_collector,
             step,
             sources: sources.iter().map(|node| (*node, self.source(*node))).collect(),
             own: BTreeMap::new(),
@@ -141,7 +141,7 @@ impl<S: Store> Peer<S> {
             active_at: self.now,
         };
         self.transfers.insert(slot, transfer);
-        if is_newcomer {
+        if is_collector {
             self.ask_for_lists(slot);
         } else {
             self.command(BlockCommand::Digest { slot }, CommandPurpose::Transfer { slot, of: None });
@@ -289,11 +289,12 @@ impl<S: Store> Peer<S> {
         if !is_heard_out {
             return;
         }
-        let listed: BTreeSet<NodeId> =
+        let mut listed: BTreeSet<NodeId> =
             transfer.sources.iter().filter(|(_, source)| source.is_listed).map(|(node, _)| *node).collect();
-        let is_enough = if transfer.is_newcomer {
-            // Whatever was stored by a majority of the old members is with one of any majority of them.
+        let is_enough = if transfer.is_collector {
+            // Whatever was stored by a majority of the old members is with one of any majority of them. This node may be one.
             let old = Configuration { joint: Vec::new(), ..configuration };
+            listed.insert(self.me);
             old.is_quorum(&listed)
         } else {
             !listed.is_empty()
@@ -356,7 +357,7 @@ impl<S: Store> Peer<S> {
                 transfer.fetching.insert(hash, here);
                 continue;
             }
-            if record.lost && holders.is_empty() && (is_everybody_heard || !transfer.is_newcomer) {
+            if record.lost && holders.is_empty() && (is_everybody_heard || !transfer.is_collector) {
                 // Nobody has it: that must hold up no move, and stay known. Whoever comes back with it repairs it.
                 losses.push((hash, record));
                 transfer.fetching.insert(hash, here);
@@ -429,10 +430,10 @@ impl<S: Store> Peer<S> {
             // Begun anew by the sweep.
             return;
         }
-        let (epoch, is_newcomer) = (transfer.epoch, transfer.is_newcomer);
+        let (epoch, is_collector) = (transfer.epoch, transfer.is_collector);
         self.transfers.remove(&slot);
         self.repair.behind.remove(&slot);
-        if is_newcomer && self.keylog.handle_blocks_fetched(slot, epoch).is_err() {
+        if is_collector && self.keylog.handle_blocks_fetched(slot, epoch).is_err() {
             self.repair.behind.insert(slot);
         }
     }
@@ -541,9 +542,9 @@ impl<S: Store> Peer<S> {
         }
     }
 
-    /// Bytes that newcomers have taken over and have to, of the slots that this node takes over.
+    /// Bytes that this node has taken over and has to, of the slots that move and wait for it.
     pub(super) fn transfer_bytes(&self) -> (u64, u64) {
-        let newcomers = self.transfers.values().filter(|transfer| transfer.is_newcomer);
-        newcomers.fold((0, 0), |(done, total), transfer| (done + transfer.bytes_done, total + transfer.bytes_total))
+        let collected = self.transfers.values().filter(|transfer| transfer.is_collector);
+        collected.fold((0, 0), |(done, total), transfer| (done + transfer.bytes_done, total + transfer.bytes_total))
     }
 }

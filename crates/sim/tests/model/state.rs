@@ -397,7 +397,7 @@ impl State {
         match output {
             Output::Send { to, message } => self.send(id, to, message),
             Output::Done { ticket, result } => self.note_done(ticket, result),
-            Output::Entered { configuration, .. } if configuration.newcomers().contains(&id) => {
+            Output::Entered { configuration, .. } if configuration.collectors().contains(&id) => {
                 keylog.handle_blocks_fetched(SLOT, configuration.epoch).expect("memory does not fail");
             }
             Output::Entered { configuration, .. } if !configuration.contains(&id) => {
