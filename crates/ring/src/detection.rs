@@ -168,7 +168,7 @@ impl Ring {
             return;
         }
         if member {
-            self.member_seen_at = Some(self.now);
+            self.member_seen = Some((sender, self.now));
             self.non_members.remove(&sender);
         } else {
             self.non_members.insert(sender);

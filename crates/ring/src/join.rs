@@ -13,13 +13,19 @@ use crate::{
 
 /// How many redirections one attempt to join follows.
 const REDIRECTS_MAX: u32 = 64;
+/// One of so many attempts goes to a host that has not joined yet itself, if one was seen to be a member.
+const IN_VAIN: usize = 4;
 
 impl Ring {
     /// Begins to join: asks the node whose virtual node lies before ours by the table; after failures one farther
-    /// back, because those before may be joining themselves; a seed while the table is empty.
+    /// back, because those before may be joining themselves, and now and then a host that has joined with a part of its
+    /// virtual nodes; a seed while the table is empty.
     pub(crate) fn begin_join(&mut self, index: usize) {
         let node = &self.virtual_nodes[index];
-        let contact = self.join_contact(&node.place, node.join_attempts).or_else(|| self.random_seed());
+        let is_in_vain = node.join_attempts % IN_VAIN == IN_VAIN - 1;
+        let in_part = if is_in_vain { self.member_in_part() } else { None };
+        let contact = in_part.or_else(|| self.join_contact(&node.place, node.join_attempts));
+        let contact = contact.or_else(|| self.random_seed());
         match contact {
             Some(contact) => self.ask_for_place(index, contact, 0),
             None => self.retry_later(index),
@@ -40,6 +46,13 @@ impl Ring {
             .take(attempts % 16 + 1)
             .collect();
         (!nodes.is_empty()).then(|| nodes[attempts % 16 % nodes.len()])
+    }
+
+    /// A host that was seen to be a member while it joins: it may be the only one, where all others have restarted.
+    fn member_in_part(&self) -> Option<NodeId> {
+        let (node, _) = self.member_seen?;
+        let is_joining = self.table.entry(&node).is_some_and(|entry| entry.state == HostState::Joining);
+        (is_joining && self.is_usable(&node)).then_some(node)
     }
 
     fn random_seed(&mut self) -> Option<NodeId> {
@@ -164,7 +177,7 @@ impl Ring {
             self.resumed_at = None;
             return;
         }
-        let waiting_since = self.member_seen_at.map_or(resumed_at, |seen_at| seen_at.max(resumed_at));
+        let waiting_since = self.member_seen.map_or(resumed_at, |(_, seen_at)| seen_at.max(resumed_at));
         let waited = self.now.since(waiting_since) >= self.config.suspect_after * 2;
         let in_placement =
             |node: &&NodeId| self.table.entry(node).is_some_and(|entry| entry.state.takes_part_in_placement());

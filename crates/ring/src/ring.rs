@@ -44,8 +44,8 @@ pub struct Ring {
     pub(crate) joined: bool,
     /// Set while restarting, until there is a ring again.
     pub(crate) resumed_at: Option<Instant>,
-    /// While restarting: when a node last answered that it is a member.
-    pub(crate) member_seen_at: Option<Instant>,
+    /// While restarting: who last answered that it is a member, and when.
+    pub(crate) member_seen: Option<(NodeId, Instant)>,
     /// Nodes that answered that they are no members.
     pub(crate) non_members: BTreeSet<NodeId>,
     /// Until then all our virtual nodes stabilize at the faster pace.
@@ -123,7 +123,7 @@ impl Ring {
             seeds: Vec::new(),
             joined: false,
             resumed_at: None,
-            member_seen_at: None,
+            member_seen: None,
             non_members: BTreeSet::new(),
             restless_until: now,
             last_id: 0,

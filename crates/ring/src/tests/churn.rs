@@ -54,6 +54,26 @@ fn a_restarted_minority_waits_for_nobody_for_ever() {
     network.run_until_settled(20 * SECOND);
 }
 
+/// A simulated ring came to this. Those who had restarted saw that the newcomer is a member, and waited for it, but asked only
+/// each other for a place.
+#[test]
+fn a_minority_that_restarts_joins_a_newcomer_that_was_left_alone_while_it_joined() {
+    for seed in 0..5 {
+        let mut network = Network::settled(seed, 5);
+        network.join(5, 0);
+        let members = |network: &Network| {
+            let own = network.snapshots().into_iter().filter(|own| own.place.node() == node(5) && own.member);
+            own.count()
+        };
+        network.run_until("a member in part", SECOND, |network| members(network) > 0);
+        let memories: Vec<_> = (0..5).map(|number| network.kill(number)).collect();
+        for (number, known) in (0..2).zip(memories) {
+            network.resume(number, known);
+        }
+        network.run_until("members", 60 * SECOND, |network| network.rings.values().all(|ring| ring.is_member()));
+    }
+}
+
 /// A simulated ring whose nodes restarted one after the other, each too soon to be missed, came to this. The virtual node
 /// asked the successors it knew, for ever, and those were to join behind it.
 #[test]
