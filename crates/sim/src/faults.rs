@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use difuse_keylog::{Configuration, Store, StoreError};
 use difuse_protocol::request::{Reply, RequestError};
+use difuse_ring::HostState;
 use difuse_types::{Hash, NodeId, SlotId};
 
 use crate::{
@@ -41,24 +42,36 @@ impl Simulation {
     pub(crate) fn heal(&mut self) -> Result<(), Violation> {
         self.trace.line(self.now, || "all is healed".into());
         self.phase = Phase::Healing;
-        let patience = Duration::from_secs(90) + self.plan.gone_after.min(Duration::from_secs(20)) * 2;
+        let mut patience = Duration::from_secs(90) + self.plan.gone_after.min(Duration::from_secs(20)) * 2;
+        if self.is_leaver_awaited() {
+            patience += self.plan.gone_after;
+        }
         self.phase_ends_at = self.now + patience;
         self.network.heal();
         // What the ring has said of itself is of before all that went wrong.
         self.is_view_settled = false;
         self.disasters.heal(|id| self.nodes.get(id).is_none_or(|node| node.is_retired));
+        let is_anybody_gone = self.nodes.values().any(|node| node.is_retired);
         for id in self.node_ids.clone() {
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.flush_max = self.plan.flush_max;
             }
             self.make_room(id)?;
-            if self.permanent_losses > 0 && self.nodes.get(&id).is_some_and(|node| !node.has_joined) {
-                // Those that it was to join through may be lost.
+            if is_anybody_gone && self.nodes.get(&id).is_some_and(|node| !node.has_joined) {
+                // Those that it was to join through may be lost, or have left.
                 self.crash(id);
             }
             self.start(id)?;
         }
         Ok(())
+    }
+
+    /// Whether some node takes one that has left for one that leaves: word of it was lost on all ways, and it is to be given up.
+    fn is_leaver_awaited(&self) -> bool {
+        let has_left = |id: &NodeId| self.nodes.get(id).is_some_and(|node| node.has_left);
+        let peers = self.nodes.values().filter_map(|node| Some(&node.process.as_ref()?.peer));
+        let mut hosts = peers.flat_map(|peer| peer.ring().hosts());
+        hosts.any(|entry| entry.state == HostState::Leaving && has_left(&entry.host.node))
     }
 
     pub(crate) fn inject_fault(&mut self) -> Result<(), Violation> {
