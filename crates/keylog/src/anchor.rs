@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use difuse_types::NodeId;
 
-use crate::{Ballot, Term};
+use crate::{Ballot, Configuration, Term};
 
 /// A point in the history of a slot and of one key in it that the sender of a write had been told of **before it first
 /// sent the write**: if the write was ever applied, then after that point. By it a leader that does not find the operation
@@ -26,6 +26,12 @@ impl Anchor {
         let term = Term { epoch: u64::MAX, number: u64::MAX, node: NodeId([u8::MAX; 32]) };
         Self { ballot: Ballot { term, sequence: u64::MAX }, height: u64::MAX }
     };
+
+    /// The epoch of the recovery under which this was told; 0 if it was before any. Under different ones anchors cannot be
+    /// compared: two recoveries may not know of each other.
+    pub fn recovered_at(&self) -> u64 {
+        Configuration::recovery_epoch(self.ballot.term.epoch)
+    }
 }
 
 impl fmt::Display for Anchor {

@@ -34,14 +34,17 @@ impl Anchors {
         self.keys.get(key).copied().or(of_slot)
     }
 
-    /// Takes note of what a leader said of the present.
+    /// Takes note of what a leader said of the present. One that goes back to another recovery than the one before is
+    /// believed, whichever has the higher ballots: that one may be lost.
     pub fn note(&mut self, slot: SlotId, key: &Key, anchor: Anchor) {
         let of_slot = Anchor { height: 0, ..anchor };
-        if self.slots.get(&slot).is_none_or(|known| *known < of_slot) {
+        let replaces =
+            |known: &Anchor, anchor: &Anchor| known.recovered_at() != anchor.recovered_at() || known < anchor;
+        if self.slots.get(&slot).is_none_or(|known| replaces(known, &of_slot)) {
             self.slots.insert(slot, of_slot);
         }
         let is_newer = match self.keys.get(key) {
-            Some(known) => *known < anchor,
+            Some(known) => replaces(known, &anchor),
             None => anchor.height >= HEIGHT_MIN,
         };
         if is_newer {
@@ -66,8 +69,8 @@ impl Anchors {
 
 #[cfg(test)]
 mod tests {
-    use difuse_keylog::{Anchor, Ballot, Term};
-    use difuse_types::{Key, SlotId};
+    use difuse_keylog::{Anchor, Ballot, Configuration, Term};
+    use difuse_types::{Key, NodeId, SlotId};
 
     use super::{Anchors, HEIGHT_MIN};
 
@@ -90,5 +93,24 @@ mod tests {
         assert_eq!(anchors.of(slot, &hot), Some(anchor(5, HEIGHT_MIN)));
         anchors.note(slot, &hot, anchor(10, 1));
         assert_eq!(anchors.of(slot, &hot), Some(anchor(10, 1)));
+    }
+
+    /// Else whoever was told something by a recovery that is lost would be turned away with each first attempt by another one
+    /// whose ballots are lower.
+    #[test]
+    fn what_another_recovery_tells_replaces_what_a_lost_one_told() {
+        let (slot, key) = (SlotId(1), Key::new(b"key").unwrap());
+        let first = Configuration::first(slot, vec![NodeId([1; 32])]);
+        let [higher, lower] = [2000, 1000].map(|drawn| {
+            let term = Term::start_of(first.recovered(first.members.clone(), drawn).unwrap().epoch);
+            Anchor { ballot: Ballot { term, sequence: 1 }, height: HEIGHT_MIN }
+        });
+        let mut anchors = Anchors::default();
+        for told in [higher, lower] {
+            anchors.note(slot, &key, told);
+            assert_eq!(anchors.of(slot, &key), Some(told));
+            let of_slot = Anchor { height: 0, ..told };
+            assert_eq!(anchors.of(slot, &Key::new(b"other").unwrap()), Some(of_slot));
+        }
     }
 }

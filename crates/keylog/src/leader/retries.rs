@@ -272,6 +272,7 @@ impl<'a> Past<'a> {
         if self.remembers(operation_id, condition) {
             return Verdict::IsKnown;
         }
+        let since = since.and_then(|since| self.of_this_history(since));
         if !self.remembers_all_after(since) {
             return Verdict::IsForgotten;
         }
@@ -291,10 +292,19 @@ impl<'a> Past<'a> {
     /// Whether everything that was applied after this is remembered.
     fn remembers_all_after(&self, since: Option<Anchor>) -> bool {
         let Some(since) = since else { return self.forgotten_height == 0 && self.dropped.is_none() };
-        // A recovery may have set the key back to a lesser height than was told before.
-        let recovered_at = Configuration::recovery_epoch(self.leadership.term.epoch);
-        let height = if since.ballot.term.epoch >= recovered_at { since.height } else { 0 };
-        height >= self.forgotten_height && Some(since.ballot) >= self.dropped
+        since.height >= self.forgotten_height && Some(since.ballot) >= self.dropped
+    }
+
+    /// What an anchor tells of the history that this leader goes on with, if anything. A recovery may have set the key back to
+    /// a lesser height than was told before. And what was told under another recovery need not have come before this one,
+    /// whichever has the higher ballots: two may not know of each other.
+    fn of_this_history(&self, since: Anchor) -> Option<Anchor> {
+        match since.recovered_at() {
+            _ if since == Anchor::LATEST => Some(since),
+            told_under if told_under == Configuration::recovery_epoch(self.leadership.term.epoch) => Some(since),
+            0 => Some(Anchor { height: 0, ..since }),
+            _ => None,
+        }
     }
 }
 

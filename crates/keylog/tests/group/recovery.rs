@@ -8,7 +8,7 @@ use difuse_keylog::{
 };
 use difuse_types::{Key, Level};
 
-use super::{Group, SLOT, dropping::grow_old_and_drop, height_of, key, node, submission};
+use super::{Group, SLOT, dropping::grow_old_and_drop, height_of, key, node, retries::present, submission};
 
 impl Group {
     /// What an operator's command does: the survivors are told of the recovery; each says whether it entered it.
@@ -288,6 +288,38 @@ fn a_write_from_before_a_recovery_is_applied_once() {
     group.append_many(1, &key, 180);
     let again = group.ask(1, &key, job);
     assert!(matches!(again, Err(Failure::Forgotten { .. })), "{again:?}");
+}
+
+/// What was told under a recovery that was lost again says nothing to a leader of another one, which did not know of it, though
+/// its ballots may be lower: neither that what is forgotten came before, nor that nothing was refused or dropped since.
+///
+/// Seed 135249: a write that carried such an anchor was applied, and applied again after 128 others.
+#[test]
+fn a_write_from_another_recovery_is_applied_once() {
+    for drawn in [[1000, 2000], [2000, 1000]] {
+        let mut group = Group::joined(&[1, 2, 3], 12);
+        let [key, dropped] = ["k", "dropped"].map(key);
+        group.kill(3);
+        part(&mut group, [&[1], &[2]], true);
+        assert_eq!((group.recover(&[1], drawn[0]), group.recover(&[2], drawn[1])), (vec![true], vec![true]));
+        group.append_many(2, &key, 200);
+        let since = Some(present(&group, 2, &key));
+        group.kill(2);
+
+        let attempt = |condition| Job::Append(Submission { since, ..submission(77, condition) });
+        let is_forgotten = |result| matches!(result, Err(Failure::Forgotten { .. }));
+        assert_eq!(height_of(&group.ask(1, &key, attempt(Condition::None)).unwrap()), 1);
+        let lapsed = group.ask(1, &key, Job::Append(Submission { since, ..submission(78, Condition::Absent) }));
+        assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
+        group.append_many(1, &key, 180);
+        assert!(is_forgotten(group.ask(1, &key, attempt(Condition::None))), "it was applied 180 others ago");
+
+        assert_eq!(height_of(&group.ask(1, &dropped, attempt(Condition::None)).unwrap()), 1);
+        let delete = Submission { operation: Operation::Delete, ..submission(79, Condition::None) };
+        group.ask(1, &dropped, Job::Append(delete)).unwrap();
+        grow_old_and_drop(&mut group, &dropped);
+        assert!(is_forgotten(group.ask(1, &dropped, attempt(Condition::None))), "it was applied, and its key dropped");
+    }
 }
 
 /// The leader that is given up is only cut off, and has a lease: nothing is committed without it while it may answer reads
