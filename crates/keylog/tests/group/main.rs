@@ -183,6 +183,34 @@ impl Group {
         }
     }
 
+    fn run_for(&mut self, milliseconds: u32) {
+        for _ in 0..milliseconds {
+            self.step();
+        }
+    }
+
+    /// Node 1, which leads, begins to propose this for a key, reaches nobody, and stops. Node 2 says that it has lapsed, and stops
+    /// as well; node 1 leads again.
+    fn begin_alone_and_let_lapse(&mut self, key: &Key, attempt: Job) {
+        let height = |group: &Self| {
+            let register = group.replicas[&node(1)].store().register(SLOT, key).unwrap();
+            register.map_or(0, |register| register.head.height)
+        };
+        let before = height(self);
+        self.cut = [(node(1), node(2)), (node(1), node(3))].into();
+        self.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, key.clone(), attempt.clone()).unwrap();
+        self.run_until(|group| height(group) == before + 1);
+        // Until that is on its disk.
+        self.run_for(20);
+        self.kill(1);
+        self.cut.clear();
+        let lapsed = self.ask(2, key, attempt);
+        assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
+        self.kill(2);
+        self.restart(1);
+        self.run_until(|group| group.replicas[&node(1)].is_leading(SLOT));
+    }
+
     fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
         for _ in 0..60_000 {
             if done(self) {
@@ -752,7 +780,7 @@ fn damage_below_a_branch_of_its_own_does_not_keep_a_member_behind() {
         group.cut = [(node(1), node(2)), (node(1), node(3))].into();
         let job = Job::Append(submission(6, Condition::None));
         group.replicas.get_mut(&node(1)).unwrap().submit(u64::MAX - 1, SLOT, key.clone(), job).unwrap();
-        (0..20).for_each(|_| group.step());
+        group.run_for(20);
         group.kill(1);
         group.cut.clear();
         group.append(2, &key, 7, Condition::None);

@@ -218,7 +218,7 @@ fn a_member_that_was_given_up_begins_as_a_newcomer() {
                 .submit(u64::from(name), SLOT, key.clone(), job.clone())
                 .unwrap();
         }
-        (0..20).for_each(|_| group.step());
+        group.run_for(20);
         group.kill(2);
         group.kill(3);
         assert_eq!(group.recover(&[1], 1), [true]);

@@ -240,22 +240,8 @@ fn what_has_lapsed_is_not_found_by_a_later_leader() {
         group.append(1, &key, 10, Condition::None);
         group.run_until(|group| group.heads(&key).len() == 1);
         let before = present(&group, 1, &key);
-        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
         let attempt = Submission { since: Some(before), ..submission(1, Condition::Present) };
-        let replica = group.replicas.get_mut(&node(1)).unwrap();
-        replica.submit(1 << 50, SLOT, key.clone(), Job::Append(attempt)).unwrap();
-        let height =
-            |group: &Group| group.replicas[&node(1)].store().register(SLOT, &key).unwrap().unwrap().head.height;
-        group.run_until(|group| height(group) == 2);
-        // Until that is on its disk.
-        (0..20).for_each(|_| group.step());
-        group.kill(1);
-        group.cut.clear();
-        let lapsed = repeat_if(&mut group, 2, &key, 1, Condition::Present, before);
-        assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
-        group.kill(2);
-        group.restart(1);
-        group.run_until(|group| group.replicas[&node(1)].is_leading(SLOT));
+        group.begin_alone_and_let_lapse(&key, Job::Append(attempt));
         assert_eq!(group.head(1, &key).unwrap().1.height, 1, "seed {seed}");
         group.restart(2);
     }
@@ -272,20 +258,8 @@ fn what_has_lapsed_where_a_key_holds_nothing_is_not_found_by_a_later_leader() {
         let key = key("k");
         group.append(1, &self::key("other"), 10, Condition::None);
         let before = group.replicas[&node(1)].known_anchor(SLOT).unwrap();
-        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
         let attempt = Submission { since: Some(before), ..submission(1, Condition::Absent) };
-        let replica = group.replicas.get_mut(&node(1)).unwrap();
-        replica.submit(1 << 50, SLOT, key.clone(), Job::Append(attempt)).unwrap();
-        group.run_until(|group| group.replicas[&node(1)].store().register(SLOT, &key).unwrap().is_some());
-        // Until that is on its disk.
-        (0..20).for_each(|_| group.step());
-        group.kill(1);
-        group.cut.clear();
-        let lapsed = repeat_if(&mut group, 2, &key, 1, Condition::Absent, before);
-        assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
-        group.kill(2);
-        group.restart(1);
-        group.run_until(|group| group.replicas[&node(1)].is_leading(SLOT));
+        group.begin_alone_and_let_lapse(&key, Job::Append(attempt));
         let held = group.head(1, &key).and_then(|(_, head)| head.value().cloned());
         assert_eq!(held, None, "seed {seed}");
         group.restart(2);

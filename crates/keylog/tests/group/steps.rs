@@ -52,12 +52,6 @@ impl Group {
         let head = self.head(via, &key(name)).and_then(|(_, head)| head.value().map(|value| value.bytes.clone()));
         head.map_or(0, |bytes| String::from_utf8(bytes.to_vec()).unwrap().parse().unwrap())
     }
-
-    fn run_for(&mut self, milliseconds: u32) {
-        for _ in 0..milliseconds {
-            self.step();
-        }
-    }
 }
 
 #[test]
@@ -293,25 +287,11 @@ fn a_step_that_has_lapsed_is_not_found_by_a_later_leader() {
     for seed in 0..10 {
         let mut group = Group::joined(&[1, 2, 3], seed);
         group.do_step(1, 1, &["a: set a 1", "b: set b 1"]);
-        let height_of = |group: &Group, name: u8, key: &Key| {
-            group.replicas[&node(name)].store().register(SLOT, key).unwrap().unwrap().head.height
-        };
         let steps = Key::of_steps(SLOT);
         let since = Some(present(&group, 1, &steps));
-        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
-        let attempt = |step: &Step| Job::Evaluate(Invocation { since, ..invocation_of(job(2, step)) });
         let step = step_of(&["a: set a 2", "b: set b 2"]);
-        group.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, steps.clone(), attempt(&step)).unwrap();
-        group.run_until(|group| height_of(group, 1, &steps) == 2);
-        // Until that is on its disk.
-        group.run_for(20);
-        group.kill(1);
-        group.cut.clear();
-        let lapsed = group.ask(2, &steps, attempt(&step));
-        assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
-        group.kill(2);
-        group.restart(1);
-        group.run_until(|group| group.replicas[&node(1)].is_leading(SLOT));
+        let attempt = Job::Evaluate(Invocation { since, ..invocation_of(job(2, &step)) });
+        group.begin_alone_and_let_lapse(&steps, attempt);
         assert_eq!((group.number(1, "a"), group.number(1, "b")), (1, 1), "seed {seed}");
         group.restart(2);
     }
@@ -324,20 +304,9 @@ fn a_first_step_that_has_lapsed_is_not_found_by_a_later_leader() {
         let mut group = Group::joined(&[1, 2, 3], seed);
         let steps = Key::of_steps(SLOT);
         let since = group.replicas[&node(1)].known_anchor(SLOT);
-        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
-        let attempt = |step: &Step| Job::Evaluate(Invocation { since, ..invocation_of(job(2, step)) });
         let step = step_of(&["a: set a 2", "b: set b 2"]);
-        group.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, steps.clone(), attempt(&step)).unwrap();
-        group.run_until(|group| group.replicas[&node(1)].store().register(SLOT, &steps).unwrap().is_some());
-        // Until that is on its disk.
-        group.run_for(20);
-        group.kill(1);
-        group.cut.clear();
-        let lapsed = group.ask(2, &steps, attempt(&step));
-        assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
-        group.kill(2);
-        group.restart(1);
-        group.run_until(|group| group.replicas[&node(1)].is_leading(SLOT));
+        let attempt = Job::Evaluate(Invocation { since, ..invocation_of(job(2, &step)) });
+        group.begin_alone_and_let_lapse(&steps, attempt);
         assert_eq!((group.number(1, "a"), group.number(1, "b")), (0, 0), "seed {seed}");
         // Steps go on, under this leader and the next.
         group.do_step(1, 3, &["a: set a 3", "b: set b 3"]);
