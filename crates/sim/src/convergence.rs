@@ -221,28 +221,16 @@ mod tests {
 
     use difuse_types::SlotId;
 
-    use crate::{
-        Tracing,
-        simulation::{Phase, Simulation},
-    };
+    use crate::simulation::{Phase, Simulation};
 
     /// Seed 14489: a node of two was lost for ever just before the end of the faults. The other had not replaced it, but the
     /// last reads began: the ring had said that it is settled, before the faults.
     #[test]
     fn what_the_ring_said_before_the_faults_does_not_count() {
-        let mut simulation = Simulation::new(0, Tracing::Off, |plan| {
+        let mut simulation = Simulation::calm(0, |plan| {
             plan.nodes = 3;
             plan.gone_after = Duration::from_secs(10);
-            plan.is_calm_start = true;
-            plan.faults_for = Duration::from_secs(1_000);
-            plan.faults.clear();
-            (plan.loss_per_mille, plan.duplicates_per_mille, plan.stragglers_per_mille) = (0, 0, 0);
-            (plan.clients, plan.bursts, plan.pairs, plan.disasters) = (0, 0, 0, 0);
         });
-        simulation.begin().unwrap();
-        while simulation.phase == Phase::Forming {
-            simulation.run_until(simulation.now + Duration::from_secs(1)).unwrap();
-        }
         let slot = SlotId(0);
         let mut others = simulation.running().filter(|(_, keylog)| !keylog.is_leading(slot)).map(|(node, _)| node.id);
         let lost = others.next().unwrap();

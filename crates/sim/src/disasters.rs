@@ -254,29 +254,17 @@ mod tests {
 
     use difuse_types::{NodeId, SlotId, Slots};
 
-    use crate::{
-        Tracing,
-        simulation::{Phase, Simulation},
-    };
+    use crate::simulation::{Phase, Simulation};
 
     /// Seed 104374: the only node that was not lost knew of a configuration with a node that had left since. The operators,
     /// who were asked whether that one is lost too, never said so, and the slot stayed without members.
     #[test]
     fn operators_give_up_who_has_left() {
-        let mut simulation = Simulation::new(2, Tracing::Off, |plan| {
+        let mut simulation = Simulation::calm(2, |plan| {
             plan.settings.slots = Slots::with_count(8).unwrap();
             plan.nodes = 5;
             plan.gone_after = Duration::from_secs(10);
-            plan.is_calm_start = true;
-            plan.faults_for = Duration::from_secs(1_000);
-            plan.faults.clear();
-            (plan.loss_per_mille, plan.duplicates_per_mille, plan.stragglers_per_mille) = (0, 0, 0);
-            (plan.clients, plan.bursts, plan.pairs, plan.disasters) = (0, 0, 0, 0);
         });
-        simulation.begin().unwrap();
-        while simulation.phase == Phase::Forming {
-            simulation.run_until(simulation.now + Duration::from_secs(1)).unwrap();
-        }
         // The first node was the only member of every slot once.
         let first = simulation.node_ids[0];
         let configuration = |simulation: &Simulation, node: NodeId, slot: SlotId| {

@@ -133,6 +133,15 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Lets nothing happen by itself: no faults, no lost messages, no clients, for as long as the caller likes.
+    pub(crate) fn keep_calm(&mut self) {
+        self.is_calm_start = true;
+        self.faults_for = Duration::from_secs(1_000_000);
+        self.faults.clear();
+        (self.loss_per_mille, self.duplicates_per_mille, self.stragglers_per_mille) = (0, 0, 0);
+        (self.clients, self.bursts, self.pairs, self.disasters) = (0, 0, 0, 0);
+    }
+
     /// The plan of a seed.
     pub fn draw(seed: u64, rng: &mut fastrand::Rng) -> Self {
         let slots = [1, 4, 8][rng.usize(..3)];

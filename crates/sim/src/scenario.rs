@@ -39,16 +39,10 @@ impl Scenario {
             plan.nodes = nodes;
             plan.gone_after = Duration::from_secs(300);
             plan.request_timeout = Duration::from_secs(3);
-            plan.is_calm_start = true;
-            plan.faults_for = Duration::from_secs(1_000_000);
-            plan.faults.clear();
-            (plan.loss_per_mille, plan.duplicates_per_mille, plan.stragglers_per_mille) = (0, 0, 0);
+            plan.keep_calm();
             plan.delay_max = Duration::from_millis(1);
             plan.service_max = Duration::from_micros(50);
             plan.flush_max = Duration::from_millis(1);
-            plan.clients = 0;
-            (plan.bursts, plan.disasters) = (0, 0);
-            plan.pairs = 0;
             plan.do_disks_lie = false;
             plan.drift_ppm_max = 0;
             change(plan);

@@ -199,6 +199,20 @@ impl Simulation {
         }
     }
 
+    /// A settled ring of which nothing is asked, and to which nothing happens.
+    #[cfg(test)]
+    pub(crate) fn calm(seed: u64, change: impl FnOnce(&mut Plan)) -> Self {
+        let mut simulation = Self::new(seed, Tracing::Off, |plan| {
+            plan.keep_calm();
+            change(plan);
+        });
+        simulation.begin().unwrap();
+        while simulation.phase == Phase::Forming {
+            simulation.run_until(simulation.now + Duration::from_secs(1)).unwrap();
+        }
+        simulation
+    }
+
     /// Runs the seed to its end. What clients saw is checked even if the ring does not come to rest.
     pub(crate) fn play(&mut self) -> Result<(), Violation> {
         let played = self.play_phases();
