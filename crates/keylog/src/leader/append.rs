@@ -146,6 +146,13 @@ impl<S: Store> Keylog<S> {
         is_refusal && base.is_some_and(|base| Some(base.ballot.term) != term)
     }
 
+    /// The name of a write that nobody but this leader asks for.
+    pub(super) fn draw_operation_id(&mut self) -> OperationId {
+        let mut id = [0; 16];
+        self.rng.fill(&mut id);
+        OperationId(id)
+    }
+
     /// Proposes a settled head again, so that nothing can be found below it any more.
     pub(super) fn propose_again(&mut self, slot: SlotId, key: &Key, head: (u64, Hash)) -> Result<(), StoreError> {
         self.propose(slot, key, head, Vec::new(), Some(head.0), Vec::new())

@@ -4,7 +4,7 @@
 //! The clock on the wall only says when the leader tries: the delete is an ordinary append on the condition that the head
 //! is still the one that has expired, so that a key that was written anew meanwhile stays.
 
-use difuse_types::{Instant, Key, KeyPrefix, OperationId, SlotId, WallTime};
+use difuse_types::{Instant, Key, KeyPrefix, SlotId, WallTime};
 
 use super::{Append, Appending, Phase};
 use crate::{
@@ -111,12 +111,11 @@ impl<S: Store> Keylog<S> {
 
     /// Appends a delete, if the key is still as it was found.
     fn delete_expired(&mut self, slot: SlotId, key: &Key, register: &Register) -> Result<(), StoreError> {
-        let mut operation_id = [0; 16];
-        self.rng.fill(&mut operation_id);
+        let operation_id = self.draw_operation_id();
         let submission = Submission {
             operation: Operation::Delete,
             condition: Condition::Head(register.head.hash),
-            operation_id: OperationId(operation_id),
+            operation_id,
             author: self.me,
             time: self.wall,
             level: difuse_types::Level::Quorum,

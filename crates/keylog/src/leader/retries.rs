@@ -167,8 +167,8 @@ impl<S: Store> Keylog<S> {
         match &draft.base {
             Some(base) => base.ballot.term == leadership.term,
             None => {
-                let members = state.record.configuration.all_members();
-                let are_accounted = members.iter().all(|node| leadership.accounted.contains(node));
+                let Configuration { members, joint, .. } = &state.record.configuration;
+                let are_accounted = members.iter().chain(joint).all(|node| leadership.accounted.contains(node));
                 are_accounted && draft.key.steps_of().is_none()
             }
         }
@@ -179,9 +179,8 @@ impl<S: Store> Keylog<S> {
         if draft.base.is_some() {
             return self.propose_again(slot, &draft.key, (draft.height, draft.hash));
         }
-        let mut operation_id = [0; 16];
-        self.rng.fill(&mut operation_id);
-        let delete = transaction_after(draft, Operation::Delete, OperationId(operation_id), self.me, self.wall);
+        let operation_id = self.draw_operation_id();
+        let delete = transaction_after(draft, Operation::Delete, operation_id, self.me, self.wall);
         let head = (delete.height, delete.hash());
         self.propose(slot, &draft.key, head, vec![delete], Some(draft.height), Vec::new())
     }
