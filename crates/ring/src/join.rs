@@ -14,7 +14,7 @@ use crate::{
 /// How many redirections one attempt to join follows.
 const REDIRECTS_MAX: u32 = 64;
 /// One of so many attempts goes to a host that has not joined yet itself, if one was seen to be a member.
-const IN_VAIN: usize = 4;
+const IN_PART_EVERY: usize = 4;
 
 impl Ring {
     /// Begins to join: asks the node whose virtual node lies before ours by the table; after failures one farther
@@ -22,8 +22,8 @@ impl Ring {
     /// virtual nodes; a seed while the table is empty.
     pub(crate) fn begin_join(&mut self, index: usize) {
         let node = &self.virtual_nodes[index];
-        let is_in_vain = node.join_attempts % IN_VAIN == IN_VAIN - 1;
-        let in_part = if is_in_vain { self.member_in_part() } else { None };
+        let is_its_turn = node.join_attempts % IN_PART_EVERY == IN_PART_EVERY - 1;
+        let in_part = if is_its_turn { self.member_in_part() } else { None };
         let contact = in_part.or_else(|| self.join_contact(&node.place, node.join_attempts));
         let contact = contact.or_else(|| self.random_seed());
         match contact {

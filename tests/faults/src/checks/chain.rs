@@ -102,8 +102,7 @@ fn decode(field: &Json) -> Result<Vec<u8>, String> {
 
 /// Whether a chain agrees with what clients were told: every acknowledged write is in it, once, where they were told;
 /// no refused one is; nobody else's is, but for a delete of nothing with which a leader makes sure that an attempt has lapsed;
-/// and every head that was shown is in it. `value` gives the bytes of a content
-/// that is inline.
+/// and every head that was shown is in it. `value` gives the bytes of a content that is inline.
 pub fn agrees(chain: &[Link], ledger: &Ledger, value: impl Fn(u64, &[u8]) -> bool) -> Result<(), String> {
     let (sent, shown) = ledger.records();
     let twice = super::linearizable::duplicates(chain.iter().map(|link| link.operation_id.clone()));
