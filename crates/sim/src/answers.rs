@@ -192,12 +192,11 @@ impl Simulation {
     }
 
     /// The client was told that no attempt to write has done anything, or can any more. By members that go back to a
-    /// recovery: it may have been done before, and seen, and be lost with that.
+    /// recovery: it may have been done before, and seen, and be lost with that. By others: a survivor of a recovery may hold
+    /// what a leader had begun, and have lost who told that it is not done.
     pub(crate) fn end_not_done(&mut self, client: usize, history: usize, operation: u64, call: Call, asked_at: u64) {
-        let slot = self.plan.settings.slots.of_key(&self.clients.histories[history].key);
-        if self.recoveries.is_recovered(slot) {
-            self.clients.record(client, history, call, Answer::Unknown, asked_at, None);
-        }
+        let recovery = self.answered_under(&self.clients.histories[history].key, None, asked_at);
+        self.clients.record(client, history, call, Answer::NotDone, asked_at, recovery);
         self.note_refused(history, operation, asked_at);
     }
 

@@ -77,7 +77,7 @@ fn before_recoveries(noted: &Noted) -> Option<Operation> {
 /// committed was not done, and what was is not done again.
 fn since_recovery(noted: &Noted, recovery: Hash, place: Option<usize>, done: usize) -> Option<Operation> {
     let is_answered = noted.recovery == Some(recovery);
-    let is_refused = matches!(noted.operation.answer, Answer::Conflict(_));
+    let is_refused = matches!(noted.operation.answer, Answer::Conflict(_) | Answer::NotDone);
     match (open(noted.operation), place) {
         _ if is_answered && is_refused => Some(noted.operation),
         (Some(operation), Some(place)) if place < done => Some(Operation { invoked_at: u64::MAX, ..operation }),
@@ -127,5 +127,19 @@ mod tests {
         assert_eq!(since(Some(ours), None), Some(answer));
         assert_eq!(since(Some(other), None), None);
         assert_eq!(since(Some(other), Some(3)), Some(Answer::Unknown));
+    }
+
+    #[test]
+    fn a_write_that_was_not_done_may_be_what_a_recovery_begins_with() {
+        let call = Call::Write { id: 1, demand: Demand::Present, has_value: true };
+        let operation = Operation { client: 0, call, answer: Answer::NotDone, invoked_at: 1, completed_at: 2 };
+        let not_done = Noted { operation, recovery: Some(Hash::ZERO) };
+        assert_eq!(before_recoveries(&not_done), Some(operation));
+        let ours = Hash::of(b"ours");
+        let began_with_it = since_recovery(&not_done, ours, Some(0), 1);
+        assert_eq!(began_with_it.map(|since| (since.answer, since.invoked_at)), Some((Answer::Unknown, u64::MAX)));
+        assert_eq!(since_recovery(&not_done, ours, None, 1), None);
+        let told_since = Noted { recovery: Some(ours), ..not_done };
+        assert_eq!(since_recovery(&told_since, ours, None, 1), Some(operation));
     }
 }

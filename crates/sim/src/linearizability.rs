@@ -49,6 +49,8 @@ pub enum Answer {
     Written,
     /// The write was not done, because this was the last one.
     Conflict(WriteId),
+    /// The write was not done, and will not be.
+    NotDone,
     /// To a read: this was the last write.
     Last(WriteId),
     /// To a read: the key has no value.
@@ -127,6 +129,7 @@ impl Search<'_> {
             (Call::Write { id, demand, .. }, Answer::Written | Answer::Unknown) => {
                 self.holds(demand, state).then_some(id)
             }
+            (Call::Write { .. }, Answer::NotDone) => Some(state),
             (Call::Write { demand, .. }, Answer::Conflict(last)) => {
                 // A head that deletes, and that the write was to follow, may be forgotten when it is decided.
                 let may_fail = matches!(demand, Demand::Last(_)) && self.forgets && !self.has_value(state);
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn tells_good_histories_from_bad_ones() {
-        use Answer::{Conflict, Last, NoValue, Unknown, Written};
+        use Answer::{Conflict, Last, NoValue, NotDone, Unknown, Written};
         let (first, second) = (set(1, Demand::None), set(2, Demand::None));
         check("empty", &[], true);
         check("one after the other", &[(first, Written, 0, 1), (Call::Read, Last(1), 2, 3)], true);
@@ -194,6 +197,8 @@ mod tests {
         check("a read goes back", &back, false);
         check("an unknown write shows later", &[(first, Unknown, 0, OPEN), (Call::Read, Last(1), 50, 51)], true);
         check("an unknown write never shows", &[(first, Unknown, 0, OPEN), (Call::Read, Last(0), 50, 51)], true);
+        check("a write that was not done", &[(first, NotDone, 0, 1), (Call::Read, Last(0), 2, 3)], true);
+        check("it was done after all", &[(first, NotDone, 0, 1), (Call::Read, Last(1), 2, 3)], false);
         let flickers = [(first, Unknown, 0, OPEN), (Call::Read, Last(1), 2, 3), (Call::Read, Last(0), 4, 5)];
         check("an unknown write flickers", &flickers, false);
         check("shown before it was asked for", &[(Call::Read, Last(1), 0, 1), (first, Written, 2, 3)], false);
