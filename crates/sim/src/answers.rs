@@ -10,7 +10,7 @@ use difuse_types::{Hash, Key, Level, NodeId};
 use crate::{
     Violation,
     clients::{Aim, UnderWay},
-    linearizability::{Answer, Call, NEVER_WRITTEN},
+    linearizability::{Answer, Call, Demand, NEVER_WRITTEN, WriteId},
     simulation::Simulation,
 };
 
@@ -51,7 +51,7 @@ impl Simulation {
                 self.finish_client(client);
             }
             Err(RequestError::Conflict { current }) => {
-                self.handle_conflict(client, under_way.aim, under_way.invoked_at, current)?;
+                self.handle_conflict(client, &under_way, current)?;
                 self.finish_client(client);
             }
             Err(RequestError::NotAll { is_applied, written, .. }) => {
@@ -203,13 +203,13 @@ impl Simulation {
     fn handle_conflict(
         &mut self,
         client: usize,
-        aim: Aim,
-        invoked_at: u64,
+        under_way: &UnderWay,
         current: Option<(u64, Hash, bool)>,
     ) -> Result<(), Violation> {
-        let Aim::Write { history, operation, call, .. } = aim else {
-            return Err(Violation::WrongAnswer(format!("{aim:?} was answered with a conflict")));
+        let Aim::Write { history, operation, mut call, .. } = under_way.aim else {
+            return Err(Violation::WrongAnswer(format!("{under_way:?} was answered with a conflict")));
         };
+        let invoked_at = under_way.invoked_at;
         let key = self.clients.histories[history].key.clone();
         let recovery = self.answered_under(&key, None, invoked_at);
         let last = match current {
@@ -226,6 +226,11 @@ impl Simulation {
                     )));
                 }
                 self.clients.saw(client, history, hash);
+                if self.recoveries.is_recovered(self.plan.settings.slots.of_key(&key))
+                    && under_way.follows_another(hash)
+                {
+                    call = after_a_lost_head(call, last);
+                }
                 last
             }
         };
@@ -303,5 +308,42 @@ impl Simulation {
             return Err(Violation::WrongAnswer(format!("{key} was read as {entry:?}, write {operation} put another")));
         }
         Ok(operation)
+    }
+}
+
+/// A write that was refused for a head that this other write made, and that is not the one that it was to follow. If the same
+/// write had made that, a recovery has lost it, and it was done again: the condition cannot come true any more.
+fn after_a_lost_head(call: Call, last: WriteId) -> Call {
+    match call {
+        Call::Write { id, demand: Demand::Last(before), has_value } if before == last => {
+            Call::Write { id, demand: Demand::Never, has_value }
+        }
+        call => call,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::after_a_lost_head;
+    use crate::linearizability::{Answer, Call, Demand, Operation, is_linearizable};
+
+    #[test]
+    fn a_write_after_a_head_that_was_lost_is_refused_though_its_write_was_done_again() {
+        let check = |call: Call| {
+            let first = Call::Write { id: 1, demand: Demand::None, has_value: true };
+            let history = [(first, Answer::Written, 0, 1), (call, Answer::Conflict(1), 2, 3)];
+            let operation = |(call, answer, invoked_at, completed_at)| Operation {
+                client: 0,
+                call,
+                answer,
+                invoked_at,
+                completed_at,
+            };
+            is_linearizable(&history.map(operation), false)
+        };
+        let second = Call::Write { id: 2, demand: Demand::Last(1), has_value: true };
+        assert!(!check(second));
+        assert!(check(after_a_lost_head(second, 1)));
+        assert_eq!(after_a_lost_head(second, 3), second);
     }
 }

@@ -94,6 +94,11 @@ impl UnderWay {
         }
     }
 
+    /// Whether it is a write on the condition that the head is another than this one.
+    pub(crate) fn follows_another(&self, head: Hash) -> bool {
+        matches!(self.request, Request::Write { condition: Condition::Head(hash), .. } if hash != head)
+    }
+
     /// Whether it is a read whose level promises no more than a committed head.
     pub(crate) fn is_weak(&self) -> bool {
         matches!(self.request, Request::Read { level: Level::Lazy | Level::Leader, .. })

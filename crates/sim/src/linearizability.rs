@@ -24,6 +24,8 @@ pub enum Demand {
     Present,
     /// The last write was this one.
     Last(WriteId),
+    /// What cannot be any more.
+    Never,
 }
 
 /// What a client asked for.
@@ -145,6 +147,7 @@ impl Search<'_> {
             Demand::Absent => !self.has_value(state),
             Demand::Present => self.has_value(state),
             Demand::Last(last) => self.is_same(last, state),
+            Demand::Never => false,
         }
     }
 
