@@ -17,7 +17,7 @@ use difuse_types::{Key, Level, NodeId};
 
 use crate::{
     Violation,
-    clients::{Written, operation_id},
+    clients::{Written, operation_id, repeat_open},
     simulation::{Event, Phase, Simulation},
 };
 
@@ -107,9 +107,7 @@ impl Simulation {
     fn send_burst_write(&mut self, node: NodeId, operation: u64, request: Request) {
         let id = self.clients.next_request_id();
         let mut repeated = request.clone();
-        if let Request::Write { since, .. } = &mut repeated {
-            *since = Since::Unknown;
-        }
+        repeat_open(&mut repeated, None);
         self.bursts.pending.insert(id, (operation, repeated));
         self.figures.requests += 1;
         self.give(node, Input::Request { id, request });

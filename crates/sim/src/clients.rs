@@ -79,19 +79,13 @@ impl UnderWay {
     /// An attempt may have been applied, and the next one says so; `since` is what it was told to say.
     pub(crate) fn open(&mut self, told: Option<Anchor>) {
         self.is_open = true;
-        if let Request::Write { since, .. } = &mut self.request
-            && since.anchor().is_none()
-        {
-            *since = told.into();
-        }
+        repeat_open(&mut self.request, told);
     }
 
     /// No attempt until now will be applied: the next one is sent after this.
     pub(crate) fn begin_anew(&mut self, now: Anchor) {
         self.is_open = false;
-        if let Request::Write { since, .. } = &mut self.request {
-            *since = Since::After(now);
-        }
+        repeat_after(&mut self.request, now);
     }
 
     /// Whether it is a write on the condition that the head is another than this one.
@@ -403,6 +397,22 @@ fn level(rng: &mut fastrand::Rng) -> Level {
         1 => Level::Leader,
         2 => Level::All,
         _ => Level::Quorum,
+    }
+}
+
+/// The next attempt at a request says that an earlier one may have been applied; `told` is what it was told to say.
+pub(crate) fn repeat_open(request: &mut Request, told: Option<Anchor>) {
+    if let Request::Write { since, .. } | Request::Command { since, .. } = request
+        && since.anchor().is_none()
+    {
+        *since = told.into();
+    }
+}
+
+/// The next attempt at a request says that it is first sent after this: no earlier one will be applied.
+pub(crate) fn repeat_after(request: &mut Request, now: Anchor) {
+    if let Request::Write { since, .. } | Request::Command { since, .. } = request {
+        *since = Since::After(now);
     }
 }
 

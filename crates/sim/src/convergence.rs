@@ -34,7 +34,7 @@ impl Simulation {
     }
 
     fn probe_healing(&mut self, is_late: bool) -> Result<(), Violation> {
-        if !self.clients.are_idle() {
+        if !self.clients.are_idle() || !self.sequences.are_idle() {
             return self.check_answers(is_late, "requests are not answered");
         }
         let is_healed = self.is_at_rest(is_late, "after all is healed")?;
@@ -45,7 +45,7 @@ impl Simulation {
     }
 
     fn probe_last_reads(&mut self, is_late: bool) -> Result<(), Violation> {
-        if !self.clients.last_reads.is_empty() || !self.clients.are_idle() {
+        if !self.clients.last_reads.is_empty() || !self.clients.are_idle() || !self.sequences.are_idle() {
             return self.check_answers(is_late, "the last reads are not answered");
         }
         // Where messages are lost a slot may change its leader once more, and the leaders' heads are what is checked.
@@ -63,7 +63,7 @@ impl Simulation {
         if !is_late {
             return Ok(());
         }
-        let waiting = self.clients.describe_waiting();
+        let waiting = [self.clients.describe_waiting(), self.sequences.describe_waiting()].join("; ");
         Err(Violation::Stuck(format!("{what}: {waiting}")))
     }
 
@@ -74,6 +74,7 @@ impl Simulation {
         for client in 0..self.clients.count() {
             self.queue.push(self.now, Event::Client { client });
         }
+        self.read_sequences();
     }
 
     /// Whether the ring is settled: it says so, and it is true. An error if it should be by now.
@@ -199,7 +200,7 @@ impl Simulation {
     /// All that was acknowledged is in the chains that the members hold in the end.
     pub(crate) fn check_last_heads(&self) -> Result<(), Violation> {
         let keys = self.clients.histories.iter().map(|history| &history.key).chain([&self.bursts.key]);
-        let keys = keys.chain(self.pairs.keys());
+        let keys = keys.chain(self.pairs.keys()).chain(self.sequences.keys());
         for key in keys {
             let (slot, head) = (self.plan.settings.slots.of_key(key), self.last_head(key));
             let is_refused = |operation| self.clients.refused.contains(&operation);

@@ -30,6 +30,7 @@ impl Simulation {
         self.schedule_fault();
         self.schedule_burst();
         self.schedule_pairs();
+        self.schedule_sequences();
         self.schedule_disaster();
     }
 

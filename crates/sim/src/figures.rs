@@ -19,6 +19,8 @@ pub struct Figures {
     pub operations: u64,
     /// Operations on several keys at once that were answered.
     pub steps: u64,
+    /// Items added to lists and streams, and told to be there.
+    pub added: u64,
     /// Requests that were repeated.
     pub retries: u64,
     /// Requests answered with an error that may pass.
@@ -54,6 +56,7 @@ impl AddAssign for Figures {
         self.requests += other.requests;
         self.operations += other.operations;
         self.steps += other.steps;
+        self.added += other.added;
         self.retries += other.retries;
         self.errors += other.errors;
         self.unknown += other.unknown;

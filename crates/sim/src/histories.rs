@@ -14,6 +14,7 @@ impl Simulation {
     /// What clients saw has an order.
     pub(crate) fn check_histories(&mut self) -> Result<(), Violation> {
         self.check_pairs()?;
+        self.check_sequences()?;
         for history in &self.clients.histories {
             self.figures.histories += 1;
             if !self.has_order(history) {

@@ -117,6 +117,8 @@ pub struct Plan {
     pub bursts: u32,
     /// How many operations there are on pairs of keys that change together.
     pub pairs: u32,
+    /// How many operations there are on lists and streams to whose end items are added.
+    pub sequences: u32,
     /// How many disasters there are: the majority of a slot is lost for ever, and operators recover what is left.
     pub disasters: u32,
     /// How far checkpoints are apart at least.
@@ -139,7 +141,7 @@ impl Plan {
         self.faults_for = Duration::from_secs(1_000_000);
         self.faults.clear();
         (self.loss_per_mille, self.duplicates_per_mille, self.stragglers_per_mille) = (0, 0, 0);
-        (self.clients, self.bursts, self.pairs, self.disasters) = (0, 0, 0, 0);
+        (self.clients, self.bursts, self.pairs, self.sequences, self.disasters) = (0, 0, 0, 0, 0);
     }
 
     /// The plan of a seed.
@@ -186,6 +188,7 @@ impl Plan {
             pause_max: Duration::from_millis([5, 50, 400][rng.usize(..3)]),
             bursts: if seed.is_multiple_of(3) { 12 } else { 0 },
             pairs: if seed % 2 == 1 { 150 } else { 0 },
+            sequences: if seed.is_multiple_of(2) { 120 } else { 0 },
             disasters: if has_disasters { 1 + (seed / 5 % 2) as u32 } else { 0 },
             checkpoint_every: 256,
             tombstones_kept: drops.then(|| Duration::from_secs(12)),

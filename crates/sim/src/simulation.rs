@@ -21,6 +21,7 @@ use crate::{
     node::Node,
     pairs::Pairs,
     queue::Queue,
+    sequences::Sequences,
     trace::{Trace, Tracing},
 };
 
@@ -81,6 +82,10 @@ pub(crate) enum Event {
     Burst,
     /// Something is done with a pair of keys.
     Pair,
+    /// Something is added to a list or a stream, for the first time or again.
+    Sequence {
+        waiting: Option<u64>,
+    },
     /// The majority of a slot is lost.
     Disaster,
     /// An operator looks for slots that lost their majority.
@@ -134,6 +139,7 @@ pub(crate) struct Simulation {
     pub(crate) clients: Clients,
     pub(crate) bursts: Bursts,
     pub(crate) pairs: Pairs,
+    pub(crate) sequences: Sequences,
     pub(crate) disasters: Disasters,
     pub(crate) phase: Phase,
     pub(crate) phase_ends_at: Instant,
@@ -171,6 +177,7 @@ impl Simulation {
             clients: Clients::new(&plan),
             bursts: Bursts::new(seed, plan.bursts),
             pairs: Pairs::new(seed, plan.pairs),
+            sequences: Sequences::new(seed, plan.sequences),
             disasters: Disasters::new(seed, plan.disasters),
             rng,
             now: Instant(0),
@@ -325,6 +332,10 @@ impl Simulation {
             }
             Event::Pair => {
                 self.use_pair();
+                Ok(())
+            }
+            Event::Sequence { waiting } => {
+                self.use_sequence(waiting);
                 Ok(())
             }
             Event::Disaster => self.strike(),

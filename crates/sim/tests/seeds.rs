@@ -40,6 +40,7 @@ fn every_seed_holds() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     // The seeds would hold as well if nothing happened.
     assert!(figures.operations > 100 * count && figures.histories > 2 * count, "{figures:?}");
+    assert!(figures.steps > 20 * count && figures.added > 20 * count, "{figures:?}");
     assert!(figures.forgetful > 0 && figures.dropped > 2 * count, "{figures:?}");
     assert!(figures.disasters > count / 10 && figures.recoveries > count / 10, "{figures:?}");
     assert!(figures.faults > 5 * count && figures.crashes > 2 * count && figures.leaves > count / 20, "{figures:?}");
