@@ -54,7 +54,7 @@ pub use server::serve;
 
 /// The most requests that are served at a time; further ones are answered with 503.
 const REQUESTS_MAX: i64 = 1024;
-/// The most uploads and downloads at a time, each of which keeps some MiB in memory; further ones are answered with
+/// The most uploads and downloads at a time, each of which keeps about 8 MiB in memory; further ones are answered with
 /// 503.
 const TRANSFERS_MAX: usize = 128;
 /// Uploads up to this length, in bytes, do not count as transfers.
@@ -173,7 +173,12 @@ impl Gateway {
 
     /// Permission to move content; an error if too many transfers are running.
     fn begin_transfer(&self) -> Result<Transfer, Problem> {
-        self.0.transfers.clone().try_acquire_owned().map_err(|_| Problem::busy())
+        self.begin_transfers(1)
+    }
+
+    /// The same for what keeps as much in memory as `count` transfers.
+    fn begin_transfers(&self, count: u32) -> Result<Transfer, Problem> {
+        self.0.transfers.clone().try_acquire_many_owned(count).map_err(|_| Problem::busy())
     }
 
     /// The same, for a body of `length` bytes if that is known: small ones need no permission.

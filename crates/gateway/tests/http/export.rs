@@ -97,3 +97,26 @@ async fn nothing_is_read_for_a_client_that_goes_away() {
     let pages = server.datastore.calls() - calls;
     assert!(pages < 9, "{pages} of 9 requests were sent, though nobody read on");
 }
+
+/// Each reads up to 32 MiB ahead of a client that does not read.
+#[tokio::test]
+async fn only_so_many_clients_are_read_ahead_for() {
+    let server = Server::start().await;
+    for index in 0..64 {
+        server.put(&format!("/v1/keys/{index:04}"), vec![b'x'; 1 << 20]).await.expect(201);
+    }
+    let mut unread = Vec::new();
+    for _ in 0..32 {
+        unread.push(server.request("GET", "/v1/export").send().await.unwrap());
+        assert_eq!(unread.last().unwrap().status(), 200);
+    }
+    server.call("GET", "/v1/export").await.expect_problem(503, "busy", "try again later");
+    server.call("GET", "/v1/keys?limit=1").await.expect(200);
+    drop(unread.pop());
+    for _ in 0..1_000 {
+        if server.call("GET", "/v1/export?after=0062").await.status == 200 {
+            return;
+        }
+    }
+    panic!("what a client that has gone held is not free again");
+}
