@@ -146,6 +146,16 @@ pub(crate) struct KeyState {
     pub(crate) handed_height: u64,
 }
 
+impl KeyState {
+    /// The ballot of what is being proposed.
+    pub(crate) fn undecided(&self) -> Option<Ballot> {
+        match &self.stage {
+            Stage::Proposing(proposing) => Some(proposing.proposal.ballot),
+            _ => None,
+        }
+    }
+}
+
 /// What may add to a key's log, in the order in which it came.
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Appending {
@@ -303,8 +313,10 @@ pub(crate) struct Decided {
 #[derive(Debug, Clone, Hash)]
 pub(crate) enum KeyRead {
     Head,
-    /// The head as this node knows it, without asking anybody.
-    OwnHead,
+    /// The head as this node knows it, without asking anybody, for somebody who has seen the slot up to here.
+    OwnHead {
+        seen: Option<Ballot>,
+    },
     Log {
         from_height: u64,
         limit: u32,

@@ -2,9 +2,11 @@
 
 use difuse_types::{Key, Level, SlotId, Space};
 
-use super::{Append, Appending, KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
+use super::{
+    Append, Appending, KeyRead, KeyState, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide,
+};
 use crate::{
-    Anchor, Ballot, Failure, Invocation, Job, Submission,
+    Anchor, Ballot, Failure, Invocation, Job, Submission, Ticket,
     keylog::{Keylog, ParkedJob, Work},
     replica::damage::outcome,
     store::{Store, StoreError},
@@ -25,8 +27,8 @@ impl<S: Store> Keylog<S> {
             if let Work::Key(_, Job::Read { level: Level::Leader, .. }) = &job.work {
                 self.note_leader_read(slot);
             }
-            if self.knows_committed_head(slot, key)? {
-                let answer = outcome(self.read_key(slot, key, &KeyRead::OwnHead))?;
+            if self.knows_committed_head(slot, key)? && !self.may_have_shown_more(slot, key, *seen) {
+                let answer = outcome(self.read_key(slot, key, &KeyRead::OwnHead { seen: *seen }))?;
                 self.done(job.ticket, answer);
                 return Ok(());
             }
@@ -66,8 +68,8 @@ impl<S: Store> Keylog<S> {
                 }
                 Ok(())
             }
-            Work::Key(key, Job::Read { level: Level::Lazy | Level::Leader, .. }) => {
-                self.start_read(slot, ticket, key, KeyRead::OwnHead)
+            Work::Key(key, Job::Read { level: Level::Lazy | Level::Leader, seen }) => {
+                self.start_read(slot, ticket, key, KeyRead::OwnHead { seen })
             }
             Work::Key(key, Job::Read { level: Level::Quorum, .. }) => self.start_read(slot, ticket, key, KeyRead::Head),
             Work::Key(key, Job::Read { level: Level::All, .. }) => {
@@ -188,6 +190,13 @@ impl<S: Store> Keylog<S> {
         term.is_some_and(|term| seen.is_some_and(|seen| seen.term > term))
     }
 
+    /// Whether what this leader has proposed for a key, and does not know to be committed, may have been shown to somebody who has
+    /// seen the slot up to `seen`: as an append of their own that was answered early, or by a successor that found it committed.
+    pub(crate) fn may_have_shown_more(&mut self, slot: SlotId, key: &Key, seen: Option<Ballot>) -> bool {
+        let state = self.leadership(slot).and_then(|leadership| leadership.keys.get(key));
+        state.and_then(KeyState::undecided).is_some_and(|undecided| seen.is_some_and(|seen| undecided <= seen))
+    }
+
     /// Whether an append was first sent when a later leader than this node had spoken: that one may have refused it, and what
     /// this node proposes could still be found when the key has no head there that seals the refusal. Of two recoveries that
     /// share an epoch the one that was given up may have had later terms.
@@ -214,8 +223,16 @@ impl<S: Store> Keylog<S> {
     fn release_reads(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let Some(state) = leadership.keys.get_mut(key) else { return Ok(()) };
-        for (ticket, read) in std::mem::take(&mut state.reads) {
-            if let KeyRead::OwnHead = read {
+        let undecided = state.undecided();
+        // Who may have seen what is being proposed waits until that is decided.
+        let waits = |(_, read): &(Ticket, KeyRead)| match read {
+            KeyRead::OwnHead { seen } => undecided.is_some() && undecided <= *seen,
+            _ => false,
+        };
+        let (waiting, released) = std::mem::take(&mut state.reads).into_iter().partition(waits);
+        state.reads = waiting;
+        for (ticket, read) in released {
+            if let KeyRead::OwnHead { .. } = read {
                 let answer = outcome(self.read_key(slot, key, &read))?;
                 self.done(ticket, answer);
             } else {

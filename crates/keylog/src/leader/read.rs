@@ -230,7 +230,7 @@ impl<S: Store> Keylog<S> {
 
     pub(crate) fn read_key(&mut self, slot: SlotId, key: &Key, read: &KeyRead) -> Result<Answer, ReadError> {
         match read {
-            KeyRead::Head | KeyRead::OwnHead => {
+            KeyRead::Head | KeyRead::OwnHead { .. } => {
                 let is_linearizable = matches!(read, KeyRead::Head) || self.has_lease(slot);
                 let read = CommittedHead { is_linearizable, ..self.own_head(slot, key)? };
                 Ok(Answer::Head(Box::new(read)))

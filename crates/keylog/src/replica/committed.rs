@@ -168,7 +168,7 @@ impl<S: Store> Keylog<S> {
         seen: Option<Ballot>,
     ) -> Result<Option<CommittedHead>, StoreError> {
         if self.knows_committed_head(slot, key)? {
-            let is_behind = self.has_been_succeeded(slot, seen);
+            let is_behind = self.has_been_succeeded(slot, seen) || self.may_have_shown_more(slot, key, seen);
             // What cannot be read here, another member has.
             return if is_behind { Ok(None) } else { Ok(outcome(self.own_head(slot, key))?.ok()) };
         }

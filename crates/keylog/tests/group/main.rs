@@ -17,6 +17,7 @@ mod generation;
 mod recovery;
 mod retries;
 mod series;
+mod sessions;
 mod steps;
 mod structures;
 
