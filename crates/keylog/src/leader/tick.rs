@@ -138,7 +138,8 @@ impl<S: Store> Keylog<S> {
             }
             Stage::Fetching(_) => {
                 if let Stage::Fetching(fetching) = std::mem::take(&mut state.stage) {
-                    if fetching.holders.is_empty() {
+                    // Somebody else may have it, or a quorum that answers may hold something else.
+                    if fetching.holders.iter().all(|holder| self.suspects.contains(holder)) {
                         return self.touch_beside(slot, key, fetching.unreadable);
                     }
                     self.fetch(slot, key, fetching);

@@ -840,3 +840,32 @@ fn a_leader_that_brings_a_chain_anew_does_not_set_back_what_members_show() {
         });
     }
 }
+
+/// Seed 220831: the last word of a member that was lost for ever told the leader of a slot that was on the move of a head. Its
+/// chain was asked for from that member alone, for ever, though another had it.
+#[test]
+fn a_chain_whose_holder_is_lost_is_fetched_from_another_one() {
+    for seed in 0..10 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        group.kill(1);
+        (1..4).for_each(|id| _ = group.append(2, &key, id, Condition::None));
+        group.run_until(|group| group.heads(&key).len() == 1);
+        group.cut = [(node(2), node(1))].into();
+        group.restart(1);
+        group.replicas.get_mut(&node(1)).unwrap().handle_suspicion(node(2), true).unwrap();
+        let asks_for_chain = |(_, from, to, message): &(Instant, NodeId, NodeId, KeylogMessage)| {
+            (*from, *to) == (node(1), node(3)) && matches!(message, KeylogMessage::FetchTransactions { .. })
+        };
+        group.run_until(|group| group.wire.iter().any(asks_for_chain));
+        group.kill(3);
+        group.cut.clear();
+        group.replicas.get_mut(&node(1)).unwrap().handle_suspicion(node(2), false).unwrap();
+        assert!(group.replicas[&node(1)].is_leading(SLOT), "seed {seed}");
+        let read = Job::Read { level: Level::Quorum, seen: None };
+        group.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, key.clone(), read).unwrap();
+        group.run_until(|group| group.results.contains_key(&(1 << 50)));
+        let Some(Ok(Answer::Head(read))) = group.results.remove(&(1 << 50)) else { panic!("seed {seed}") };
+        assert_eq!(read.head.map(|(_, head)| head.height), Some(3), "seed {seed}");
+    }
+}
