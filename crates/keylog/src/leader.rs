@@ -50,6 +50,9 @@ pub(crate) mod tombstones;
 mod touch;
 mod unreadable;
 
+/// What members hold of a key.
+pub(crate) type Reads = BTreeMap<NodeId, Option<RegisterSummary>>;
+
 /// How many keys a leader remembers as settled at an older ballot than its own.
 const TOUCHED_MAX: usize = 16_384;
 
@@ -245,7 +248,7 @@ pub(crate) enum Stage {
     Idle,
     /// Reading the register from a majority.
     Touching {
-        reads: BTreeMap<NodeId, Option<RegisterSummary>>,
+        reads: Reads,
         /// Members that are known not to be able to read what they hold: a quorum beside them is waited for.
         unreadable: BTreeSet<NodeId>,
         sent_at: Instant,
@@ -435,10 +438,7 @@ impl Leadership {
 }
 
 /// The members that hold exactly `summary` among what they told.
-pub(crate) fn holders_of(
-    reads: &BTreeMap<NodeId, Option<RegisterSummary>>,
-    summary: &RegisterSummary,
-) -> BTreeSet<NodeId> {
+pub(crate) fn holders_of(reads: &Reads, summary: &RegisterSummary) -> BTreeSet<NodeId> {
     reads.iter().filter(|(_, read)| read.as_ref() == Some(summary)).map(|(node, _)| *node).collect()
 }
 

@@ -101,12 +101,13 @@ impl<S: Store> Keylog<S> {
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
         let Phase::Candidate(candidate) = std::mem::replace(&mut state.phase, Phase::Follower) else { return Ok(()) };
         let mut leadership = Leadership::new(candidate.term, now);
-        let begins_without_steps = candidate.steps.are_none();
-        if begins_without_steps {
-            leadership.steps = Steps::beginning();
+        leadership.steps = if candidate.steps.are_none() {
+            Steps::beginning(candidate.term)
         } else if skips_steps {
-            leadership.steps = Steps::none();
-        }
+            Steps::none()
+        } else {
+            Steps::after(candidate.steps.begun_without)
+        };
         let own = candidate.promises.get(&self.me).copied();
         leadership.in_sync =
             candidate.promises.iter().filter(|(_, digest)| Some(**digest) == own).map(|(node, _)| *node).collect();
@@ -125,9 +126,7 @@ impl<S: Store> Keylog<S> {
             Some(configuration) => self.send_proposal(slot, configuration),
             None => self.start_sync_if_due(slot),
         }
-        if begins_without_steps {
-            self.drop_void_steps(slot)?;
-        }
+        self.drop_void_steps(slot)?;
         self.find_out_steps(slot)?;
         self.unpark(slot)
     }

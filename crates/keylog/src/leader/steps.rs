@@ -11,7 +11,8 @@
 //!   key of steps, and proposes what their keys lack. Whether there can be any is told with the promises.
 //! - *What was not committed is never done.* A step that its leader alone had begun may come to light when its keys have
 //!   changed. A new leader proposes the last steps again before it serves anything, so that they have the highest ballot;
-//!   where a majority had none, its proposals say so, and a register of an earlier term is void from then on.
+//!   where a majority had none, its proposals say so, and a register of an earlier term is void from then on, whoever
+//!   finds it.
 //! - *The last steps are enough.* Steps that wait together are proposed together, and the next when all keys have what
 //!   they gave them; each names the first of those that it was proposed with.
 //! - *No step is done again.* A key that is as high as a step took it has had the step. For that, tombstones that the last
@@ -21,9 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use difuse_types::{Hash, Key, SlotId, Space};
 
-use super::{Append, Appending, Leadership, Stage, append::BATCH_MAX};
+use super::{Append, Appending, Leadership, Reads, Stage, append::BATCH_MAX};
 use crate::{
-    Ballot, Failure, Invocation, Step, Transaction,
+    Ballot, Failure, Invocation, Step, Term, Transaction,
     keylog::Keylog,
     replica::damage::{ReadError, outcome},
     step::StepRecord,
@@ -42,8 +43,10 @@ pub(crate) struct Steps {
     undone: BTreeMap<Key, Option<Vec<Transaction>>>,
     /// The keys that the last steps changed.
     changed: BTreeSet<Key>,
-    /// Whether those who promised this term had no step at all: then none was committed before it.
+    /// Whether a majority was found to have no step in this term: then none was committed before it.
     begins: bool,
+    /// The last term that is known to have begun like that: what was proposed in an earlier one is void.
+    void_before: Option<Term>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -68,8 +71,19 @@ impl Steps {
     /// Of a slot of which a majority has promised the term and holds no step. What an earlier leader may have begun to
     /// propose beside it is not committed and cannot be any more; it must not be adopted either, for its keys have been
     /// served without it.
-    pub(crate) fn beginning() -> Self {
-        Self { begins: true, ..Self::none() }
+    pub(crate) fn beginning(term: Term) -> Self {
+        Self { begins: true, void_before: Some(term), ..Self::none() }
+    }
+
+    /// Of a slot of which somebody who has promised the term holds a step that may be committed; `begun_without` is the last
+    /// term that is known to have begun without any.
+    pub(crate) fn after(begun_without: Option<Term>) -> Self {
+        Self { void_before: begun_without, ..Self::default() }
+    }
+
+    /// Whether a register of the key of steps, with this ballot, was not committed and never will be.
+    fn is_void(&self, ballot: Ballot) -> bool {
+        Some(ballot.term) < self.void_before
     }
 
     /// Whether the key of steps counts as absent until something is proposed for it in this term.
@@ -191,18 +205,32 @@ impl<S: Store> Keylog<S> {
         self.advance(slot, &key)
     }
 
-    /// This node leads without steps: what it holds of the key of steps was not committed.
+    /// This node has begun to lead: what it holds of the key of steps goes if it was not committed.
     pub(super) fn drop_void_steps(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let key = Key::of_steps(slot);
         let Some(own) = self.store.register(slot, &key)? else { return Ok(()) };
-        let Some(term) = self.leadership(slot).map(|leadership| leadership.term) else { return Ok(()) };
+        let Some(leadership) = self.leadership(slot).filter(|it| it.steps.is_void(own.ballot)) else { return Ok(()) };
+        let term = leadership.term;
         self.handle_drop(self.me, slot, Ballot { term, sequence: 0 }, &[(key, own.ballot)])
+    }
+
+    /// What members hold of a key, but for steps that are void: whoever has those is as good as without any.
+    pub(super) fn without_void_steps(&mut self, slot: SlotId, key: &Key, mut reads: Reads) -> Reads {
+        if key.steps_of().is_some()
+            && let Some(steps) = self.steps(slot)
+        {
+            for read in reads.values_mut() {
+                *read = read.take().filter(|summary| !steps.is_void(summary.ballot));
+            }
+        }
+        reads
     }
 
     /// The key of steps is settled: takes up the last steps where they are. They are proposed again first, unless they were in
     /// this term: what is found beside them at an earlier ballot by a later leader is not taken up then.
     fn learn_steps(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
         let own = self.store.register(slot, key)?;
+        let begins = own.is_none();
         let term = self.leadership(slot).map(|leadership| leadership.term);
         if let Some(own) = own.filter(|own| Some(own.ballot.term) != term) {
             return self.propose_again(slot, key, (own.head.height, own.head.hash));
@@ -216,7 +244,8 @@ impl<S: Store> Keylog<S> {
         }
         let phase = if changes.is_empty() { Phase::Gathering } else { Phase::Applying };
         let undone = changes.into_iter().map(|(key, transactions)| (key, Some(transactions))).collect();
-        leadership.steps = Steps { phase, held: changed.clone(), undone, changed, begins: false };
+        leadership.steps =
+            Steps { phase, held: changed.clone(), undone, changed, begins, void_before: term.filter(|_| begins) };
         let waiting: Vec<Key> = leadership.keys.keys().cloned().collect();
         for key in waiting {
             self.advance(slot, &key)?;

@@ -9,7 +9,7 @@ use std::{
 
 use difuse_types::{Instant, Key, NodeId, SlotId};
 
-use super::{Leadership, Phase, Stage};
+use super::{Leadership, Phase, Reads, Stage};
 use crate::{
     Configuration, KeylogMessage, RegisterSummary, SlotDigest, Term,
     keylog::{Held, Keylog, SlotState},
@@ -29,8 +29,6 @@ const COMPARISONS_MAX: usize = 16;
 /// How often the pause before a page is asked for again doubles; from then on the comparison is not counted among those
 /// under way, so that one member that does not answer holds up nobody else.
 const DOUBLINGS_MAX: u32 = 4;
-
-type Reads = BTreeMap<NodeId, Option<RegisterSummary>>;
 
 /// A comparison under way.
 #[derive(Clone, Debug, Hash)]
@@ -285,7 +283,6 @@ impl<S: Store> Keylog<S> {
             // Proposed since the page was read.
             return Ok(());
         }
-        let Some(best) = reads.values().flatten().max_by_key(|summary| summary.ballot).cloned() else { return Ok(()) };
         if let Some(sync) = &mut leadership.sync {
             sync.is_clean = false;
             sync.repairing.insert(key.clone());
@@ -300,7 +297,11 @@ impl<S: Store> Keylog<S> {
             };
             return self.propose_again(slot, &key, (own.height, own.hash));
         }
-        self.adopt(slot, &key, best, &reads)
+        let reads = self.without_void_steps(slot, &key, reads);
+        match reads.values().flatten().max_by_key(|summary| summary.ballot).cloned() {
+            Some(best) => self.adopt(slot, &key, best, &reads),
+            None => self.touch(slot, &key),
+        }
     }
 
     fn finish_sync(&mut self, slot: SlotId) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use difuse_types::{Key, NodeId, SlotId};
 
-use super::{Fetching, Phase, Proposing, Stage, holders_of};
+use super::{Fetching, Phase, Proposing, Reads, Stage, holders_of};
 use crate::{
     Ballot, KeylogMessage, Proposal, Register, RegisterSummary, Term, Transaction,
     keylog::Keylog,
@@ -36,13 +36,7 @@ impl<S: Store> Keylog<S> {
     }
 
     /// Asks the members that have not answered.
-    pub(crate) fn ask_for_register(
-        &mut self,
-        slot: SlotId,
-        term: Term,
-        key: &Key,
-        answered: &BTreeMap<NodeId, Option<RegisterSummary>>,
-    ) {
+    pub(crate) fn ask_for_register(&mut self, slot: SlotId, term: Term, key: &Key, answered: &Reads) {
         let Some(configuration) = self.configuration(slot) else { return };
         let members = configuration.all_members();
         for member in members.into_iter().filter(|member| !answered.contains_key(member)) {
@@ -83,12 +77,8 @@ impl<S: Store> Keylog<S> {
     }
 
     /// A majority has answered in this term.
-    fn decide_touch(
-        &mut self,
-        slot: SlotId,
-        key: &Key,
-        reads: BTreeMap<NodeId, Option<RegisterSummary>>,
-    ) -> Result<(), StoreError> {
+    fn decide_touch(&mut self, slot: SlotId, key: &Key, reads: Reads) -> Result<(), StoreError> {
+        let reads = self.without_void_steps(slot, key, reads);
         let best = reads.values().flatten().max_by_key(|summary| summary.ballot).cloned();
         let mixes_ballots = self.breaks(Rule::OneBallot);
         let Some(state) = self.slots.get_mut(&slot) else { return Ok(()) };
@@ -123,7 +113,7 @@ impl<S: Store> Keylog<S> {
         slot: SlotId,
         key: &Key,
         target: RegisterSummary,
-        reads: &BTreeMap<NodeId, Option<RegisterSummary>>,
+        reads: &Reads,
     ) -> Result<(), StoreError> {
         let own = self.store.register(slot, key)?;
         let holders: Vec<NodeId> = holders_of(reads, &target).into_iter().filter(|holder| *holder != self.me).collect();

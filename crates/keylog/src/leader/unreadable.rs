@@ -3,13 +3,11 @@
 //! dropped, so a new leader need not adopt it (Paxos: any quorum's answers will do). It does nevertheless while somebody can
 //! read it: a write at level leader that its leader alone holds is not given up without need.
 
-use std::collections::BTreeMap;
-
 use difuse_types::{Key, NodeId, SlotId};
 
-use super::{Fetching, Stage};
+use super::{Fetching, Reads, Stage};
 use crate::{
-    Ballot, RegisterSummary,
+    Ballot,
     keylog::Keylog,
     replica::damage::ReadError,
     store::{Store, StoreError},
@@ -45,12 +43,7 @@ impl<S: Store> Keylog<S> {
 
     /// A quorum holds nothing of a key: settles it as absent, and tells those who hold what cannot be read to drop it, this
     /// node first.
-    pub(super) fn do_without(
-        &mut self,
-        slot: SlotId,
-        key: &Key,
-        reads: &BTreeMap<NodeId, Option<RegisterSummary>>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn do_without(&mut self, slot: SlotId, key: &Key, reads: &Reads) -> Result<(), StoreError> {
         let me = self.me;
         let strays = reads.iter().filter_map(|(node, read)| Some((*node, read.as_ref()?.ballot)));
         let (own, others): (Vec<_>, Vec<_>) = strays.partition(|(node, _)| *node == me);

@@ -5,7 +5,7 @@ use difuse_keylog::{
     Anchor, Answer, Condition, Failure, Invocation, Job, KeylogMessage, Step, StepCommand, Store, verify_chain,
 };
 use difuse_structures::Reply;
-use difuse_types::{Hash, Key, Level, OperationId, WallTime};
+use difuse_types::{Hash, Key, Level, NodeId, OperationId, WallTime};
 
 use super::{Group, SLOT, dropping, key, node, retries::present};
 
@@ -248,6 +248,61 @@ fn a_step_whose_keys_have_changed_since_is_not_taken_up() {
         group.restart(successor);
         group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
         assert_eq!((group.number(successor, "a"), group.number(successor, "b")), (1, 1), "seed {seed}");
+    }
+}
+
+/// The same, and the successor alone has begun a step of its own, when the first one leads again with its promise: it is told that
+/// there are steps, and reads them from the other member, which has none.
+#[test]
+fn a_step_whose_keys_have_changed_since_is_not_taken_up_though_there_is_a_later_one() {
+    for seed in 0..20 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let steps_of = |group: &Group, name: u8| {
+            let store = group.replicas[&node(name)].store();
+            store.register(SLOT, &Key::of_steps(SLOT)).unwrap()
+        };
+        let begin_alone = |group: &mut Group, name: u8, others: [u8; 2], ticket: u64, step: &Step| {
+            group.cut = others.map(|other| (node(name), node(other))).into();
+            let leader = group.replicas.get_mut(&node(name)).unwrap();
+            leader.submit(ticket, SLOT, Key::of_steps(SLOT), job(u128::from(ticket), step)).unwrap();
+            group.run_until(|group| steps_of(group, name).is_some());
+            // Until it is on its disk.
+            group.run_for(20);
+            group.kill(name);
+            group.cut.clear();
+        };
+        group.append(1, &key("x"), 10, Condition::None);
+        begin_alone(&mut group, 1, [2, 3], 1 << 50, &step_of(&["a: set a 1", "b: set b 1"]));
+        let plain = Invocation { arguments: words("set a 5"), ..invocation_of(job(3, &Step::default())) };
+        group.ask(2, &key("a"), Job::Evaluate(plain)).unwrap();
+        let leads = |group: &Group, name: u8| group.replicas.get(&node(name)).is_some_and(|it| it.is_leading(SLOT));
+        let (successor, other) = if leads(&group, 2) { (2, 3) } else { (3, 2) };
+        begin_alone(&mut group, successor, [1, other], 1 << 51, &step_of(&["c: set c 1"]));
+
+        group.restart(1);
+        group.restart(successor);
+        group.wire.clear();
+        let is_from = |message: &(_, NodeId, NodeId, KeylogMessage), name: u8| message.1 == node(name);
+        for _ in 0..5_000 {
+            group.step();
+            // The successor's promise and the other member's register are all that the first one hears.
+            group.wire.retain(|message| match &message.3 {
+                KeylogMessage::Prepare { .. } => is_from(message, 1),
+                KeylogMessage::Promise { .. } => !is_from(message, other),
+                KeylogMessage::RegisterRead { .. } | KeylogMessage::Scanned { .. } => !is_from(message, successor),
+                _ => true,
+            });
+            if leads(&group, 1) && group.replicas[&node(1)].summaries().any(|summary| summary.is_settled) {
+                break;
+            }
+        }
+        assert_eq!((group.number(1, "a"), group.number(1, "b")), (5, 0), "seed {seed}");
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+        // Asked for again it is done, and wholly.
+        group.do_step(1, 1 << 50, &["a: set a 1", "b: set b 1"]);
+        for name in [1, 2, 3] {
+            assert_eq!((group.number(name, "a"), group.number(name, "b")), (1, 1), "seed {seed}");
+        }
     }
 }
 
