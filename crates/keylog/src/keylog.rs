@@ -406,6 +406,8 @@ pub struct Keylog<S> {
     pub(crate) rng: fastrand::Rng,
     pub(crate) slots: BTreeMap<SlotId, SlotState>,
     pub(crate) suspects: BTreeSet<NodeId>,
+    /// Whether this node becomes a member of nothing any more.
+    pub(crate) has_left: bool,
     /// Nodes that said that they have no room.
     pub(crate) no_room: BTreeMap<NodeId, room::NoRoom>,
     pub(crate) outputs: Vec<Output>,
@@ -459,6 +461,7 @@ impl<S: Store> Keylog<S> {
             last_round: rng.u64(..u64::MAX / 2),
             rng,
             suspects: BTreeSet::new(),
+            has_left: false,
             no_room: BTreeMap::new(),
             outputs: Vec::new(),
             inbox: VecDeque::new(),

@@ -26,6 +26,12 @@ impl<S: Store> Keylog<S> {
         self.deliver_to_self()
     }
 
+    /// This node has left the ring, as a member of nothing, and is about to stop. A slot that somebody was moving to it before
+    /// must not count on it: it takes part in no configuration any more.
+    pub fn handle_left(&mut self) {
+        self.has_left = true;
+    }
+
     /// Whether a node is suspect now, and so to be done without; says whether that is news.
     pub fn handle_suspicion(&mut self, node: NodeId, is_suspect: bool) -> Result<bool, StoreError> {
         let changed = if is_suspect { self.suspects.insert(node) } else { self.suspects.remove(&node) };

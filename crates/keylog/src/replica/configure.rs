@@ -52,6 +52,9 @@ impl<S: Store> Keylog<S> {
         if !configuration.is_well_formed() || configuration.slot.0 >= self.options.slots.count() {
             return Ok(());
         }
+        if self.has_left && configuration.contains(&self.me) {
+            return Ok(());
+        }
         let slot = configuration.slot;
         let is_newer = match self.slots.get(&slot) {
             Some(state) => configuration.supersedes(&state.record.configuration),

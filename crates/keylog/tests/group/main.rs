@@ -869,3 +869,29 @@ fn a_chain_whose_holder_is_lost_is_fetched_from_another_one() {
         assert_eq!(read.head.map(|(_, head)| head.height), Some(3), "seed {seed}");
     }
 }
+
+/// A leader that was cut off had begun to move the slot to node 4, which has left meanwhile: nobody counts on what it holds.
+#[test]
+fn who_has_left_becomes_no_member_of_a_slot_that_was_being_moved_to_it() {
+    for seed in 0..10 {
+        let mut group = Group::new(&[1, 2, 3, 4], seed);
+        group.place(&[1, 2, 3]);
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+        group.append(1, &key("k"), 1, Condition::None);
+        group.replicas.get_mut(&node(4)).unwrap().handle_left();
+        group.place(&[1, 2, 4]);
+        let is_moving =
+            |group: &Group| group.replicas[&node(2)].configuration(SLOT).is_some_and(Configuration::is_joint);
+        group.run_until(is_moving);
+        group.append(1, &key("k"), 2, Condition::None);
+        group.run_for(1000);
+        let left = &group.replicas[&node(4)];
+        assert!(left.configuration(SLOT).is_none_or(|known| !known.contains(&node(4))), "seed {seed}");
+        assert_eq!(left.store().register(SLOT, &key("k")).unwrap(), None, "seed {seed}");
+
+        group.kill(4);
+        group.place(&[1, 2, 3]);
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+        assert_eq!(group.log(2, &key("k")).len(), 2, "seed {seed}");
+    }
+}

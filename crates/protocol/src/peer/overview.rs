@@ -322,6 +322,7 @@ impl<S: Store> Peer<S> {
         if !has_company || known_since.is_none_or(|since| self.now.since(since) < LEAVE_AFTER) {
             return;
         }
+        self.keylog.handle_left();
         self.tell_left();
         self.leave = Some(Leave::new(HostState::Left, self.now));
     }
