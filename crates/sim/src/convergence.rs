@@ -34,6 +34,7 @@ impl Simulation {
     }
 
     fn probe_healing(&mut self, is_late: bool) -> Result<(), Violation> {
+        self.introduce_newcomers();
         if !self.clients.are_idle() || !self.sequences.are_idle() {
             return self.check_answers(is_late, "requests are not answered");
         }

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use difuse_keylog::{Configuration, Store, StoreError};
-use difuse_protocol::request::{Reply, RequestError};
+use difuse_protocol::{
+    Input,
+    request::{Reply, RequestError},
+};
 use difuse_ring::HostState;
 use difuse_types::{Hash, NodeId, SlotId};
 
@@ -52,19 +55,38 @@ impl Simulation {
         // What the ring has said of itself is of before all that went wrong.
         self.is_view_settled = false;
         self.disasters.heal(|id| self.nodes.get(id).is_none_or(|node| node.is_retired));
-        let is_anybody_gone = self.nodes.values().any(|node| node.is_retired);
         for id in self.node_ids.clone() {
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.flush_max = self.plan.flush_max;
             }
             self.make_room(id)?;
-            if is_anybody_gone && self.nodes.get(&id).is_some_and(|node| !node.has_joined) {
+            if self.is_anybody_gone() && self.nodes.get(&id).is_some_and(|node| !node.has_joined) {
                 // Those that it was to join through may be lost, or have left.
                 self.crash(id);
             }
             self.start(id)?;
         }
         Ok(())
+    }
+
+    fn is_anybody_gone(&self) -> bool {
+        self.nodes.values().any(|node| node.is_retired)
+    }
+
+    /// Those that have not joined, and remember only nodes that are lost or have left, reach one that they are told to join
+    /// through: a daemon goes on asking for those. Again and again, as messages are lost.
+    pub(crate) fn introduce_newcomers(&mut self) {
+        if !self.is_anybody_gone() {
+            return;
+        }
+        let Some(member) = self.ready_nodes().first().copied() else { return };
+        let is_new = |id: &NodeId| self.nodes.get(id).is_some_and(|node| !node.has_joined && node.process.is_some());
+        for newcomer in self.node_ids.iter().filter(|id| is_new(id)).copied().collect::<Vec<_>>() {
+            match self.network.is_connected(newcomer, member) {
+                true => self.give(newcomer, Input::Connected(member)),
+                false => self.connect(newcomer, member),
+            }
+        }
     }
 
     /// Whether some node takes one that has left for one that leaves: word of it was lost on all ways, and it is to be given up.
@@ -305,5 +327,36 @@ impl Simulation {
             node.is_retired = true;
         }
         self.add_node()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::simulation::{Phase, Simulation};
+
+    /// Seed 222769: a node had heard of three others and joined through none of them when all three were lost for ever.
+    #[test]
+    fn a_newcomer_that_remembers_only_lost_nodes_joins_through_another() {
+        let mut simulation = Simulation::calm(0, |plan| {
+            plan.nodes = 4;
+            plan.gone_after = Duration::from_secs(10);
+        });
+        let lost = simulation.node_ids[3];
+        simulation.add_node().unwrap();
+        let newcomer = simulation.node_ids[4];
+        let known =
+            simulation.nodes[&lost].known_hosts.iter().filter(|entry| entry.host.node == lost).cloned().collect();
+        for id in [lost, newcomer] {
+            simulation.crash(id);
+        }
+        simulation.nodes.get_mut(&lost).unwrap().is_retired = true;
+        simulation.nodes.get_mut(&newcomer).unwrap().known_hosts = known;
+        simulation.heal().unwrap();
+        while simulation.phase == Phase::Healing {
+            simulation.run_until(simulation.now + Duration::from_secs(1)).unwrap();
+        }
+        assert!(simulation.nodes[&newcomer].has_joined);
     }
 }
