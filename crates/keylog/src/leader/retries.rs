@@ -161,7 +161,7 @@ impl<S: Store> Keylog<S> {
     /// Whether nothing that an earlier leader had begun to propose for a settled key can be found any more by a later one: the
     /// head was accepted in this term; or there is none, and no member can come up with one. The key of steps counts as
     /// absent though members may hold steps that are void: these stay so only once something is proposed in this term.
-    fn is_sealed(&self, slot: SlotId, draft: &Draft) -> bool {
+    pub(super) fn is_sealed(&self, slot: SlotId, draft: &Draft) -> bool {
         let Some(state) = self.slots.get(&slot) else { return true };
         let Phase::Leading(leadership) = &state.phase else { return true };
         match &draft.base {

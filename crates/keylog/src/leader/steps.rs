@@ -13,6 +13,9 @@
 //!   changed. A new leader proposes the last steps again before it serves anything, so that they have the highest ballot;
 //!   where a majority had none, its proposals say so, and a register of an earlier term is void from then on, whoever
 //!   finds it.
+//! - *Nothing of an earlier leader comes to light below a step.* Before a step is decided, the heads of its keys are
+//!   accepted in the leader's own term, as lapses are sealed. Else a write that an earlier leader alone holds could be found at
+//!   the highest ballot by a later one, which could not give the key what the step gave it.
 //! - *The last steps are enough.* Steps that wait together are proposed together, and the next when all keys have what
 //!   they gave them; each names the first of those that it was proposed with.
 //! - *No step is done again.* A key that is as high as a step took it has had the step. For that, tombstones that the last
@@ -22,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use difuse_types::{Hash, Key, SlotId, Space};
 
-use super::{Append, Appending, Leadership, Reads, Stage, append::BATCH_MAX};
+use super::{Appending, Leadership, Reads, Stage, append::BATCH_MAX};
 use crate::{
     Ballot, Failure, Invocation, Step, Term, Transaction,
     keylog::Keylog,
@@ -291,14 +294,15 @@ impl<S: Store> Keylog<S> {
         }
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let wanted = leadership.keys_of_next_steps(key);
-        let let_go: Vec<Key> = leadership.steps.held.difference(&wanted).cloned().collect();
-        leadership.steps.held = wanted.clone();
-        for key in &wanted {
+        let let_go: Vec<Key> =
+            leadership.steps.held.iter().filter(|held| !wanted.contains_key(held)).cloned().collect();
+        leadership.steps.held = wanted.keys().cloned().collect();
+        for key in wanted.keys() {
             leadership.keys.entry(key.clone()).or_default();
         }
         let mut are_ready = true;
-        for key in &wanted {
-            are_ready &= self.is_ready_for_steps(slot, key)?;
+        for (key, may_change) in &wanted {
+            are_ready &= self.is_ready_for_steps(slot, key, *may_change)?;
         }
         for key in let_go {
             self.advance(slot, &key)?;
@@ -309,14 +313,22 @@ impl<S: Store> Keylog<S> {
         }
     }
 
-    /// Whether a key that is held can be read and built on; does what that needs first.
-    fn is_ready_for_steps(&mut self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
+    /// Whether a key that is held can be read and built on; does what that needs first. Until a key has what a step gives it, only
+    /// the head that was there before stands above what an earlier leader had begun to propose.
+    fn is_ready_for_steps(&mut self, slot: SlotId, key: &Key, may_change: bool) -> Result<bool, StoreError> {
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get(key));
         if state.is_some_and(|state| !matches!(state.stage, Stage::Idle)) {
             return Ok(false);
         }
         if !self.is_settled(slot, key)? {
             self.touch(slot, key)?;
+            return Ok(false);
+        }
+        if may_change
+            && let Ok(draft) = outcome(self.draft(slot, key, false))?
+            && !self.is_sealed(slot, &draft)
+        {
+            self.seal_key(slot, &draft)?;
             return Ok(false);
         }
         // What is wrong with reading it is told when it is read.
@@ -396,13 +408,17 @@ impl<S: Store> Keylog<S> {
 }
 
 impl Leadership {
-    /// The keys of the steps that come next.
-    fn keys_of_next_steps(&self, key: &Key) -> BTreeSet<Key> {
+    /// The keys of the steps that come next, and whether these may change each.
+    fn keys_of_next_steps(&self, key: &Key) -> BTreeMap<Key, bool> {
+        let mut wanted = BTreeMap::new();
         let waiting = self.keys.get(key).map(|state| state.appends.iter().take(BATCH_MAX));
-        let step_of = |append: &Append| match &append.appending {
-            Appending::Step { step, .. } => step.keys().cloned().collect::<Vec<_>>(),
-            Appending::Write(_) | Appending::Command { .. } => Vec::new(),
-        };
-        waiting.into_iter().flatten().flat_map(step_of).collect()
+        for append in waiting.into_iter().flatten() {
+            if let Appending::Step { step, is_write, .. } = &append.appending {
+                for key in step.keys() {
+                    *wanted.entry(key.clone()).or_default() |= *is_write;
+                }
+            }
+        }
+        wanted
     }
 }

@@ -276,6 +276,14 @@ fn a_step_whose_keys_have_changed_since_is_not_taken_up_though_there_is_a_later_
         let plain = Invocation { arguments: words("set a 5"), ..invocation_of(job(3, &Step::default())) };
         group.ask(2, &key("a"), Job::Evaluate(plain)).unwrap();
         let leads = |group: &Group, name: u8| group.replicas.get(&node(name)).is_some_and(|it| it.is_leading(SLOT));
+        // In its own term, so that a step can build on it.
+        group
+            .ask(
+                2,
+                &key("c"),
+                Job::Evaluate(Invocation { arguments: words("set c 0"), ..invocation_of(job(4, &Step::default())) }),
+            )
+            .unwrap();
         let (successor, other) = if leads(&group, 2) { (2, 3) } else { (3, 2) };
         begin_alone(&mut group, successor, [1, other], 1 << 51, &step_of(&["c: set c 1"]));
 
@@ -303,6 +311,46 @@ fn a_step_whose_keys_have_changed_since_is_not_taken_up_though_there_is_a_later_
         for name in [1, 2, 3] {
             assert_eq!((group.number(name, "a"), group.number(name, "b")), (1, 1), "seed {seed}");
         }
+    }
+}
+
+/// Seed 236772: a leader that was cut off alone held a write of one key. Its successor had a step of that key and another accepted,
+/// and was cut off before it could give the keys what they were to get. The first one led again, found its write, which no
+/// proposal of its successor stood above, and did the step for the other key only.
+#[test]
+fn a_step_is_not_done_in_part_where_an_earlier_leader_had_begun_a_write() {
+    for seed in 0..20 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let has_values_before = seed % 2 == 0;
+        if has_values_before {
+            group.do_step(1, 1, &["a: set a 7", "b: set b 7"]);
+        }
+        let height = |group: &Group, name: u8, key: &Key| {
+            let register = group.replicas[&node(name)].store().register(SLOT, key).unwrap();
+            register.map_or(0, |register| register.head.height)
+        };
+        let (a, steps) = (key("a"), Key::of_steps(SLOT));
+        let before = height(&group, 1, &a);
+        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
+        let plain = Invocation { arguments: words("set a 5"), ..invocation_of(job(3, &Step::default())) };
+        group.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, a.clone(), Job::Evaluate(plain)).unwrap();
+        group.run_until(|group| height(group, 1, &a) > before);
+        // Until it is on its disk.
+        group.run_for(20);
+        group.kill(1);
+        group.cut.clear();
+        group.head(2, &key("x"));
+        let (leader, other) = if group.replicas[&node(2)].is_leading(SLOT) { (2, 3) } else { (3, 2) };
+        let before = height(&group, other, &steps);
+        let step = step_of(&["a: set a 1", "b: set b 1"]);
+        group.replicas.get_mut(&node(leader)).unwrap().submit(1 << 51, SLOT, steps.clone(), job(2, &step)).unwrap();
+        group.run_until(|group| height(group, other, &steps) > before && height(group, leader, &steps) > before);
+        group.kill(leader);
+        group.restart(1);
+        assert_eq!((group.number(1, "a"), group.number(1, "b")), (1, 1), "seed {seed}");
+        group.restart(leader);
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+        assert_eq!((group.number(leader, "a"), group.number(leader, "b")), (1, 1), "seed {seed}");
     }
 }
 
