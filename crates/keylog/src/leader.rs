@@ -347,6 +347,10 @@ pub(crate) enum Wanted {
     Range(RangeRead),
     /// An answer found already, that holds if the leadership does.
     Found(Answer),
+    /// To tell that an attempt has lapsed, which a leader that was succeeded cannot know.
+    Lapse {
+        now: Anchor,
+    },
 }
 
 /// One round of confirmation for all reads that waited when it began.

@@ -170,10 +170,11 @@ impl<S: Store> Keylog<S> {
             }
             let answer = match wanted {
                 Wanted::Found(answer) => Ok(answer),
-                Wanted::Key(key, read) => self.read_key(slot, &key, &read),
-                Wanted::Range(range) => self.read_range(slot, &range),
+                Wanted::Lapse { now } => Err(Failure::Lapsed { now }),
+                Wanted::Key(key, read) => outcome(self.read_key(slot, &key, &read))?,
+                Wanted::Range(range) => outcome(self.read_range(slot, &range))?,
             };
-            self.done(ticket, outcome(answer)?);
+            self.done(ticket, answer);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, VecDeque};
 use difuse_types::{Hash, OperationId, SlotId};
 
 use super::{
-    Append, Appending, KeyState, Leadership, Phase,
+    Append, Appending, KeyState, Leadership, Phase, WaitingRead, Wanted,
     append::{BATCH_MAX, Draft, transaction_after},
     jobs::KEY_QUEUE_MAX,
 };
@@ -90,7 +90,8 @@ impl<S: Store> Keylog<S> {
     ///
     /// That one has lapsed is told only when it cannot be found any more by a later leader, among what an earlier one had
     /// begun to propose: when what the key holds is [sealed](Self::is_sealed). If it is not, that one waits, and the answer is
-    /// true: the key must be sealed first.
+    /// true: the key must be sealed first. And it is told by a leader that a majority still takes for one: a later leader may have
+    /// applied it.
     pub(super) fn judge_appends(&mut self, slot: SlotId, draft: &Draft) -> bool {
         if self.breaks(Rule::RememberedAppends) {
             return false;
@@ -152,8 +153,11 @@ impl<S: Store> Keylog<S> {
             state.appends = known;
         }
         for (ticket, is_forgotten) in turned_away {
-            let failure = if is_forgotten { Failure::Forgotten { now } } else { Failure::Lapsed { now } };
-            self.done(ticket, Err(failure));
+            if is_forgotten {
+                self.done(ticket, Err(Failure::Forgotten { now }));
+            } else {
+                self.waiting_reads.push(WaitingRead { ticket, slot, wanted: Wanted::Lapse { now } });
+            }
         }
         seals
     }

@@ -56,6 +56,32 @@ fn is_forgotten(result: &Result<Answer, Failure>) -> bool {
     matches!(result, Err(Failure::Forgotten { .. }))
 }
 
+/// Seed 400972: a leader that was cut off, and did not know that another one had applied a write, told its sender that it had
+/// lapsed: that it was not applied, and would not be.
+#[test]
+fn a_leader_that_was_succeeded_tells_nobody_that_an_attempt_has_lapsed() {
+    for seed in 0..10 {
+        let mut group = Group::joined(&[1, 2, 3], seed);
+        let key = key("k");
+        group.append(1, &key, 1, Condition::None);
+        let others = [node(2), node(3)];
+        group.cut = others.iter().flat_map(|other| [(node(1), *other), (*other, node(1))]).collect();
+        group.suspect(1, true);
+        group.run_until(|group| others.iter().any(|other| group.replicas[other].is_leading(SLOT)));
+        group.append(2, &key, 7, Condition::Present);
+        let again = Job::Append(Submission { since: None, ..submission(7, Condition::Present) });
+        assert!(group.replicas[&node(1)].is_leading(SLOT), "seed {seed}: it does not know of the other one");
+        group.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, key.clone(), again.clone()).unwrap();
+        group.run_for(500);
+        group.cut.clear();
+        group.suspect(1, false);
+        group.run_until(|group| group.results.contains_key(&(1 << 50)));
+        let result = group.results.remove(&(1 << 50)).unwrap();
+        assert!(matches!(result, Err(Failure::Redirect { .. })), "seed {seed}: {result:?}");
+        assert_eq!(height_of(&group.ask(1, &key, again).unwrap()), 2, "seed {seed}");
+    }
+}
+
 #[test]
 fn an_append_is_found_as_long_as_its_id_is_remembered_and_never_applied_again_after() {
     for leader_dies in [false, true] {
