@@ -150,12 +150,9 @@ pub(crate) struct KeyState {
 }
 
 impl KeyState {
-    /// The ballot of what is being proposed.
-    pub(crate) fn undecided(&self) -> Option<Ballot> {
-        match &self.stage {
-            Stage::Proposing(proposing) => Some(proposing.proposal.ballot),
-            _ => None,
-        }
+    /// Whether what is being proposed may have been shown to somebody who has seen the slot up to `seen`.
+    pub(crate) fn may_have_been_shown(&self, seen: Option<Ballot>) -> bool {
+        matches!(&self.stage, Stage::Proposing(proposing) if Some(proposing.proposal.ballot) <= seen)
     }
 }
 

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use difuse_keylog::{Step, StepCommand};
 use difuse_protocol::{
     RequestId,
-    request::{Request, Since},
+    request::{Anchor, Request, Since},
 };
 use difuse_structures::{Reply as Answered, in_series, series_of};
 use difuse_types::{Key, Level, NodeId};
 
 use self::order::{Item, Order, Place, items_of_list, items_of_stream, place_of_id};
-use crate::clients::operation_id;
+use crate::clients::{operation_id, repeat_after, repeat_open};
 
 mod order;
 mod requests;
@@ -74,12 +74,23 @@ struct Asked {
     retries: u32,
     /// Some attempt may have been applied.
     is_open: bool,
-    node: NodeId,
 }
 
 impl Asked {
     fn is_write(&self) -> bool {
         self.parts.iter().any(|part| !part.items.is_empty())
+    }
+
+    /// An attempt may have been applied; `told` is what the next one was told to say.
+    fn open(&mut self, told: Option<Anchor>) {
+        self.is_open = true;
+        repeat_open(&mut self.request, told);
+    }
+
+    /// No attempt until now will be applied.
+    fn begin_anew(&mut self, now: Anchor) {
+        self.is_open = false;
+        repeat_after(&mut self.request, now);
     }
 
     /// Whether its reply is that of one command, and not a list of replies.
@@ -94,7 +105,8 @@ pub(crate) struct Sequences {
     /// How many operations are still to come.
     left: u32,
     pairs: Vec<Pair>,
-    pending: BTreeMap<RequestId, Asked>,
+    /// What was asked, and whom.
+    pending: BTreeMap<RequestId, (NodeId, Asked)>,
     /// To be repeated, by the number of the event that does so.
     waiting: BTreeMap<u64, Asked>,
     /// Requests that add something and have ended.
@@ -158,8 +170,9 @@ impl Sequences {
 
     /// What is still under way, for people.
     pub(crate) fn describe_waiting(&self) -> String {
-        let waiting = self.pending.values().chain(self.waiting.values());
-        waiting.map(|asked| format!("{:?} asked of {:?}", asked.request, asked.node)).collect::<Vec<_>>().join("; ")
+        let pending = self.pending.values().map(|(node, asked)| format!("{:?} asked of {node:?}", asked.request));
+        let waiting = self.waiting.values().map(|asked| format!("{:?} to be repeated", asked.request));
+        pending.chain(waiting).collect::<Vec<_>>().join("; ")
     }
 
     fn next_number(&mut self) -> u64 {

@@ -2,9 +2,7 @@
 
 use difuse_types::{Key, Level, SlotId, Space};
 
-use super::{
-    Append, Appending, KeyRead, KeyState, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide,
-};
+use super::{Append, Appending, KeyRead, Leadership, Phase, RangeRead, Stage, WaitingRead, Wanted, can_decide};
 use crate::{
     Anchor, Ballot, Failure, Invocation, Job, Submission, Ticket,
     keylog::{Keylog, ParkedJob, Work},
@@ -194,7 +192,7 @@ impl<S: Store> Keylog<S> {
     /// seen the slot up to `seen`: as an append of their own that was answered early, or by a successor that found it committed.
     pub(crate) fn may_have_shown_more(&mut self, slot: SlotId, key: &Key, seen: Option<Ballot>) -> bool {
         let state = self.leadership(slot).and_then(|leadership| leadership.keys.get(key));
-        state.and_then(KeyState::undecided).is_some_and(|undecided| seen.is_some_and(|seen| undecided <= seen))
+        state.is_some_and(|state| state.may_have_been_shown(seen))
     }
 
     /// Whether an append was first sent when a later leader than this node had spoken: that one may have refused it, and what
@@ -223,13 +221,10 @@ impl<S: Store> Keylog<S> {
     fn release_reads(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let Some(state) = leadership.keys.get_mut(key) else { return Ok(()) };
-        let undecided = state.undecided();
+        let reads = std::mem::take(&mut state.reads);
         // Who may have seen what is being proposed waits until that is decided.
-        let waits = |(_, read): &(Ticket, KeyRead)| match read {
-            KeyRead::OwnHead { seen } => undecided.is_some() && undecided <= *seen,
-            _ => false,
-        };
-        let (waiting, released) = std::mem::take(&mut state.reads).into_iter().partition(waits);
+        let waits = |(_, read): &(Ticket, KeyRead)| matches!(read, KeyRead::OwnHead { seen } if state.may_have_been_shown(*seen));
+        let (waiting, released) = reads.into_iter().partition(waits);
         state.reads = waiting;
         for (ticket, read) in released {
             if let KeyRead::OwnHead { .. } = read {

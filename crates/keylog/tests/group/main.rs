@@ -190,21 +190,30 @@ impl Group {
         }
     }
 
-    /// Node 1, which leads, begins to propose this for a key, reaches nobody, and stops. Node 2 says that it has lapsed, and stops
-    /// as well; node 1 leads again.
-    fn begin_alone_and_let_lapse(&mut self, key: &Key, attempt: Job) {
-        let height = |group: &Self| {
-            let register = group.replicas[&node(1)].store().register(SLOT, key).unwrap();
-            register.map_or(0, |register| register.head.height)
-        };
-        let before = height(self);
-        self.cut = [(node(1), node(2)), (node(1), node(3))].into();
-        self.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, key.clone(), attempt.clone()).unwrap();
-        self.run_until(|group| height(group) == before + 1);
-        // Until that is on its disk.
+    /// The height of the head that a replica has accepted for a key, committed or not; 0 if there is none.
+    fn accepted_height(&self, name: u8, key: &Key) -> u64 {
+        let register = self.replicas[&node(name)].store().register(SLOT, key).unwrap();
+        register.map_or(0, |register| register.head.height)
+    }
+
+    /// A node that leads begins to propose this for a key, reaches nobody, and stops when it has that on its disk.
+    fn begin_alone(&mut self, name: u8, key: &Key, job: Job) {
+        let before = self.accepted_height(name, key);
+        self.cut =
+            self.replicas.keys().filter(|other| **other != node(name)).map(|other| (node(name), *other)).collect();
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        self.replicas.get_mut(&node(name)).unwrap().submit(ticket, SLOT, key.clone(), job).unwrap();
+        self.run_until(|group| group.accepted_height(name, key) == before + 1);
+        // Until it is on its disk.
         self.run_for(20);
-        self.kill(1);
+        self.kill(name);
         self.cut.clear();
+    }
+
+    /// Node 1 begins to propose this for a key alone. Node 2 says that it has lapsed, and stops as well; node 1 leads again.
+    fn begin_alone_and_let_lapse(&mut self, key: &Key, attempt: Job) {
+        self.begin_alone(1, key, attempt.clone());
         let lapsed = self.ask(2, key, attempt);
         assert!(matches!(lapsed, Err(Failure::Lapsed { .. })), "{lapsed:?}");
         self.kill(2);

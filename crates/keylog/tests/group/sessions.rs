@@ -18,11 +18,6 @@ fn read_in_session(group: &mut Group, name: u8, key: &Key, seen: Option<Ballot>)
     vec![lazily, as_leader]
 }
 
-fn accepted(group: &Group, name: u8, key: &Key) -> u64 {
-    let register = group.replicas[&node(name)].store().register(SLOT, key).unwrap();
-    register.map_or(0, |register| register.head.height)
-}
-
 fn mark_of(answer: Answer) -> Option<Ballot> {
     match answer {
         Answer::Head(read) => read.mark,
@@ -42,7 +37,7 @@ fn a_leader_that_was_cut_off_shows_no_session_what_is_older_than_its_successor_s
         group.cut = [(node(2), node(1)), (node(3), node(1))].into();
         let job = Job::Append(submission(2, Condition::None));
         group.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, key.clone(), job).unwrap();
-        group.run_until(|group| [2, 3].iter().all(|name| accepted(group, *name, &key) == 2));
+        group.run_until(|group| [2, 3].iter().all(|name| group.accepted_height(*name, &key) == 2));
         group.cut.extend([(node(1), node(2)), (node(1), node(3))]);
         for other in [2, 3] {
             group.replicas.get_mut(&node(other)).unwrap().handle_suspicion(node(1), true).unwrap();

@@ -33,6 +33,11 @@ fn job(id: u128, step: &Step) -> Job {
     })
 }
 
+/// A command on one key.
+fn plain_job(id: u128, command: &str) -> Job {
+    Job::Evaluate(Invocation { arguments: words(command), ..invocation_of(job(id, &Step::default())) })
+}
+
 impl Group {
     fn step_result(&mut self, via: u8, id: u128, step: &Step) -> Result<Reply, Failure> {
         let answer = self.ask(via, &Key::of_steps(SLOT), job(id, step))?;
@@ -189,23 +194,14 @@ fn a_step_that_its_leader_alone_holds_is_not_taken_for_done() {
         // What the successor and the other member hold differs, so that keys are looked at one by one.
         group.cut = [(node(1), node(3))].into();
         group.append(1, &key("x"), 10, Condition::None);
-        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
-        let step = step_of(&["a: set a 1", "b: set b 1"]);
-        let holds_step =
-            |group: &Group| group.replicas[&node(1)].store().register(SLOT, &Key::of_steps(SLOT)).unwrap().is_some();
-        let leader = group.replicas.get_mut(&node(1)).unwrap();
-        leader.submit(u64::MAX - 1, SLOT, Key::of_steps(SLOT), job(1, &step)).unwrap();
-        group.run_until(holds_step);
-        // Until it is on its disk.
-        group.run_for(20);
-        group.kill(1);
-        group.cut.clear();
+        let steps = Key::of_steps(SLOT);
+        group.begin_alone(1, &steps, job(1, &step_of(&["a: set a 1", "b: set b 1"])));
         let leads = |group: &Group, name: u8| group.replicas.get(&node(name)).is_some_and(|it| it.is_leading(SLOT));
         group.run_until(|group| leads(group, 2) || leads(group, 3));
         let (via, other) = if leads(&group, 2) { (2, 3) } else { (3, 2) };
         group.cut = [(node(via), node(other)), (node(other), node(via)), (node(other), node(1))].into();
         group.restart(1);
-        assert!(holds_step(&group), "seed {seed}: it was lost");
+        assert_eq!(group.accepted_height(1, &steps), 1, "seed {seed}: it was lost");
         assert_eq!(group.do_step(via, 1, &["a: set a 1", "b: set b 1"]), [Reply::ok(), Reply::ok()]);
         assert_eq!((group.number(via, "a"), group.number(via, "b")), (1, 1), "seed {seed}");
     }
@@ -223,19 +219,8 @@ fn a_step_whose_keys_have_changed_since_is_not_taken_up() {
         } else {
             group.append(1, &key("x"), 10, Condition::None);
         }
-        let steps_of = |group: &Group| group.replicas[&node(1)].store().register(SLOT, &Key::of_steps(SLOT)).unwrap();
-        let before = steps_of(&group).map(|register| register.head.height);
-        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
-        let step = step_of(&["a: set a 1", "b: set b 1"]);
-        let leader = group.replicas.get_mut(&node(1)).unwrap();
-        leader.submit(u64::MAX - 1, SLOT, Key::of_steps(SLOT), job(2, &step)).unwrap();
-        group.run_until(|group| steps_of(group).map(|register| register.head.height) > before);
-        // Until it is on its disk.
-        group.run_for(20);
-        group.kill(1);
-        group.cut.clear();
-        let plain = Invocation { arguments: words("set a 5"), ..invocation_of(job(3, &Step::default())) };
-        group.ask(2, &key("a"), Job::Evaluate(plain)).unwrap();
+        group.begin_alone(1, &Key::of_steps(SLOT), job(2, &step_of(&["a: set a 1", "b: set b 1"])));
+        group.ask(2, &key("a"), plain_job(3, "set a 5")).unwrap();
         let leads = |group: &Group, name: u8| group.replicas.get(&node(name)).is_some_and(|it| it.is_leading(SLOT));
         let successor = if leads(&group, 2) { 2 } else { 3 };
         group.kill(successor);
@@ -257,35 +242,14 @@ fn a_step_whose_keys_have_changed_since_is_not_taken_up() {
 fn a_step_whose_keys_have_changed_since_is_not_taken_up_though_there_is_a_later_one() {
     for seed in 0..20 {
         let mut group = Group::joined(&[1, 2, 3], seed);
-        let steps_of = |group: &Group, name: u8| {
-            let store = group.replicas[&node(name)].store();
-            store.register(SLOT, &Key::of_steps(SLOT)).unwrap()
-        };
-        let begin_alone = |group: &mut Group, name: u8, others: [u8; 2], ticket: u64, step: &Step| {
-            group.cut = others.map(|other| (node(name), node(other))).into();
-            let leader = group.replicas.get_mut(&node(name)).unwrap();
-            leader.submit(ticket, SLOT, Key::of_steps(SLOT), job(u128::from(ticket), step)).unwrap();
-            group.run_until(|group| steps_of(group, name).is_some());
-            // Until it is on its disk.
-            group.run_for(20);
-            group.kill(name);
-            group.cut.clear();
-        };
         group.append(1, &key("x"), 10, Condition::None);
-        begin_alone(&mut group, 1, [2, 3], 1 << 50, &step_of(&["a: set a 1", "b: set b 1"]));
-        let plain = Invocation { arguments: words("set a 5"), ..invocation_of(job(3, &Step::default())) };
-        group.ask(2, &key("a"), Job::Evaluate(plain)).unwrap();
+        group.begin_alone(1, &Key::of_steps(SLOT), job(2, &step_of(&["a: set a 1", "b: set b 1"])));
+        group.ask(2, &key("a"), plain_job(3, "set a 5")).unwrap();
         let leads = |group: &Group, name: u8| group.replicas.get(&node(name)).is_some_and(|it| it.is_leading(SLOT));
         // In its own term, so that a step can build on it.
-        group
-            .ask(
-                2,
-                &key("c"),
-                Job::Evaluate(Invocation { arguments: words("set c 0"), ..invocation_of(job(4, &Step::default())) }),
-            )
-            .unwrap();
+        group.ask(2, &key("c"), plain_job(4, "set c 0")).unwrap();
         let (successor, other) = if leads(&group, 2) { (2, 3) } else { (3, 2) };
-        begin_alone(&mut group, successor, [1, other], 1 << 51, &step_of(&["c: set c 1"]));
+        group.begin_alone(successor, &Key::of_steps(SLOT), job(5, &step_of(&["c: set c 1"])));
 
         group.restart(1);
         group.restart(successor);
@@ -307,7 +271,7 @@ fn a_step_whose_keys_have_changed_since_is_not_taken_up_though_there_is_a_later_
         assert_eq!((group.number(1, "a"), group.number(1, "b")), (5, 0), "seed {seed}");
         group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
         // Asked for again it is done, and wholly.
-        group.do_step(1, 1 << 50, &["a: set a 1", "b: set b 1"]);
+        group.do_step(1, 2, &["a: set a 1", "b: set b 1"]);
         for name in [1, 2, 3] {
             assert_eq!((group.number(name, "a"), group.number(name, "b")), (1, 1), "seed {seed}");
         }
@@ -325,26 +289,14 @@ fn a_step_is_not_done_in_part_where_an_earlier_leader_had_begun_a_write() {
         if has_values_before {
             group.do_step(1, 1, &["a: set a 7", "b: set b 7"]);
         }
-        let height = |group: &Group, name: u8, key: &Key| {
-            let register = group.replicas[&node(name)].store().register(SLOT, key).unwrap();
-            register.map_or(0, |register| register.head.height)
-        };
-        let (a, steps) = (key("a"), Key::of_steps(SLOT));
-        let before = height(&group, 1, &a);
-        group.cut = [(node(1), node(2)), (node(1), node(3))].into();
-        let plain = Invocation { arguments: words("set a 5"), ..invocation_of(job(3, &Step::default())) };
-        group.replicas.get_mut(&node(1)).unwrap().submit(1 << 50, SLOT, a.clone(), Job::Evaluate(plain)).unwrap();
-        group.run_until(|group| height(group, 1, &a) > before);
-        // Until it is on its disk.
-        group.run_for(20);
-        group.kill(1);
-        group.cut.clear();
+        let steps = Key::of_steps(SLOT);
+        group.begin_alone(1, &key("a"), plain_job(3, "set a 5"));
         group.head(2, &key("x"));
         let (leader, other) = if group.replicas[&node(2)].is_leading(SLOT) { (2, 3) } else { (3, 2) };
-        let before = height(&group, other, &steps);
+        let before = group.accepted_height(other, &steps);
         let step = step_of(&["a: set a 1", "b: set b 1"]);
         group.replicas.get_mut(&node(leader)).unwrap().submit(1 << 51, SLOT, steps.clone(), job(2, &step)).unwrap();
-        group.run_until(|group| height(group, other, &steps) > before && height(group, leader, &steps) > before);
+        group.run_until(|group| [other, leader].iter().all(|name| group.accepted_height(*name, &steps) > before));
         group.kill(leader);
         group.restart(1);
         assert_eq!((group.number(1, "a"), group.number(1, "b")), (1, 1), "seed {seed}");
@@ -503,8 +455,7 @@ fn steps_and_commands_on_their_keys_take_turns() {
         let (key, job) = if id % 2 == 0 {
             (Key::of_steps(SLOT), job(u128::from(id) + 1, &step_of(&["a: incr a", "b: incr b"])))
         } else {
-            let invocation = invocation_of(job(u128::from(id) + 1, &Step::default()));
-            (counter.clone(), Job::Evaluate(Invocation { arguments: words("incr a"), ..invocation }))
+            (counter.clone(), plain_job(u128::from(id) + 1, "incr a"))
         };
         group.replicas.get_mut(&node(1)).unwrap().submit(ticket, SLOT, key, job).unwrap();
     }

@@ -13,7 +13,6 @@ use difuse_types::{Key, NodeId, SlotId};
 use super::{Asked, Order, Outcome, Part};
 use crate::{
     Violation,
-    clients::{repeat_after, repeat_open},
     simulation::{Event, Phase, Simulation},
 };
 
@@ -61,8 +60,7 @@ impl Simulation {
     fn begin_sequence(&mut self, pair: usize, parts: Vec<Part>, request: Request) {
         let since = self.sequences.pairs[pair].orders.each_ref().map(Order::last);
         let is_step = matches!(&request, Request::Command { key, .. } if key.steps_of().is_some());
-        let node = NodeId([0; 32]);
-        self.ask_sequence(Asked { pair, parts, is_step, request, since, retries: 0, is_open: false, node });
+        self.ask_sequence(Asked { pair, parts, is_step, request, since, retries: 0, is_open: false });
     }
 
     fn ask_sequence(&mut self, asked: Asked) {
@@ -72,7 +70,7 @@ impl Simulation {
         let id = self.clients.next_request_id();
         let request = asked.request.clone();
         self.trace.line(self.now, || format!("asks {node:?} (request {id}): {request:?}"));
-        self.sequences.pending.insert(id, Asked { node, ..asked });
+        self.sequences.pending.insert(id, (node, asked));
         self.figures.requests += 1;
         self.give(node, Input::Request { id, request });
     }
@@ -86,11 +84,11 @@ impl Simulation {
 
     /// A node died that may have been asked.
     pub(crate) fn lose_sequences(&mut self, node: NodeId) {
-        let is_lost = |(_, asked): &(&RequestId, &Asked)| asked.node == node;
-        let lost: Vec<RequestId> = self.sequences.pending.iter().filter(is_lost).map(|(id, _)| *id).collect();
-        for mut asked in lost.into_iter().filter_map(|id| self.sequences.pending.remove(&id)).collect::<Vec<_>>() {
-            asked.is_open = true;
-            repeat_open(&mut asked.request, None);
+        let pending = std::mem::take(&mut self.sequences.pending).into_iter();
+        let (lost, others): (Vec<_>, Vec<_>) = pending.partition(|(_, (asked_of, _))| *asked_of == node);
+        self.sequences.pending = others.into_iter().collect();
+        for (_, (_, mut asked)) in lost {
+            asked.open(None);
             self.end_sequence_without_answer(asked);
         }
     }
@@ -100,7 +98,7 @@ impl Simulation {
         id: RequestId,
         result: Result<Reply, RequestError>,
     ) -> Result<(), Violation> {
-        let Some(mut asked) = self.sequences.pending.remove(&id) else { return Ok(()) };
+        let Some((_, mut asked)) = self.sequences.pending.remove(&id) else { return Ok(()) };
         match result {
             Ok(Reply::Command { reply, .. }) => {
                 self.learn_of_sequence(&asked, &reply)?;
@@ -120,14 +118,8 @@ impl Simulation {
             Err(error) if error.is_transient() => {
                 self.figures.errors += 1;
                 match error {
-                    RequestError::Unknown { since, .. } => {
-                        asked.is_open = true;
-                        repeat_open(&mut asked.request, since);
-                    }
-                    RequestError::Lapsed { now, .. } => {
-                        asked.is_open = false;
-                        repeat_after(&mut asked.request, now);
-                    }
+                    RequestError::Unknown { since, .. } => asked.open(since),
+                    RequestError::Lapsed { now, .. } => asked.begin_anew(now),
                     _ => {}
                 }
                 self.end_sequence_without_answer(asked);
