@@ -128,7 +128,7 @@ impl<S: Store> Keylog<S> {
             late.entry(awaited.key.clone()).or_default().extend(&awaited.missing);
         }
         let (term, committed_through) = (leadership.term, leadership.committed_through());
-        let without_steps = leadership.steps.are_beginning();
+        let without_steps = leadership.begins_without_steps();
         for (ticket, failure) in failed {
             self.done(ticket, Err(failure));
         }

@@ -174,7 +174,7 @@ impl<S: Store> Keylog<S> {
     /// found to hold it at one ballot, for this key or for the whole slot; or it is the key of steps, and a majority had none.
     pub(crate) fn is_settled(&mut self, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
         let Some(leadership) = self.leadership(slot) else { return Ok(false) };
-        let has_no_steps = leadership.steps.are_beginning() && key.steps_of().is_some();
+        let has_no_steps = leadership.begins_without_steps() && key.steps_of().is_some();
         if leadership.is_synced || has_no_steps || leadership.touched.get(key).is_some() {
             return Ok(true);
         }

@@ -46,9 +46,8 @@ pub(crate) struct Steps {
     undone: BTreeMap<Key, Option<Vec<Transaction>>>,
     /// The keys that the last steps changed.
     changed: BTreeSet<Key>,
-    /// Whether a majority was found to have no step in this term: then none was committed before it.
-    begins: bool,
-    /// The last term that is known to have begun like that: what was proposed in an earlier one is void.
+    /// The last term in which a majority is known to have been found without any: none was committed before it, and what was
+    /// proposed in an earlier one is void.
     void_before: Option<Term>,
 }
 
@@ -75,7 +74,7 @@ impl Steps {
     /// propose beside it is not committed and cannot be any more; it must not be adopted either, for its keys have been
     /// served without it.
     pub(crate) fn beginning(term: Term) -> Self {
-        Self { begins: true, void_before: Some(term), ..Self::none() }
+        Self { void_before: Some(term), ..Self::none() }
     }
 
     /// Of a slot of which somebody who has promised the term holds a step that may be committed; `begun_without` is the last
@@ -87,11 +86,6 @@ impl Steps {
     /// Whether a register of the key of steps, with this ballot, was not committed and never will be.
     fn is_void(&self, ballot: Ballot) -> bool {
         Some(ballot.term) < self.void_before
-    }
-
-    /// Whether the key of steps counts as absent until something is proposed for it in this term.
-    pub(crate) fn are_beginning(&self) -> bool {
-        self.begins
     }
 
     /// Whether it is known what the last steps did: before that, nothing of the slot may be served or changed.
@@ -233,8 +227,8 @@ impl<S: Store> Keylog<S> {
     /// this term: what is found beside them at an earlier ballot by a later leader is not taken up then.
     fn learn_steps(&mut self, slot: SlotId, key: &Key) -> Result<(), StoreError> {
         let own = self.store.register(slot, key)?;
-        let begins = own.is_none();
         let term = self.leadership(slot).map(|leadership| leadership.term);
+        let void_before = if own.is_none() { term } else { None };
         if let Some(own) = own.filter(|own| Some(own.ballot.term) != term) {
             return self.propose_again(slot, key, (own.head.height, own.head.hash));
         }
@@ -247,8 +241,7 @@ impl<S: Store> Keylog<S> {
         }
         let phase = if changes.is_empty() { Phase::Gathering } else { Phase::Applying };
         let undone = changes.into_iter().map(|(key, transactions)| (key, Some(transactions))).collect();
-        leadership.steps =
-            Steps { phase, held: changed.clone(), undone, changed, begins, void_before: term.filter(|_| begins) };
+        leadership.steps = Steps { phase, held: changed.clone(), undone, changed, void_before };
         let waiting: Vec<Key> = leadership.keys.keys().cloned().collect();
         for key in waiting {
             self.advance(slot, &key)?;
@@ -408,6 +401,12 @@ impl<S: Store> Keylog<S> {
 }
 
 impl Leadership {
+    /// Whether a majority was found in this term to have no step. The key of steps counts as absent then until something is
+    /// proposed for it in this term.
+    pub(crate) fn begins_without_steps(&self) -> bool {
+        self.steps.void_before == Some(self.term)
+    }
+
     /// The keys of the steps that come next, and whether these may change each.
     fn keys_of_next_steps(&self, key: &Key) -> BTreeMap<Key, bool> {
         let mut wanted = BTreeMap::new();

@@ -183,7 +183,7 @@ impl<S: Store> Keylog<S> {
     fn resend_tombstones(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let (now, resend_after) = (self.now, self.options.resend_after);
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
-        let (committed_through, without_steps) = (leadership.committed_through(), leadership.steps.are_beginning());
+        let (committed_through, without_steps) = (leadership.committed_through(), leadership.begins_without_steps());
         leadership.tombstones.waiting.retain(|_, waiting| now.since(waiting.since) < PATIENCE);
         let is_late = |waiting: &Waiting| !waiting.missing.is_empty() && now.since(waiting.sent_at) >= resend_after;
         let mut late = Vec::new();

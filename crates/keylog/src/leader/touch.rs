@@ -242,7 +242,7 @@ impl<S: Store> Keylog<S> {
         let Some(leadership) = self.leadership(slot).filter(|leadership| leadership.term == ballot.term) else {
             return Ok(());
         };
-        let (committed_through, without_steps) = (leadership.committed_through(), leadership.steps.are_beginning());
+        let (committed_through, without_steps) = (leadership.committed_through(), leadership.begins_without_steps());
         let Some(own) = self.store.register(slot, &key)?.filter(|own| own.ballot == ballot) else { return Ok(()) };
         let target = summary_of(&own);
         let committed_height = self.told_height(slot, &key, &own);
@@ -304,7 +304,7 @@ impl<S: Store> Keylog<S> {
         let members = configuration.all_members();
         let Some(leadership) = self.leadership(slot) else { return Ok(()) };
         let ballot = leadership.next_ballot();
-        let (committed_through, without_steps) = (leadership.committed_through(), leadership.steps.are_beginning());
+        let (committed_through, without_steps) = (leadership.committed_through(), leadership.begins_without_steps());
         leadership.last_append = now;
         leadership.expiry.note_deadline(transactions.last().and_then(Transaction::deadline));
         let state = leadership.keys.entry(key.clone()).or_default();
