@@ -33,6 +33,7 @@ mod processes;
 mod queue;
 pub mod scale;
 pub mod scenario;
+mod search;
 mod sequences;
 mod simulation;
 mod trace;

@@ -1,11 +1,8 @@
-//! Whether what clients saw of one key could have happened one after the other (Herlihy and Wing 1990), by the search
-//! of Wing and Gong (1993) with the memory of Lowe (2017): of two ways to the same set of operations and the same
-//! state, the second is not followed.
+//! Whether what clients saw of one key could have happened one after the other (Herlihy and Wing 1990).
 
-use std::collections::BTreeSet;
+use crate::search::{Model, Span, has_order};
 
-/// The most operations in one history.
-pub const OPERATIONS_MAX: usize = 128;
+pub use crate::search::OPERATIONS_MAX;
 
 /// Names a write of the history; [`NEVER_WRITTEN`] stands for the state before the first.
 pub type WriteId = u64;
@@ -84,47 +81,28 @@ pub fn is_linearizable(operations: &[Operation], forgets: bool) -> bool {
 
 /// The same of a key whose last write was `beginning` when the history began.
 pub fn is_linearizable_from(beginning: WriteId, operations: &[Operation], forgets: bool) -> bool {
-    assert!(operations.len() <= OPERATIONS_MAX, "a history is kept short");
-    Search { operations, forgets, visited: BTreeSet::new() }.search(0, beginning)
+    let span = |operation: &Operation| Span::new(operation.invoked_at, operation.completed_at);
+    let spans: Vec<Span> = operations.iter().map(span).collect();
+    has_order(&Register { operations, forgets }, &spans, beginning)
 }
 
-struct Search<'a> {
+/// A key whose state is its last write.
+struct Register<'a> {
     operations: &'a [Operation],
     forgets: bool,
-    visited: BTreeSet<(u128, WriteId)>,
 }
 
-impl Search<'_> {
-    fn search(&mut self, done: u128, state: WriteId) -> bool {
-        let open: Vec<usize> = (0..self.operations.len()).filter(|index| done & (1 << index) == 0).collect();
-        let deadline = open.iter().map(|index| self.operations[*index].completed_at).min().unwrap_or(u64::MAX);
-        if deadline == u64::MAX {
-            return true;
-        }
-        if !self.visited.insert((done, state)) {
-            return false;
-        }
-        let mut candidates = Vec::new();
-        for index in open {
-            let operation = self.operations[index];
-            if operation.invoked_at > deadline {
-                continue;
-            }
-            match self.apply(&operation, state) {
-                // What leaves the state alone can come first at no risk.
-                Some(after) if after == state && operation.completed_at != u64::MAX => {
-                    return self.search(done | (1 << index), state);
-                }
-                Some(after) => candidates.push((operation.completed_at, index, after)),
-                None => {}
-            }
-        }
-        candidates.sort_unstable();
-        candidates.into_iter().any(|(_, index, after)| self.search(done | (1 << index), after))
-    }
+impl Model for Register<'_> {
+    type State = WriteId;
 
+    fn apply(&self, operation: usize, state: &WriteId) -> Option<WriteId> {
+        self.after(self.operations.get(operation)?, *state)
+    }
+}
+
+impl Register<'_> {
     /// The state after an operation that is told its answer in `state`; `None` if it would be told another.
-    fn apply(&self, operation: &Operation, state: WriteId) -> Option<WriteId> {
+    fn after(&self, operation: &Operation, state: WriteId) -> Option<WriteId> {
         match (operation.call, operation.answer) {
             (Call::Read, Answer::Last(last)) => self.is_same(last, state).then_some(state),
             (Call::Read, Answer::NoValue) => (!self.has_value(state)).then_some(state),
@@ -167,8 +145,7 @@ impl Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::{Answer, Call, Demand, Operation, is_linearizable};
-
-    const OPEN: u64 = u64::MAX;
+    use crate::search::OPEN;
 
     fn set(id: u64, demand: Demand) -> Call {
         Call::Write { id, demand, has_value: true }
