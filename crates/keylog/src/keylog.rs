@@ -406,6 +406,8 @@ pub struct Keylog<S> {
     pub(crate) rng: fastrand::Rng,
     pub(crate) slots: BTreeMap<SlotId, SlotState>,
     pub(crate) suspects: BTreeSet<NodeId>,
+    /// Nodes that were connected to this one since it began: they have been alive since then.
+    pub(crate) met: BTreeSet<NodeId>,
     /// Whether this node becomes a member of nothing any more.
     pub(crate) has_left: bool,
     /// Nodes that said that they have no room.
@@ -461,6 +463,7 @@ impl<S: Store> Keylog<S> {
             last_round: rng.u64(..u64::MAX / 2),
             rng,
             suspects: BTreeSet::new(),
+            met: BTreeSet::new(),
             has_left: false,
             no_room: BTreeMap::new(),
             outputs: Vec::new(),

@@ -44,6 +44,7 @@ impl Members {
         };
         members.replicas.get_mut(&names[0]).unwrap().found().unwrap();
         for replica in members.replicas.values_mut() {
+            names.iter().for_each(|name| replica.handle_connected(*name));
             slots.iter().for_each(|slot| replica.handle_placement(slot, names.to_vec()));
         }
         members.run_until(Self::is_settled);

@@ -477,6 +477,7 @@ impl<S: Store> Peer<S> {
             Input::Message { from, message } => self.handle_message(from, message),
             Input::Connected(node) => {
                 self.ring.handle_connected(self.now, node, &mut self.ring_outputs);
+                self.keylog.handle_connected(node);
                 Ok(())
             }
             Input::Disconnected(node) => {

@@ -32,6 +32,12 @@ impl<S: Store> Keylog<S> {
         self.has_left = true;
     }
 
+    /// A connection to a node stands. No slot is moved to one to which none stood since this node began: that nobody suspects
+    /// it says nothing then.
+    pub fn handle_connected(&mut self, node: NodeId) {
+        self.met.insert(node);
+    }
+
     /// Whether a node is suspect now, and so to be done without; says whether that is news.
     pub fn handle_suspicion(&mut self, node: NodeId, is_suspect: bool) -> Result<bool, StoreError> {
         let changed = if is_suspect { self.suspects.insert(node) } else { self.suspects.remove(&node) };

@@ -10,7 +10,7 @@ use super::Keylog;
 impl<S: Hash> Hash for Keylog<S> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         (self.me, self.now, self.wall, self.next_tick, self.next_holdings).hash(hasher);
-        (&self.store, &self.slots, &self.suspects, &self.inbox).hash(hasher);
+        (&self.store, &self.slots, &self.suspects, &self.met, &self.inbox).hash(hasher);
         (&self.assembly, &self.waiting_reads, &self.rounds, self.last_round, self.jobs).hash(hasher);
         (&self.damages, &self.no_room).hash(hasher);
         let pending = |batch: u64| batch.saturating_sub(self.durable.0);

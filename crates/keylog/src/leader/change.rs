@@ -66,8 +66,10 @@ impl<S: Store> Keylog<S> {
 
     /// Newcomers must be alive, and have room, before the group depends on them.
     fn can_join(&self, configuration: &Configuration, members: &[NodeId]) -> bool {
-        let is_alive =
-            |node: &NodeId| (*node == self.me || !self.suspects.contains(node)) && !self.is_short_of_room(node);
+        let is_alive = |node: &NodeId| {
+            let is_reached = self.met.contains(node) && !self.suspects.contains(node);
+            (*node == self.me || is_reached) && !self.is_short_of_room(node)
+        };
         !members.is_empty()
             && members.len() <= Configuration::MEMBERS_MAX
             && members.iter().filter(|node| !configuration.members.contains(node)).all(is_alive)

@@ -96,6 +96,10 @@ impl Group {
         };
         let mut replica = Keylog::new(name, options, store, self.now, self.rng.u64(..)).unwrap();
         replica.handle_placement(SLOT, self.placement.clone());
+        for (other, connected) in &mut self.replicas {
+            connected.handle_connected(name);
+            replica.handle_connected(*other);
+        }
         self.replicas.insert(name, replica);
         for other in self.down.keys() {
             self.replicas.get_mut(&name).unwrap().handle_suspicion(*other, true).unwrap();
@@ -751,6 +755,20 @@ fn a_full_leader_refuses_and_a_full_member_holds_up_nobody() {
     set_full(&mut group, 3, false);
     group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.heads(&key).len() == 1);
     assert_eq!(group.log(3, &key).len(), 19);
+}
+
+/// Seed 504275: a node alone began again, with a placement from before, and took in another that was lost meanwhile. Nobody
+/// suspected that yet, and without it nothing could be decided any more.
+#[test]
+fn a_slot_does_not_move_to_a_node_that_was_not_met_yet() {
+    let mut group = Group::joined(&[1], 31);
+    group.kill(1);
+    group.place(&[1, 2]);
+    group.restart(1);
+    group.run_for(2000);
+    assert_eq!(group.replicas[&node(1)].configuration(SLOT).unwrap().all_members(), [node(1)]);
+    group.start(node(2), MemoryStore::default());
+    group.run_until(|group| group.is_settled_with(&[1, 2]));
 }
 
 #[test]

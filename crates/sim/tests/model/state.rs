@@ -248,6 +248,7 @@ impl State {
         let mut keylog = Keylog::new(id, options, store, now, seed).expect("memory does not fail");
         keylog.set_time(now);
         keylog.handle_placement(SLOT, self.placement.clone());
+        setup.nodes().into_iter().for_each(|other| keylog.handle_connected(other));
         for (_, other) in self.suspicions.iter().filter(|(suspecting, _)| *suspecting == id) {
             keylog.handle_suspicion(*other, true).expect("memory does not fail");
         }
