@@ -98,6 +98,10 @@ impl Model for Register<'_> {
     fn apply(&self, operation: usize, state: &WriteId) -> Option<WriteId> {
         self.after(self.operations.get(operation)?, *state)
     }
+
+    fn is_read(&self, operation: usize) -> bool {
+        !matches!(self.operations[operation].answer, Answer::Written | Answer::Unknown)
+    }
 }
 
 impl Register<'_> {

@@ -31,6 +31,9 @@ pub(crate) trait Model {
 
     /// The state after the operation with this index, if it is answered in `state` as it was; `None` if not.
     fn apply(&self, operation: usize, state: &Self::State) -> Option<Self::State>;
+
+    /// Whether the operation with this index leaves every state as it is in which it is answered as it was.
+    fn is_read(&self, operation: usize) -> bool;
 }
 
 /// Whether some order from `beginning` on explains all operations: at most [`OPERATIONS_MAX`].
@@ -63,10 +66,8 @@ impl<M: Model> Search<'_, M> {
                 continue;
             }
             match self.model.apply(index, &state) {
-                // What leaves the state alone can come first at no risk.
-                Some(after) if after == state && completed_at != OPEN => {
-                    return self.goes_on(done | (1 << index), state);
-                }
+                // It can come first at no risk.
+                Some(_) if self.model.is_read(index) => return self.goes_on(done | (1 << index), state),
                 Some(after) => candidates.push((completed_at, index, after)),
                 None => {}
             }
