@@ -34,8 +34,8 @@ impl Simulation {
         if self.pairs.is_asked_by(id) {
             return self.handle_pair_reply(id, result);
         }
-        if self.sequences.is_asked_by(id) {
-            return self.handle_sequence_reply(id, result);
+        if self.errands.are_asked_by(id) {
+            return self.handle_errand_reply(id, result);
         }
         if let Some(write) = self.bursts.take(id) {
             return self.handle_burst_reply(write, result);

@@ -35,7 +35,7 @@ impl Simulation {
 
     fn probe_healing(&mut self, is_late: bool) -> Result<(), Violation> {
         self.introduce_newcomers();
-        if !self.clients.are_idle() || !self.sequences.are_idle() {
+        if !self.clients.are_idle() || !self.errands.are_idle() {
             return self.check_answers(is_late, "requests are not answered");
         }
         let is_healed = self.is_at_rest(is_late, "after all is healed")?;
@@ -46,7 +46,7 @@ impl Simulation {
     }
 
     fn probe_last_reads(&mut self, is_late: bool) -> Result<(), Violation> {
-        if !self.clients.last_reads.is_empty() || !self.clients.are_idle() || !self.sequences.are_idle() {
+        if !self.clients.last_reads.is_empty() || !self.clients.are_idle() || !self.errands.are_idle() {
             return self.check_answers(is_late, "the last reads are not answered");
         }
         // Where messages are lost a slot may change its leader once more, and the leaders' heads are what is checked.
@@ -64,7 +64,7 @@ impl Simulation {
         if !is_late {
             return Ok(());
         }
-        let waiting = [self.clients.describe_waiting(), self.sequences.describe_waiting()].join("; ");
+        let waiting = [self.clients.describe_waiting(), self.errands.describe_waiting()].join("; ");
         Err(Violation::Stuck(format!("{what}: {waiting}")))
     }
 

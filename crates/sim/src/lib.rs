@@ -19,6 +19,7 @@ mod controls;
 mod convergence;
 mod disasters;
 mod disks;
+mod errands;
 mod faults;
 mod figures;
 mod histories;

@@ -96,7 +96,7 @@ impl Simulation {
         for client in lost {
             self.lose_answer(client);
         }
-        self.lose_sequences(id);
+        self.lose_errands(id);
     }
 
     /// A connection breaks; both sides learn of it after `delay`.

@@ -3,19 +3,16 @@
 //! which everything was done (the list append of Kingsbury and Alvaro, "Elle", VLDB 2020): each answer is checked against
 //! it as it comes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use difuse_keylog::{Step, StepCommand};
-use difuse_protocol::{
-    RequestId,
-    request::{Anchor, Request, Since},
-};
-use difuse_structures::{Reply as Answered, in_series, series_of};
-use difuse_types::{Key, Level, NodeId};
+use difuse_protocol::request::{Request, Since};
+use difuse_structures::{Reply as Answered, in_series};
+use difuse_types::{Key, Level};
 
 use self::order::{Item, Order, Place, items_of_list, items_of_stream, place_of_id};
-use crate::clients::{operation_id, repeat_after, repeat_open};
+use crate::{clients::operation_id, errands::Shape};
 
 mod order;
 mod requests;
@@ -63,39 +60,18 @@ enum Outcome {
     Unknown,
 }
 
+/// What a request asks for.
 #[derive(Clone)]
-struct Asked {
+pub(crate) struct Asked {
     pair: usize,
     parts: Vec<Part>,
-    is_step: bool,
-    request: Request,
     /// The last places that were known when it was first asked.
     since: [Place; 2],
-    retries: u32,
-    /// Some attempt may have been applied.
-    is_open: bool,
 }
 
 impl Asked {
     fn is_write(&self) -> bool {
         self.parts.iter().any(|part| !part.items.is_empty())
-    }
-
-    /// An attempt may have been applied; `told` is what the next one was told to say.
-    fn open(&mut self, told: Option<Anchor>) {
-        self.is_open = true;
-        repeat_open(&mut self.request, told);
-    }
-
-    /// No attempt until now will be applied.
-    fn begin_anew(&mut self, now: Anchor) {
-        self.is_open = false;
-        repeat_after(&mut self.request, now);
-    }
-
-    /// Whether its reply is that of one command, and not a list of replies.
-    fn is_single(&self) -> bool {
-        matches!(&self.request, Request::Command { arguments, .. } if !self.is_step && series_of(arguments).is_none())
     }
 }
 
@@ -105,10 +81,6 @@ pub(crate) struct Sequences {
     /// How many operations are still to come.
     left: u32,
     pairs: Vec<Pair>,
-    /// What was asked, and whom.
-    pending: BTreeMap<RequestId, (NodeId, Asked)>,
-    /// To be repeated, by the number of the event that does so.
-    waiting: BTreeMap<u64, Asked>,
     /// Requests that add something and have ended.
     ended: Vec<(Asked, Outcome)>,
     last_number: u64,
@@ -151,28 +123,11 @@ impl Kind {
 impl Sequences {
     pub(crate) fn new(seed: u64, count: u32) -> Self {
         let rng = fastrand::Rng::with_seed(seed.rotate_left(16) ^ !seed);
-        let (pairs, pending, waiting, ended) = Default::default();
-        Self { rng, left: count, pairs, pending, waiting, ended, last_number: 0, last_item: 0 }
+        Self { rng, left: count, pairs: Vec::new(), ended: Vec::new(), last_number: 0, last_item: 0 }
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         self.pairs.iter().flat_map(|pair| &pair.keys)
-    }
-
-    pub(crate) fn is_asked_by(&self, id: RequestId) -> bool {
-        self.pending.contains_key(&id)
-    }
-
-    /// Whether no request waits for anything.
-    pub(crate) fn are_idle(&self) -> bool {
-        self.pending.is_empty() && self.waiting.is_empty()
-    }
-
-    /// What is still under way, for people.
-    pub(crate) fn describe_waiting(&self) -> String {
-        let pending = self.pending.values().map(|(node, asked)| format!("{:?} asked of {node:?}", asked.request));
-        let waiting = self.waiting.values().map(|asked| format!("{:?} to be repeated", asked.request));
-        pending.chain(waiting).collect::<Vec<_>>().join("; ")
     }
 
     fn next_number(&mut self) -> u64 {
@@ -253,7 +208,7 @@ impl Sequences {
     }
 
     /// Takes what an answer told for true, or says why it cannot be.
-    fn learn(&mut self, asked: &Asked, replies: &[Answered]) -> Result<(), String> {
+    fn learn(&mut self, asked: &Asked, shape: Shape, replies: &[Answered]) -> Result<(), String> {
         if replies.len() != asked.parts.len() {
             return Err(format!("{} commands have {} replies", asked.parts.len(), replies.len()));
         }
@@ -278,7 +233,7 @@ impl Sequences {
             }
         }
         match &read_in_both[..] {
-            [list, stream] if asked.is_step && list != stream => {
+            [list, stream] if shape == Shape::Step && list != stream => {
                 Err(format!("a step was seen in a part: of what is added to both, {list:?} and {stream:?} are there"))
             }
             _ => Ok(()),

@@ -16,6 +16,7 @@ use crate::{
     bursts::Bursts,
     clients::Clients,
     disasters::Disasters,
+    errands::Errands,
     invariants::{Ballots, Blocks, Chains, Configurations, Recoveries, check_ring},
     network::{CutId, Network},
     node::Node,
@@ -82,9 +83,11 @@ pub(crate) enum Event {
     Burst,
     /// Something is done with a pair of keys.
     Pair,
-    /// Something is added to a list or a stream, for the first time or again.
-    Sequence {
-        waiting: Option<u64>,
+    /// Something is added to a list or a stream, or they are read.
+    Sequence,
+    /// A request is repeated.
+    Errand {
+        waiting: u64,
     },
     /// The majority of a slot is lost.
     Disaster,
@@ -140,6 +143,7 @@ pub(crate) struct Simulation {
     pub(crate) bursts: Bursts,
     pub(crate) pairs: Pairs,
     pub(crate) sequences: Sequences,
+    pub(crate) errands: Errands,
     pub(crate) disasters: Disasters,
     pub(crate) phase: Phase,
     pub(crate) phase_ends_at: Instant,
@@ -178,6 +182,7 @@ impl Simulation {
             bursts: Bursts::new(seed, plan.bursts),
             pairs: Pairs::new(seed, plan.pairs),
             sequences: Sequences::new(seed, plan.sequences),
+            errands: Errands::new(seed),
             disasters: Disasters::new(seed, plan.disasters),
             rng,
             now: Instant(0),
@@ -334,8 +339,12 @@ impl Simulation {
                 self.use_pair();
                 Ok(())
             }
-            Event::Sequence { waiting } => {
-                self.use_sequence(waiting);
+            Event::Sequence => {
+                self.use_sequence();
+                Ok(())
+            }
+            Event::Errand { waiting } => {
+                self.repeat_errand(waiting);
                 Ok(())
             }
             Event::Disaster => self.strike(),
