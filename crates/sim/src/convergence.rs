@@ -76,6 +76,7 @@ impl Simulation {
             self.queue.push(self.now, Event::Client { client });
         }
         self.read_sequences();
+        self.read_what_commands_left();
     }
 
     /// Whether the ring is settled: it says so, and it is true. An error if it should be by now.
@@ -201,7 +202,7 @@ impl Simulation {
     /// All that was acknowledged is in the chains that the members hold in the end.
     pub(crate) fn check_last_heads(&self) -> Result<(), Violation> {
         let keys = self.clients.histories.iter().map(|history| &history.key).chain([&self.bursts.key]);
-        let keys = keys.chain(self.pairs.keys()).chain(self.sequences.keys());
+        let keys = keys.chain(self.pairs.keys()).chain(self.sequences.keys()).chain(self.commands.keys());
         for key in keys {
             let (slot, head) = (self.plan.settings.slots.of_key(key), self.last_head(key));
             let is_refused = |operation| self.clients.refused.contains(&operation);

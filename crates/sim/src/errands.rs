@@ -13,7 +13,7 @@ use difuse_types::NodeId;
 use crate::{
     Violation,
     clients::{repeat_after, repeat_open},
-    sequences,
+    commands, sequences,
     simulation::{Event, Phase, Simulation},
 };
 
@@ -24,6 +24,7 @@ const RETRIES_MAX: u32 = 3;
 #[derive(Clone)]
 pub(crate) enum Aim {
     Sequence(sequences::Asked),
+    Commands(commands::Asked),
 }
 
 /// How many commands a request has, and how they are sent.
@@ -46,11 +47,12 @@ impl Shape {
         }
     }
 
-    /// The replies to the commands, of the encoded reply to the request.
+    /// The replies to the commands, of the encoded reply to the request; none if what a step rests on has changed.
     pub(crate) fn replies(self, reply: &[u8]) -> Result<Vec<Answered>, String> {
         match (Answered::decode(reply), self) {
             (Ok(reply), Self::Single) => Ok(vec![reply]),
             (Ok(Answered::Array(replies)), Self::Series | Self::Step) => Ok(replies),
+            (Ok(Answered::Null), Self::Step) => Ok(Vec::new()),
             (other, _) => Err(format!("answered with {other:?}")),
         }
     }
@@ -218,6 +220,8 @@ impl Simulation {
         self.figures.steps += u64::from(shape == Shape::Step);
         match &errand.aim {
             Aim::Sequence(asked) => self.learn_of_sequence(asked, shape, &replies)?,
+            // What it told is looked at in the end.
+            Aim::Commands(_) => {}
         }
         Ok(replies)
     }
@@ -238,6 +242,7 @@ impl Simulation {
         self.figures.operations += 1;
         match errand.aim {
             Aim::Sequence(asked) => self.end_sequence(asked, ending),
+            Aim::Commands(asked) => self.end_commands(asked, ending),
         }
     }
 }

@@ -34,6 +34,7 @@ impl Simulation {
         self.schedule_burst();
         self.schedule_pairs();
         self.schedule_sequences();
+        self.schedule_commands();
         self.schedule_disaster();
     }
 

@@ -15,6 +15,7 @@ impl Simulation {
     pub(crate) fn check_histories(&mut self) -> Result<(), Violation> {
         self.check_pairs()?;
         self.check_sequences()?;
+        self.check_commands()?;
         for history in &self.clients.histories {
             self.figures.histories += 1;
             if !self.has_order(history) {

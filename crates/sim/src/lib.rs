@@ -14,6 +14,7 @@ mod answers;
 mod block_disk;
 mod bursts;
 mod clients;
+mod commands;
 #[cfg(feature = "controls")]
 mod controls;
 mod convergence;

@@ -119,6 +119,8 @@ pub struct Plan {
     pub pairs: u32,
     /// How many operations there are on lists and streams to whose end items are added.
     pub sequences: u32,
+    /// How many requests there are with commands of all kinds on keys of one slot.
+    pub commands: u32,
     /// How many disasters there are: the majority of a slot is lost for ever, and operators recover what is left.
     pub disasters: u32,
     /// How far checkpoints are apart at least.
@@ -141,7 +143,8 @@ impl Plan {
         self.faults_for = Duration::from_secs(1_000_000);
         self.faults.clear();
         (self.loss_per_mille, self.duplicates_per_mille, self.stragglers_per_mille) = (0, 0, 0);
-        (self.clients, self.bursts, self.pairs, self.sequences, self.disasters) = (0, 0, 0, 0, 0);
+        (self.clients, self.bursts, self.pairs) = (0, 0, 0);
+        (self.sequences, self.commands, self.disasters) = (0, 0, 0);
     }
 
     /// The plan of a seed.
@@ -189,6 +192,7 @@ impl Plan {
             bursts: if seed.is_multiple_of(3) { 12 } else { 0 },
             pairs: if seed % 2 == 1 { 150 } else { 0 },
             sequences: if seed.is_multiple_of(2) { 120 } else { 0 },
+            commands: if matches!(seed % 4, 1 | 2) { 120 } else { 0 },
             disasters: if has_disasters { 1 + (seed / 5 % 2) as u32 } else { 0 },
             checkpoint_every: 256,
             tombstones_kept: drops.then(|| Duration::from_secs(12)),

@@ -15,6 +15,7 @@ use crate::{
     Figures, Plan, Violation,
     bursts::Bursts,
     clients::Clients,
+    commands::Commands,
     disasters::Disasters,
     errands::Errands,
     invariants::{Ballots, Blocks, Chains, Configurations, Recoveries, check_ring},
@@ -85,6 +86,8 @@ pub(crate) enum Event {
     Pair,
     /// Something is added to a list or a stream, or they are read.
     Sequence,
+    /// Commands of all kinds are asked for.
+    Command,
     /// A request is repeated.
     Errand {
         waiting: u64,
@@ -143,6 +146,7 @@ pub(crate) struct Simulation {
     pub(crate) bursts: Bursts,
     pub(crate) pairs: Pairs,
     pub(crate) sequences: Sequences,
+    pub(crate) commands: Commands,
     pub(crate) errands: Errands,
     pub(crate) disasters: Disasters,
     pub(crate) phase: Phase,
@@ -182,6 +186,7 @@ impl Simulation {
             bursts: Bursts::new(seed, plan.bursts),
             pairs: Pairs::new(seed, plan.pairs),
             sequences: Sequences::new(seed, plan.sequences),
+            commands: Commands::new(seed, plan.commands),
             errands: Errands::new(seed),
             disasters: Disasters::new(seed, plan.disasters),
             rng,
@@ -341,6 +346,10 @@ impl Simulation {
             }
             Event::Sequence => {
                 self.use_sequence();
+                Ok(())
+            }
+            Event::Command => {
+                self.use_commands();
                 Ok(())
             }
             Event::Errand { waiting } => {
