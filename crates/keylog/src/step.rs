@@ -184,13 +184,13 @@ impl StepRecord {
         let value = step.value().filter(|value| value.kind == ValueKind::State).ok_or(MalformedStep)?;
         let encoded = value.bytes.strip_prefix(&[NO_STRUCTURE]).ok_or(MalformedStep)?;
         let encoded: EncodedRecord<'_> = postcard::from_bytes(encoded).map_err(|_| MalformedStep)?;
-        let mut count = 0;
         let mut changes = Vec::with_capacity(encoded.changes.len().min(STEP_KEYS_MAX));
         for EncodedChange { key, height, previous, operations } in encoded.changes {
             let key = Key::from_encoded(Bytes::copy_from_slice(key)).map_err(|_| MalformedStep)?;
             let mut transactions: Vec<Transaction> = Vec::new();
             let mut previous = Hash(previous);
-            for (height, operation) in (height..).zip(operations) {
+            for (index, operation) in (0..).zip(operations) {
+                let height = height.checked_add(index).ok_or(MalformedStep)?;
                 let checkpoint = operation.checkpoint.map(Hash);
                 let transaction = Transaction {
                     key: key.clone(),
@@ -199,12 +199,11 @@ impl StepRecord {
                     operation: operation.decode()?,
                     author: step.author,
                     time: step.time,
-                    operation_id: operation_id_in(step.operation_id, count),
+                    operation_id: operation_id_of(step.operation_id, &key, index),
                     checkpoint,
                 };
                 previous = transaction.hash();
                 transactions.push(transaction);
-                count += 1;
             }
             changes.push((key, transactions));
         }
@@ -234,11 +233,22 @@ impl<'a> EncodedOperation<'a> {
     }
 }
 
-/// The operation id of one of a step's transactions, by its place among them.
-pub(crate) fn operation_id_in(step: OperationId, index: u64) -> OperationId {
+/// The operation id of one of a step's transactions, by its place among those of its key: in which order the step's commands
+/// have changed its keys is not written down.
+pub(crate) fn operation_id_of(step: OperationId, key: &Key, index: u64) -> OperationId {
+    derived_id(&[&step.0, &index.to_le_bytes(), key.encoded()])
+}
+
+/// The operation id of a part of what an operation does, by its place among them.
+pub(crate) fn operation_id_in(operation: OperationId, index: u64) -> OperationId {
+    derived_id(&[&operation.0, &index.to_le_bytes()])
+}
+
+fn derived_id(of: &[&[u8]]) -> OperationId {
     let mut hasher = OPERATION_IDS.hasher();
-    hasher.update(&step.0);
-    hasher.update(&index.to_le_bytes());
+    for part in of {
+        hasher.update(part);
+    }
     let mut id = [0; 16];
     id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     OperationId(id)
@@ -290,15 +300,19 @@ mod tests {
             checkpoint: None,
         };
         let value = Operation::Set(Value::inline("v").until(Some(WallTime(99))));
-        let mut transactions: Vec<Transaction> = Vec::new();
-        for (height, operation) in (5..).zip([value.clone(), Operation::Delete]) {
-            let previous = transactions.last().map_or(Hash([4; 32]), Transaction::hash);
-            let checkpoint = (height == 5).then(|| value.state_hash()).flatten();
-            let operation_id = operation_id_in(step.operation_id, height - 5);
-            let (author, time, key) = (step.author, step.time, key("a"));
-            transactions.push(Transaction { key, height, previous, operation, author, time, operation_id, checkpoint });
-        }
-        let record = StepRecord::new(8, &Bytes::from_static(b"reply"), vec![(key("a"), transactions)]);
+        let changes = ["b", "a"].map(|name| {
+            let mut transactions: Vec<Transaction> = Vec::new();
+            for (height, operation) in (5..).zip([value.clone(), Operation::Delete]) {
+                let previous = transactions.last().map_or(Hash([4; 32]), Transaction::hash);
+                let checkpoint = (height == 5).then(|| value.state_hash()).flatten();
+                let (author, time, key) = (step.author, step.time, key(name));
+                let operation_id = operation_id_of(step.operation_id, &key, height - 5);
+                let of = Transaction { key, height, previous, operation, author, time, operation_id, checkpoint };
+                transactions.push(of);
+            }
+            (key(name), transactions)
+        });
+        let record = StepRecord::new(8, &Bytes::from_static(b"reply"), changes.into());
         step.operation = record.operation();
         assert_eq!(StepRecord::of(&step), Ok(record));
         let Operation::Set(value) = step.operation.clone() else { unreachable!() };

@@ -185,6 +185,29 @@ fn a_new_leader_finishes_the_step_of_the_last_one_before_anybody_sees_a_part_of_
     }
 }
 
+/// Seed 442: a step changed its keys in another order than theirs, and to a new leader what it gave them was something else than
+/// what the next step was to follow. Nothing could be done in the slot any more.
+#[test]
+fn a_step_is_the_same_to_a_new_leader_in_whatever_order_it_changes_its_keys() {
+    let mut group = Group::joined(&[1, 2, 3], 50);
+    group.do_step(1, 1, &["b: set b 1", "a: set a 1"]);
+    group.run_for(100);
+    // The second and the third are decided together, while the first is done.
+    let steps = [&["c: set c 1"][..], &["b: incr b", "a: incr a", "b: incr b"], &["a: incr a", "b: incr b"]];
+    for (ticket, commands) in (1 << 50..).zip(steps) {
+        let leader = group.replicas.get_mut(&node(1)).unwrap();
+        leader.submit(ticket, SLOT, Key::of_steps(SLOT), job(ticket.into(), &step_of(commands))).unwrap();
+    }
+    let is_of = |message: &KeylogMessage, name: &str| matches!(message, KeylogMessage::Accept { proposal, .. } if proposal.key == key(name));
+    for _ in 0..1000 {
+        group.step();
+        group.wire.retain(|(_, _, _, message)| !is_of(message, "a") && !is_of(message, "b"));
+    }
+    assert_eq!(group.results.len(), 3, "all are committed, though two of the keys have had none of them");
+    group.kill(1);
+    assert_eq!([group.number(2, "a"), group.number(2, "b")], [3, 4]);
+}
+
 /// A leader is cut off before anybody else has a step that it began to propose, and its successor is told that there is none. When the
 /// step is asked for again, what the first one holds must not be taken for a step that was done.
 #[test]

@@ -16,7 +16,7 @@ use crate::{
         evaluate::{Content, context_of},
     },
     replica::damage::{ReadError, outcome},
-    step::{StepRecord, operation_id_in},
+    step::{StepRecord, operation_id_in, operation_id_of},
     store::{Store, StoreError},
 };
 
@@ -216,7 +216,6 @@ impl<S: Store> Keylog<S> {
     ) -> Result<Result<Vec<Reply>, Failure>, ReadError> {
         let Invocation { operation_id, author, time, .. } = *invocation;
         let mut replies = Vec::with_capacity(step.commands.len());
-        let mut changes = 0;
         for (index, command) in (0..).zip(&step.commands) {
             for key in &command.keys {
                 let Some(draft) = drafts.keys.get_mut(key) else { continue };
@@ -239,17 +238,17 @@ impl<S: Store> Keylog<S> {
             for (position, effect) in outcome.effects {
                 let Some(key) = command.keys.get(position) else { continue };
                 let Some(draft) = drafts.keys.get_mut(key) else { continue };
-                before.entry(key.clone()).or_insert_with(|| Before::of(draft));
+                let before = before.entry(key.clone()).or_insert_with(|| Before::of(draft));
                 // An effect of the same command on the same key may have left a structure that must be folded.
                 if let Err(failure) = self.fold_draft(slot, draft)? {
                     return Ok(Err(failure));
                 }
                 match self.operation_of(draft, effect, &context, STATE_BYTES_MAX) {
                     Ok(Some(operation)) => {
-                        let id = operation_id_in(operation_id, changes);
+                        let index = draft.transactions.len() - before.transactions;
+                        let id = operation_id_of(operation_id, key, index as u64);
                         let transaction = transaction_after(draft, operation, id, author, time);
                         self.append_to(slot, draft, transaction, false);
-                        changes += 1;
                     }
                     Ok(None) => {}
                     Err(failure) => return Ok(Err(failure)),
@@ -266,9 +265,12 @@ impl<S: Store> Keylog<S> {
         if self.configuration(slot).is_none_or(|known| known.recoveries() == 0) {
             return Ok(false);
         }
-        let changes: u64 = step.commands.iter().map(|command| command.keys.len() as u64).sum();
-        let ids: BTreeSet<OperationId> = (0..changes).map(|index| operation_id_in(id, index)).collect();
-        for key in step.keys() {
+        let mut changes: BTreeMap<&Key, u64> = BTreeMap::new();
+        for key in step.commands.iter().flat_map(|command| &command.keys) {
+            *changes.entry(key).or_default() += 1;
+        }
+        for (key, changes) in changes {
+            let ids: BTreeSet<OperationId> = (0..changes).map(|index| operation_id_of(id, key, index)).collect();
             let register = self.store.register(slot, key)?;
             if register.is_some_and(|register| register.head.recent.iter().any(|recent| ids.contains(recent))) {
                 return Ok(true);
