@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use difuse_structures::{Context, Effect, Held, Registry, Reply, State, View};
+use difuse_structures::{Context, Deadline, Effect, Held, Registry, Reply, State, View};
 use difuse_types::WallTime;
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::builtin);
@@ -14,7 +14,16 @@ pub(super) fn is_write(arguments: &[Bytes]) -> bool {
     REGISTRY.is_write(arguments)
 }
 
-/// What a key holds.
+/// The time of all commands: nothing that they let expire does so before the end.
+const NOW: WallTime = WallTime(0);
+
+/// What a key holds, and until when.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Entry {
+    value: Value,
+    deadline: Option<WallTime>,
+}
+
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Value {
     String(Bytes),
@@ -39,7 +48,7 @@ impl Decoded {
 
 /// What the keys of a group hold.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(super) struct Contents(Vec<Option<Value>>);
+pub(super) struct Contents(Vec<Option<Entry>>);
 
 impl Value {
     fn decode(&self) -> Option<Decoded> {
@@ -67,12 +76,18 @@ impl Contents {
 
     /// Does a command on these keys, in the order in which its arguments name them.
     pub(super) fn run(&mut self, keys: &[usize], arguments: &[Bytes]) -> Reply {
+        let entries: Vec<Option<&Entry>> = keys.iter().map(|key| self.0[*key].as_ref()).collect();
         let decoded: Vec<Option<Decoded>> =
-            keys.iter().map(|key| self.0[*key].as_ref().and_then(Value::decode)).collect();
-        let held = decoded.iter().map(|decoded| decoded.as_ref().map(Decoded::held));
-        let views: Vec<View<'_>> = held.map(|held| View { held, deadline: None }).collect();
-        // No command here depends on the time or on chance.
-        match REGISTRY.evaluate_keys(&views, arguments, &Context::new(WallTime(0), 0)) {
+            entries.iter().map(|entry| entry.and_then(|it| it.value.decode())).collect();
+        let views: Vec<View<'_>> = entries
+            .iter()
+            .zip(&decoded)
+            .map(|(entry, decoded)| View {
+                held: decoded.as_ref().map(Decoded::held),
+                deadline: entry.and_then(|entry| entry.deadline),
+            })
+            .collect();
+        match REGISTRY.evaluate_keys(&views, arguments, &Context::new(NOW, 0)) {
             Ok(outcome) => {
                 outcome.effects.into_iter().for_each(|(index, effect)| self.apply(keys[index], effect));
                 outcome.reply
@@ -82,24 +97,35 @@ impl Contents {
     }
 
     fn apply(&mut self, key: usize, effect: Effect) {
-        let value = &mut self.0[key];
-        match effect {
-            Effect::Nothing | Effect::Expire(_) => {}
-            Effect::Delete => *value = None,
-            Effect::Set(bytes, _) => *value = Some(Value::String(bytes)),
-            Effect::Hold { structure, state, .. } => *value = Some(Value::Structure(structure, state)),
+        let before = self.0[key].take();
+        let deadline = before.as_ref().and_then(|entry| entry.deadline);
+        self.0[key] = match effect {
+            Effect::Nothing => before,
+            Effect::Delete => None,
+            Effect::Expire(deadline) => before.map(|entry| Entry { deadline, ..entry }),
+            Effect::Set(bytes, new) => {
+                let deadline = match new {
+                    Deadline::Keep => deadline,
+                    Deadline::None => None,
+                    Deadline::At(at) => Some(at),
+                };
+                Some(Entry { value: Value::String(bytes), deadline })
+            }
+            Effect::Hold { structure, state, deadline } => {
+                Some(Entry { value: Value::Structure(structure, state), deadline })
+            }
             Effect::Apply { structure, operation } => {
-                let held = value.take().and_then(|value| value.decode());
-                let state = match held {
+                let state = match before.and_then(|entry| entry.value.decode()) {
                     Some(Decoded::Structure(state)) if state.id() == structure => Some(state),
                     _ => REGISTRY.empty_state(structure).ok(),
                 };
-                *value = state.and_then(|mut state| {
+                let value = state.and_then(|mut state| {
                     state.apply_encoded(&operation).ok()?;
                     Value::of(&*state)
                 });
+                value.map(|value| Entry { value, deadline })
             }
-        }
+        };
     }
 }
 
@@ -128,5 +154,10 @@ mod tests {
         assert_eq!(run(&mut contents, &[1], "set b 5"), Reply::ok());
         assert_eq!(run(&mut contents, &[1], "incr b"), Reply::Integer(6));
         assert!(matches!(run(&mut contents, &[0], "incr a"), Reply::Error(_)), "a list is no number");
+        assert_eq!(run(&mut contents, &[1], "expire b 100"), Reply::Integer(1));
+        assert_eq!(run(&mut contents, &[1], "append b 1"), Reply::Integer(2));
+        assert_eq!(run(&mut contents, &[1, 0], "rename b a"), Reply::ok());
+        assert_eq!(run(&mut contents, &[0], "persist a"), Reply::Integer(1));
+        assert_eq!(run(&mut contents, &[0], "persist a"), Reply::Integer(0));
     }
 }
