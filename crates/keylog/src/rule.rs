@@ -34,6 +34,8 @@ pub enum Rule {
     RememberedAppends,
     /// A new leader finishes the steps of the last one before it serves anything of the slot.
     FinishedSteps,
+    /// That an attempt has lapsed is told only when no later leader can find it.
+    SealedLapses,
 }
 
 impl<S> Keylog<S> {

@@ -32,6 +32,8 @@ pub enum Control {
     RememberedAppends,
     /// A new leader finishes the steps of the last one before it serves anything.
     FinishedSteps,
+    /// That an attempt has lapsed is told only when no later leader can find it.
+    SealedLapses,
     /// A successor on the ring is adopted only when it was seen alive.
     CheckedSuccessor,
     /// Values whose blocks may have been collected are taken all the same.
@@ -54,6 +56,7 @@ impl Control {
             Self::UploadGeneration => BrokenRule::Keylog(Rule::UploadGeneration),
             Self::RememberedAppends => BrokenRule::Keylog(Rule::RememberedAppends),
             Self::FinishedSteps => BrokenRule::Keylog(Rule::FinishedSteps),
+            Self::SealedLapses => BrokenRule::Keylog(Rule::SealedLapses),
             Self::CheckedSuccessor => BrokenRule::CheckedSuccessor,
         }
     }

@@ -133,7 +133,7 @@ impl<S: Store> Keylog<S> {
                     others.push_back(append);
                 }
                 Verdict::IsForgotten => turned_away.push((append.ticket, true)),
-                Verdict::HasLapsed if must_seal => {
+                Verdict::HasLapsed if must_seal && !self.breaks(Rule::SealedLapses) => {
                     seals = true;
                     others.push_back(append);
                 }
