@@ -131,6 +131,8 @@ impl<S: Store> Keylog<S> {
         match &mut state.stage {
             Stage::Idle => {}
             Stage::Comparing(_) => return self.tick_comparison(slot, key),
+            // Who could not read what it holds may have been repaired since.
+            Stage::Touching { unreadable, .. } if !unreadable.is_empty() => return self.touch(slot, key),
             Stage::Touching { reads, sent_at, .. } => {
                 *sent_at = now;
                 let answered = reads.clone();

@@ -705,6 +705,27 @@ fn a_damaged_transaction_is_fetched_from_another_member() {
     }
 }
 
+/// Seed 603718: a leader that lacked a key asked its two holders, each of which could not read a part of it. They mended each other
+/// then, but it waited for a majority beside them, and compared nothing of the slot any more.
+#[test]
+fn what_holders_could_not_read_is_asked_for_again() {
+    for damages in [[(2, 1), (3, 3)], [(2, 3), (3, 1)]] {
+        let mut group = Group::joined(&[1, 2, 3], 3);
+        let key = key("k");
+        group.kill(1);
+        for id in 1..=3 {
+            group.append(2, &key, id, Condition::None);
+        }
+        group.run_until(|group| group.heads(&key).len() == 1);
+        for (holder, height) in damages {
+            group.replicas.get_mut(&node(holder)).unwrap().store_mut().damage(SLOT, &key, height);
+        }
+        group.restart(1);
+        group.run_until(|group| group.is_settled_with(&[1, 2, 3]) && group.heads(&key).len() == 1);
+        assert_eq!(group.log(1, &key).len(), 3);
+    }
+}
+
 #[test]
 fn a_damaged_transaction_that_nobody_else_has_is_not_made_up() {
     let mut group = Group::new(&[1], 1);
