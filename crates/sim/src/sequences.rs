@@ -65,7 +65,7 @@ enum Outcome {
 pub(crate) struct Asked {
     pair: usize,
     parts: Vec<Part>,
-    /// The last places that were known when it was first asked.
+    /// The last places that it must know of: those that were known when it was first asked, unless its level asks for less.
     since: [Place; 2],
 }
 
@@ -205,6 +205,17 @@ impl Sequences {
         let operation_id = operation_id(id, &mut self.rng);
         let level = if self.rng.u32(..8) == 0 { Level::All } else { Level::Quorum };
         Request::Command { key, arguments, operation_id, level, since: Since::Now }
+    }
+
+    /// Now and then it is enough to read what was there before.
+    fn weaken(&mut self, parts: &[Part], request: &mut Request) {
+        let is_read = parts.iter().all(|part| part.items.is_empty());
+        if let Request::Command { level, .. } = request
+            && is_read
+            && self.rng.u32(..3) == 0
+        {
+            *level = if self.rng.bool() { Level::Lazy } else { Level::Leader };
+        }
     }
 
     /// Takes what an answer told for true, or says why it cannot be.

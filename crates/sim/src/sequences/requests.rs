@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use difuse_protocol::request::Request;
 use difuse_structures::Reply as Answered;
-use difuse_types::{Key, SlotId};
+use difuse_types::{Key, Level, SlotId};
 
 use super::{Asked, Order, Outcome, Part};
 use crate::{
@@ -30,7 +30,8 @@ impl Simulation {
         self.sequences.left = self.sequences.left.saturating_sub(1);
         let pair = self.sequences.current();
         let steps = Key::of_steps(self.slot_of_sequences(pair));
-        let (parts, request) = self.sequences.invent(pair, steps);
+        let (parts, mut request) = self.sequences.invent(pair, steps);
+        self.sequences.weaken(&parts, &mut request);
         self.begin_sequence(pair, parts, request);
         self.schedule_sequences();
     }
@@ -49,7 +50,9 @@ impl Simulation {
     }
 
     fn begin_sequence(&mut self, pair: usize, parts: Vec<Part>, request: Request) {
-        let since = self.sequences.pairs[pair].orders.each_ref().map(Order::last);
+        let is_weak = matches!(request, Request::Command { level: Level::Lazy | Level::Leader, .. });
+        let known = self.sequences.pairs[pair].orders.each_ref().map(Order::last);
+        let since = if is_weak { Default::default() } else { known };
         let asked = Asked { pair, parts, since };
         self.begin_errand(Aim::Sequence(asked), request);
     }
