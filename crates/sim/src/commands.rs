@@ -1,12 +1,12 @@
 //! Commands of Redis of all kinds on few keys of one slot: one at a time, several on one key as a series, or several on all
-//! keys in a step, with retries, many at once. Items are taken out of lists and moved from one to the other, keys are deleted,
+//! keys in a step, or a plain write as over HTTP, with retries, many at once. Items are taken out of lists and moved from one to the other, keys are deleted,
 //! renamed and come back with values of another kind. What clients were told must be what the same commands say one after
 //! the other, in some order (Herlihy and Wing 1990).
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use difuse_keylog::{Condition, Step, StepCommand};
+use difuse_keylog::{Condition, Operation, Step, StepCommand, Value};
 use difuse_protocol::request::{Request, Since};
 use difuse_structures::{Reply as Answered, in_series};
 use difuse_types::{Key, Level, SlotId};
@@ -50,7 +50,7 @@ pub(crate) struct Asked {
     group: usize,
     commands: Vec<Command>,
     shape: Shape,
-    /// A key that must exist, or must not, for a step to be done.
+    /// A key that must exist, or must not, for a step or a write to be done.
     rests_on: Option<(usize, bool)>,
     invoked_at: u64,
 }
@@ -83,7 +83,7 @@ pub(crate) struct Commands {
 
 impl Asked {
     fn is_write(&self) -> bool {
-        self.commands.iter().any(|command| model::is_write(&command.arguments))
+        self.shape == Shape::Write || self.commands.iter().any(|command| model::is_write(&command.arguments))
     }
 }
 
@@ -108,7 +108,10 @@ impl Model for Group {
         let Done { asked, told, .. } = &self.done[operation];
         let mut state = state.clone();
         let is_done = asked.rests_on.is_none_or(|(key, exists)| state.exists(key) == exists);
-        let run = |command: &Command| state.run(&command.keys, &command.arguments);
+        let run = |command: &Command| match asked.shape {
+            Shape::Write => state.write(command.keys[0], command.arguments.first().cloned()),
+            _ => state.run(&command.keys, &command.arguments),
+        };
         let replies = if is_done { asked.commands.iter().map(run).collect() } else { vec![] };
         told.as_ref().is_none_or(|told| *told == replies).then_some(state)
     }
@@ -161,6 +164,9 @@ impl Commands {
 
     /// Thinks of something to ask for.
     fn invent(&mut self, group: usize) -> Asked {
+        if self.rng.u32(..6) == 0 {
+            return self.invent_write(group);
+        }
         let kind = self.groups[group].kind;
         let shape = [Shape::Single, Shape::Series, Shape::Step, Shape::Step][self.rng.usize(..4)];
         let count = if shape == Shape::Single { 1 } else { self.rng.usize(1..=COMMANDS_MAX) };
@@ -170,13 +176,23 @@ impl Commands {
             let command = self.draw_command(kind, keys);
             match shape {
                 Shape::Step => keys = std::array::from_fn(|_| self.rng.usize(..KEYS)),
-                Shape::Single | Shape::Series if command.keys.len() > 1 => continue,
-                Shape::Single | Shape::Series => {}
+                _ if command.keys.len() > 1 => continue,
+                _ => {}
             }
             commands.push(command);
         }
         let rests_on = (shape == Shape::Step && self.rng.u32(..5) == 0).then(|| (keys[0], self.rng.bool()));
         Asked { group, commands, shape, rests_on, invoked_at: 0 }
+    }
+
+    /// Sets a key to a value, or deletes it.
+    fn invent_write(&mut self, group: usize) -> Asked {
+        let key = self.rng.usize(..KEYS);
+        self.last_number += 1;
+        let value = (self.rng.u32(..4) > 0).then(|| Bytes::from(self.last_number.to_string()));
+        let commands = vec![Command { keys: vec![key], arguments: value.into_iter().collect() }];
+        let rests_on = (self.rng.u32(..3) == 0).then(|| (key, self.rng.bool()));
+        Asked { group, commands, shape: Shape::Write, rests_on, invoked_at: 0 }
     }
 
     /// Reads all that a group's keys hold.
@@ -187,30 +203,34 @@ impl Commands {
     }
 
     fn request(&mut self, asked: &Asked, steps: Key) -> Request {
+        self.last_number += 1;
+        let operation_id = operation_id(FIRST_OPERATION + self.last_number, &mut self.rng);
+        let level = if self.rng.u32(..8) == 0 { Level::All } else { Level::Quorum };
         let keys = &self.groups[asked.group].keys;
+        let Some(Command { keys: named, arguments }) = asked.commands.first() else {
+            unreachable!("it asks for something")
+        };
+        let first = keys[named[0]].clone();
+        let condition = |exists| if exists { Condition::Present } else { Condition::Absent };
         let commands = asked.commands.iter();
         let (key, arguments) = match asked.shape {
-            Shape::Single | Shape::Series => {
-                let first = asked.commands.first().and_then(|command| command.keys.first()).copied();
-                let mut commands = commands.map(|command| command.arguments.clone()).collect::<Vec<_>>();
-                let is_single = asked.shape == Shape::Single;
-                let arguments = if is_single { commands.pop().unwrap_or_default() } else { in_series(commands) };
-                (keys[first.unwrap_or_default()].clone(), arguments)
+            Shape::Write => {
+                let value = arguments.first().map(|bytes| Operation::Set(Value::inline(bytes.clone())));
+                let operation = value.unwrap_or(Operation::Delete);
+                let condition = asked.rests_on.map_or(Condition::None, |(_, exists)| condition(exists));
+                return Request::Write { key: first, operation, condition, operation_id, level, since: Since::Now };
             }
+            Shape::Single => (first, arguments.clone()),
+            Shape::Series => (first, in_series(commands.map(|command| command.arguments.clone()).collect())),
             Shape::Step => {
                 let named = |command: &Command| command.keys.iter().map(|key| keys[*key].clone()).collect();
                 let command =
                     |command: &Command| StepCommand { keys: named(command), arguments: command.arguments.clone() };
-                let rests_on = asked.rests_on.iter().map(|(key, exists)| {
-                    (keys[*key].clone(), if *exists { Condition::Present } else { Condition::Absent })
-                });
+                let rests_on = asked.rests_on.iter().map(|(key, exists)| (keys[*key].clone(), condition(*exists)));
                 let step = Step { unchanged: rests_on.collect(), commands: commands.map(command).collect() };
                 (steps, step.to_arguments())
             }
         };
-        self.last_number += 1;
-        let operation_id = operation_id(FIRST_OPERATION + self.last_number, &mut self.rng);
-        let level = if self.rng.u32(..8) == 0 { Level::All } else { Level::Quorum };
         Request::Command { key, arguments, operation_id, level, since: Since::Now }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) enum Shape {
     Series,
     /// Several on keys of one slot.
     Step,
+    /// None: a value is written or deleted, as over HTTP.
+    Write,
 }
 
 impl Shape {
@@ -43,7 +45,8 @@ impl Shape {
         match request {
             Request::Command { key, .. } if key.steps_of().is_some() => Self::Step,
             Request::Command { arguments, .. } if series_of(arguments).is_some() => Self::Series,
-            _ => Self::Single,
+            Request::Command { .. } => Self::Single,
+            _ => Self::Write,
         }
     }
 
@@ -188,6 +191,11 @@ impl Simulation {
                     .learn_from_reply(&errand, &reply)
                     .map_err(|reason| Violation::WrongAnswer(format!("{:?}: {reason}", errand.request)))?;
                 self.end_errand(errand, Ending::Told(replies));
+            }
+            Ok(Reply::Written { .. }) => self.end_errand(errand, Ending::Told(vec![Answered::ok()])),
+            // As of a step that rests on something else.
+            Err(RequestError::Conflict { .. }) if Shape::of(&errand.request) == Shape::Write => {
+                self.end_errand(errand, Ending::Told(Vec::new()));
             }
             Err(RequestError::NotAll { is_applied: true, .. }) => self.end_errand(errand, Ending::Applied),
             Err(RequestError::NotAll { .. } | RequestError::Full { .. }) => {

@@ -96,6 +96,12 @@ impl Contents {
         }
     }
 
+    /// Sets a key to a value, whatever it holds, or deletes it.
+    pub(super) fn write(&mut self, key: usize, value: Option<Bytes>) -> Reply {
+        self.0[key] = value.map(|bytes| Entry { value: Value::String(bytes), deadline: None });
+        Reply::ok()
+    }
+
     fn apply(&mut self, key: usize, effect: Effect) {
         let before = self.0[key].take();
         let deadline = before.as_ref().and_then(|entry| entry.deadline);
