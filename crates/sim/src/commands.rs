@@ -48,6 +48,7 @@ struct Command {
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     group: usize,
+    /// Of a plain write one, with the value as its only argument: without, it deletes the key.
     commands: Vec<Command>,
     shape: Shape,
     /// A key that must exist, or must not, for a step or a write to be done.
