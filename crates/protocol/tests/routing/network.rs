@@ -134,7 +134,12 @@ impl Network {
                 let input = Input::BlockDone { ticket, result: perform_block(&command) };
                 self.inboxes.entry(from).or_default().push(input);
             }
-            Output::Dial { node, address } => drop(self.dialed.entry(from).or_default().insert(node, address)),
+            Output::Dial { node, address } => {
+                if self.dialed.entry(from).or_default().insert(node, address).is_none() {
+                    self.inboxes.entry(from).or_default().push(Input::Connected(node));
+                    self.inboxes.entry(node).or_default().push(Input::Connected(from));
+                }
+            }
             _ => {}
         }
     }
