@@ -123,22 +123,3 @@ fn a_leader_that_does_not_finish_the_steps_of_the_last_one_is_caught() {
 fn a_successor_that_was_not_seen_alive_is_caught() {
     check(Control::CheckedSuccessor, 0..1000, |_| {}, |_| true);
 }
-
-/// Leaders are cut off again and again, and others lead at once, while commands on several keys are under way.
-fn cut_off_with_steps(plan: &mut Plan) {
-    plan.faults = vec![Fault::Isolate, Fault::Split, Fault::CutLink, Fault::Blink];
-    plan.given_up_after_ms = 1..20;
-    plan.fault_every_max = Duration::from_millis(500);
-    (plan.clients, plan.bursts, plan.disasters) = (2, 0, 0);
-    (plan.pairs, plan.sequences, plan.commands) = (200, 300, 300);
-    plan.gone_after = Duration::from_secs(300);
-}
-
-fn is_about_order(violation: &Violation) -> bool {
-    matches!(violation, Violation::WrongAnswer(_)) || is_about_keys(violation)
-}
-
-#[test]
-fn a_lapse_that_a_later_leader_may_undo_is_caught() {
-    check(Control::SealedLapses, 0..1000, cut_off_with_steps, is_about_order);
-}
