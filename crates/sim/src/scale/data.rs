@@ -215,6 +215,10 @@ impl Network {
         let (blocks, inbox, runs_at) = (BlockDisk::default(), Vec::new(), Instant(u64::MAX));
         let process = Process { peer, blocks, inbox, runs_at, bulk_until: self.now };
         self.hosts.push(Some(process));
+        for other in 0..number {
+            self.give(other, Input::Connected(node(number)));
+            self.give(number, Input::Connected(node(other)));
+        }
         self.schedule(number, self.now);
     }
 
