@@ -134,13 +134,16 @@ impl Network {
                 let input = Input::BlockDone { ticket, result: perform_block(&command) };
                 self.inboxes.entry(from).or_default().push(input);
             }
-            Output::Dial { node, address } => {
-                if self.dialed.entry(from).or_default().insert(node, address).is_none() {
-                    self.inboxes.entry(from).or_default().push(Input::Connected(node));
-                    self.inboxes.entry(node).or_default().push(Input::Connected(from));
-                }
-            }
+            Output::Dial { node, address } => self.dial(from, node, address),
             _ => {}
+        }
+    }
+
+    fn dial(&mut self, from: NodeId, to: NodeId, address: String) {
+        let is_first = self.dialed.entry(from).or_default().insert(to, address).is_none();
+        if is_first {
+            self.inboxes.entry(from).or_default().push(Input::Connected(to));
+            self.inboxes.entry(to).or_default().push(Input::Connected(from));
         }
     }
 
