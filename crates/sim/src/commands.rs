@@ -1,7 +1,7 @@
 //! Commands of Redis of all kinds on few keys of one slot: one at a time, several on one key as a series, or several on all
-//! keys in a step, or a plain write as over HTTP, with retries, many at once. Items are taken out of lists and moved from one to the other, keys are deleted,
-//! renamed and come back with values of another kind. What clients were told must be what the same commands say one after
-//! the other, in some order (Herlihy and Wing 1990).
+//! keys in a step, or a plain write as over HTTP, with retries, many at once. Items are taken out of lists and moved from
+//! one to the other, keys are deleted, renamed and come back with values of another kind. What clients were told must be
+//! what the same commands say one after the other, in some order (Herlihy and Wing 1990).
 
 use std::time::Duration;
 
@@ -60,6 +60,7 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 struct Done {
     asked: Asked,
+    is_write: bool,
     told: Option<Vec<Answered>>,
     completed_at: u64,
 }
@@ -118,7 +119,7 @@ impl Model for Group {
     }
 
     fn is_read(&self, operation: usize) -> bool {
-        !self.done[operation].asked.is_write()
+        !self.done[operation].is_write
     }
 }
 
@@ -282,19 +283,19 @@ impl Simulation {
 
     /// What a request has come to.
     pub(crate) fn end_commands(&mut self, asked: Asked, ending: Ending) {
-        let now = self.clients.tick();
+        let (now, is_write) = (self.clients.tick(), asked.is_write());
         let group = &mut self.commands.groups[asked.group];
         group.under_way -= 1;
         let (told, completed_at) = match ending {
             Ending::Told(replies) => (Some(replies), now),
             Ending::Applied => (None, now),
-            Ending::Unknown if asked.is_write() => {
+            Ending::Unknown if is_write => {
                 self.figures.unknown += 1;
                 (None, OPEN)
             }
             Ending::Unknown | Ending::Refused => return,
         };
-        group.done.push(Done { asked, told, completed_at });
+        group.done.push(Done { asked, is_write, told, completed_at });
     }
 
     /// What was told of each group has an order.
@@ -321,7 +322,7 @@ impl Simulation {
 impl Done {
     /// For people.
     fn describe(&self) -> String {
-        let Self { asked: Asked { commands, shape, rests_on, invoked_at, .. }, told, completed_at } = self;
+        let Self { asked: Asked { commands, shape, rests_on, invoked_at, .. }, told, completed_at, .. } = self;
         let words = |command: &Command| {
             command.arguments.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ")
         };
@@ -347,7 +348,12 @@ mod tests {
             let keys = if line.starts_with("lmove") { vec![0, 1] } else { vec![0] };
             let commands = vec![Command { keys, arguments }];
             let asked = Asked { group: 0, commands, shape: Shape::Step, rests_on: None, invoked_at: *invoked_at };
-            Done { asked, told: told.clone().map(|told| vec![told]), completed_at: *completed_at }
+            Done {
+                is_write: asked.is_write(),
+                asked,
+                told: told.clone().map(|told| vec![told]),
+                completed_at: *completed_at,
+            }
         });
         let keys: [Key; KEYS] = std::array::from_fn(|_| Key::new(b"k").unwrap());
         Group { keys, kind: 0, requests: 0, under_way: 0, done: done.collect() }.has_order()

@@ -76,9 +76,9 @@ pub(crate) enum Ending {
 
 /// A request that is repeated.
 #[derive(Clone)]
-pub(crate) struct Errand {
-    pub(crate) aim: Aim,
-    pub(crate) request: Request,
+struct Errand {
+    aim: Aim,
+    request: Request,
     retries: u32,
     /// Some attempt may have been applied.
     is_open: bool,

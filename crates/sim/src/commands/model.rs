@@ -47,7 +47,7 @@ impl Decoded {
 }
 
 /// What the keys of a group hold.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Contents(Vec<Option<Entry>>);
 
 impl Value {
