@@ -15,6 +15,8 @@ use super::{BlockCommand, BlockResult, Peer, blocks::AskedOf, member::CommandPur
 use crate::message::{BlockAnswer, BlockQuestion};
 
 mod supply;
+#[cfg(test)]
+mod tests;
 
 /// How long a node with a full disk waits before it tries to fetch anything again.
 const PAUSE_WHEN_FULL: Duration = Duration::from_secs(5);
@@ -519,11 +521,13 @@ impl<S: Store> Peer<S> {
     }
 
     fn compare(&mut self, slot: SlotId) {
-        let Some(configuration) = self.keylog.configuration(slot).cloned() else { return };
-        if !configuration.contains(&self.me) {
-            // A block that was being stored while the slot was cleared may have stayed.
+        let configuration = self.keylog.configuration(slot).cloned();
+        if !configuration.as_ref().is_some_and(|known| known.contains(&self.me)) {
+            // A block that was being stored while the slot was cleared may have stayed, as may those that were flushed when
+            // this node died and the record of the slot was not.
             self.command(BlockCommand::Digest { slot }, CommandPurpose::LeftOver { slot });
         }
+        let Some(configuration) = configuration else { return };
         if self.transfers.contains_key(&slot) {
             return;
         }
