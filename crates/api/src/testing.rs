@@ -58,6 +58,26 @@ struct State {
     replies: BTreeMap<OperationId, Reply>,
 }
 
+impl State {
+    fn new(registry: Registry) -> Self {
+        Self {
+            logs: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            failures: VecDeque::new(),
+            settings_failures: VecDeque::new(),
+            listing_failure: None,
+            queued: VecDeque::new(),
+            outcomes: BTreeMap::new(),
+            scrub_report: ScrubReport::default(),
+            generation: 0,
+            calls: 0,
+            clock_ms: 0,
+            registry,
+            replies: BTreeMap::new(),
+        }
+    }
+}
+
 struct StoredBlock {
     bytes: Bytes,
     referenced: bool,
@@ -81,22 +101,15 @@ impl FakeDatastore {
 
     /// An empty one that evaluates the commands of `registry`.
     pub fn with_registry(registry: Registry) -> Self {
-        let state = State {
-            logs: BTreeMap::new(),
-            blocks: BTreeMap::new(),
-            failures: VecDeque::new(),
-            settings_failures: VecDeque::new(),
-            listing_failure: None,
-            queued: VecDeque::new(),
-            outcomes: BTreeMap::new(),
-            scrub_report: ScrubReport::default(),
-            calls: 0,
-            clock_ms: 0,
-            generation: 0,
-            registry,
-            replies: BTreeMap::new(),
-        };
-        Self { state: Mutex::new(state), in_flight: AtomicUsize::new(0), in_flight_max: AtomicUsize::new(0) }
+        Self { state: Mutex::new(State::new(registry)), in_flight: AtomicUsize::new(0), in_flight_max: AtomicUsize::new(0) }
+    }
+
+    /// Empties it: it is as [`FakeDatastore::with_registry`] made it.
+    pub fn clear(&self) {
+        let mut state = self.state();
+        let registry = std::mem::replace(&mut state.registry, Registry::empty());
+        *state = State::new(registry);
+        self.in_flight_max.store(0, Ordering::Relaxed);
     }
 
     /// What the ring was founded with.

@@ -24,12 +24,21 @@ impl Health for Healthy {
     }
 }
 
+thread_local! {
+    static GATEWAY: (Arc<FakeDatastore>, Router) = {
+        let datastore = Arc::new(FakeDatastore::new());
+        let gateway = Gateway::new(datastore.clone(), FakeDatastore::NODE, Arc::new(Healthy));
+        (datastore, router(gateway))
+    };
+}
+
 /// Requests to the gateway: paths, queries, cursors, headers and ranges. The requests are separated by a zero byte; the
 /// first line of each is method and path, headers follow up to an empty line, then the body. Every answer must be one
 /// of the contract's, and never 500.
 pub fn http_request(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let router = router(Gateway::new(Arc::new(FakeDatastore::new()), FakeDatastore::NODE, Arc::new(Healthy)));
+    let (datastore, router) = GATEWAY.with(Clone::clone);
+    datastore.clear();
     for request in bytes.split(|byte| *byte == 0).take(8) {
         if let Some(request) = parse(request) {
             runtime.block_on(answer(router.clone(), request));

@@ -4,7 +4,8 @@
 //! three ways: by cargo-fuzz from the folder `fuzz`, without end; by `.ci/fuzz`, for some seconds each; and by this
 //! crate's own tests, on random bytes and on mutations of the corpus, wherever there is a Rust.
 //!
-//! *Invariant:* a target keeps nothing from one run to the next.
+//! *Invariant:* a target keeps no data from one run to the next. Gateways do go on from run to run, with an emptied
+//! datastore behind them: to make one takes ten times as long as what a run asks of it.
 
 mod disk;
 mod http;

@@ -14,6 +14,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// More than any answer to inputs of a fuzzer's length.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
+thread_local! {
+    static GATEWAY: (Arc<FakeDatastore>, Gateway) = {
+        let (datastore, registry) = (Arc::new(FakeDatastore::new()), Arc::new(Registry::builtin()));
+        let gateway = Gateway::new(datastore.clone(), FakeDatastore::NODE, registry, Settings::default());
+        (datastore, gateway)
+    };
+}
+
 /// One connection of the Redis protocol: all that a client may send before it closes its side. Whatever it is, the
 /// connection ends, and another one is served.
 pub fn resp_connection(bytes: &[u8]) {
@@ -24,8 +32,8 @@ pub fn resp_connection(bytes: &[u8]) {
 async fn converse(bytes: &[u8]) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let (datastore, registry) = (Arc::new(FakeDatastore::new()), Arc::new(Registry::builtin()));
-    let gateway = Gateway::new(datastore, FakeDatastore::NODE, registry, Settings::default());
+    let (datastore, gateway) = GATEWAY.with(Clone::clone);
+    datastore.clear();
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(serve(listener, gateway, async { drop(stopped.await) }));
     let client = TcpStream::connect(address).await.expect("a connection");
