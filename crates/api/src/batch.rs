@@ -11,9 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use difuse_keylog::Operation;
+use difuse_keylog::{Operation, ValueKind};
 use difuse_protocol::request::{Condition, Entry, RequestError};
-use difuse_types::{Key, Slots, WallTime};
+use difuse_types::{Key, Level, Slots, WallTime};
 use futures::{
     FutureExt, Stream, StreamExt,
     channel::oneshot,
@@ -22,7 +22,7 @@ use futures::{
 };
 
 use crate::{
-    Consistency, Datastore,
+    Datastore,
     keys::{self, Written},
     namespaces::Levels,
     values::{self, ValueError},
@@ -32,8 +32,10 @@ mod build;
 
 /// The most items that are served at the same time.
 const ITEMS_MAX: usize = 1024;
-/// No further item is begun while those under way take so many bytes.
+/// No further item is begun, and no further content read, while those under way take so many bytes.
 const BYTES_MAX: usize = 16 << 20;
+/// The most contents that are read at the same time.
+const CONTENTS_MAX: usize = 64;
 /// The longest value that is read as a part of a batch, in bytes: a longer one has to be asked for by itself.
 pub const READ_BYTES_MAX: u64 = 4 << 20;
 
@@ -120,7 +122,8 @@ pub fn run<D: Datastore + Clone, E: From<ValueError> + Send + 'static>(
         levels: levels.into(),
         items: items.boxed(),
         is_at_end: false,
-        running: FuturesOrdered::new(),
+        running: InOrder::new(),
+        contents: InOrder::new(),
         bytes: 0,
         begun: 0,
         last: BTreeMap::new(),
@@ -128,14 +131,18 @@ pub fn run<D: Datastore + Clone, E: From<ValueError> + Send + 'static>(
     }
 }
 
+/// Results that come before their turn are sorted: small ones are moved about for less.
+type InOrder<T> = FuturesOrdered<BoxFuture<'static, Box<T>>>;
+
 struct Batch<D, E> {
     datastore: D,
     levels: Levels,
     items: BoxStream<'static, Result<Item, E>>,
     is_at_end: bool,
-    /// Results that come before their turn are sorted: small ones are moved about for less.
-    running: FuturesOrdered<BoxFuture<'static, Box<Finished<E>>>>,
-    /// Of the items that are running.
+    running: InOrder<Finished<E>>,
+    /// Behind those that are running: contents that are read, and what waits for its turn behind one.
+    contents: InOrder<Ended<E>>,
+    /// Of the items that are running, and of the contents.
     bytes: usize,
     begun: u64,
     /// The last item under way of each key: its number, and what tells that it is done.
@@ -147,6 +154,19 @@ struct Batch<D, E> {
 struct Finished<E> {
     number: u64,
     key: Option<Key>,
+    bytes: usize,
+    result: Result<Served, E>,
+}
+
+/// What became of an item so far.
+enum Served {
+    Done(Done),
+    /// A key's head, whose content of so many bytes has yet to be read from blocks, at this level.
+    Content(Entry, usize, Level),
+}
+
+/// An item that has come to its end, and how many bytes its content took.
+struct Ended<E> {
     bytes: usize,
     result: Result<Done, E>,
 }
@@ -178,7 +198,8 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Batch<D, E> {
         self.running.push_back(run.boxed());
     }
 
-    fn end(&mut self, finished: Finished<E>) -> Result<Done, E> {
+    /// An item has been served, but for its content.
+    fn end(&mut self, finished: Finished<E>) -> Result<Served, E> {
         self.bytes -= finished.bytes;
         if let Some(key) = &finished.key
             && self.last.get(key).is_some_and(|(number, _)| *number == finished.number)
@@ -186,6 +207,27 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Batch<D, E> {
             self.last.remove(key);
         }
         finished.result
+    }
+
+    /// What is next but for the content of those that are read: a result, if nothing is before it.
+    fn go_on(&mut self, served: Result<Served, E>) -> Option<Result<Done, E>> {
+        let ended: BoxFuture<'static, _> = match served {
+            Ok(Served::Content(entry, bytes, level)) => {
+                self.bytes += bytes;
+                let datastore = self.datastore.clone();
+                let read = async move {
+                    let result = content(datastore, entry, level).await.map_err(E::from);
+                    Box::new(Ended { bytes, result })
+                };
+                read.boxed()
+            }
+            Ok(Served::Done(done)) if self.contents.is_empty() => return Some(Ok(done)),
+            Err(error) if self.contents.is_empty() => return Some(Err(error)),
+            Ok(Served::Done(done)) => std::future::ready(Box::new(Ended { bytes: 0, result: Ok(done) })).boxed(),
+            Err(error) => std::future::ready(Box::new(Ended { bytes: 0, result: Err(error) })).boxed(),
+        };
+        self.contents.push_back(ended);
+        None
     }
 }
 
@@ -203,9 +245,19 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Stream for Batc
                 Poll::Pending => break,
             }
         }
-        match self.running.poll_next_unpin(context) {
-            Poll::Ready(Some(finished)) => Poll::Ready(Some(self.end(*finished))),
-            Poll::Ready(None) if self.is_at_end => Poll::Ready(None),
+        while self.contents.is_empty() || (self.contents.len() < CONTENTS_MAX && self.bytes < BYTES_MAX) {
+            let Poll::Ready(Some(finished)) = self.running.poll_next_unpin(context) else { break };
+            let served = self.end(*finished);
+            if let Some(result) = self.go_on(served) {
+                return Poll::Ready(Some(result));
+            }
+        }
+        match self.contents.poll_next_unpin(context) {
+            Poll::Ready(Some(ended)) => {
+                self.bytes -= ended.bytes;
+                Poll::Ready(Some(ended.result))
+            }
+            Poll::Ready(None) if self.is_at_end && self.running.is_empty() => Poll::Ready(None),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
@@ -216,10 +268,10 @@ async fn serve<D: Datastore + Clone>(
     item: Item,
     levels: Levels,
     slots: Arc<OnceLock<Slots>>,
-) -> Result<Done, ValueError> {
+) -> Result<Served, ValueError> {
     let consistency = levels.of(&datastore, item.key().namespace()).await?;
     let operation_id = keys::new_operation_id();
-    match item {
+    let done = match item {
         Item::Put { key, value, deadline, condition } => {
             let value = match keys::inline_value(value.clone()) {
                 Some(value) => value,
@@ -231,44 +283,47 @@ async fn serve<D: Datastore + Clone>(
             let operation = Operation::Set(value.until(deadline));
             let level = consistency.set_inode;
             let submitted = keys::submit(&datastore, key, operation, condition, operation_id, level).await?;
-            Ok(Done::Put(submitted.written().copied()))
+            Done::Put(submitted.written().copied())
         }
         Item::Build { key, commands, deadline } => {
             build::run(&datastore, key, commands, deadline, consistency.set_inode, &slots).await?;
-            Ok(Done::Built)
+            Done::Built
         }
         Item::Get { key } => {
             let entry = keys::read(&datastore, key, consistency.stat).await?;
-            Ok(Done::Got(match entry.filter(|entry| entry.value.is_some()) {
-                Some(entry) => Some((entry.clone(), content(datastore, &entry, consistency).await?)),
-                None => None,
-            }))
+            let Some((entry, value)) = entry.and_then(|entry| entry.value.clone().map(|value| (entry, value))) else {
+                return Ok(Served::Done(Done::Got(None)));
+            };
+            let size = values::size_of(&value)?;
+            if size > READ_BYTES_MAX {
+                let reason = format!("the value has {size} bytes: one of more than {READ_BYTES_MAX} is read by itself");
+                return Err(RequestError::Invalid(reason).into());
+            }
+            if value.kind == ValueKind::Inode {
+                return Ok(Served::Content(entry, size as usize, consistency.get_block));
+            }
+            Done::Got(Some((entry, value.bytes)))
         }
         Item::Delete { key, condition } => {
             // A tombstone on nothing would be a transaction for nothing.
             let demanded = if condition == Condition::None { Condition::Present } else { condition };
             let level = consistency.delete_inode;
             match keys::submit(&datastore, key, Operation::Delete, demanded, operation_id, level).await {
-                Ok(submitted) => Ok(Done::Deleted(submitted.written().copied())),
-                Err(RequestError::Conflict { .. }) if condition == Condition::None => Ok(Done::Absent),
-                Err(error) => Err(error.into()),
+                Ok(submitted) => Done::Deleted(submitted.written().copied()),
+                Err(RequestError::Conflict { .. }) if condition == Condition::None => Done::Absent,
+                Err(error) => return Err(error.into()),
             }
         }
-    }
+    };
+    Ok(Served::Done(done))
 }
 
-async fn content<D: Datastore + Clone>(
-    datastore: D,
-    entry: &Entry,
-    consistency: Consistency,
-) -> Result<Bytes, ValueError> {
-    let Some(value) = &entry.value else { return Ok(Bytes::new()) };
-    let size = values::size_of(value)?;
-    if size > READ_BYTES_MAX {
-        let reason = format!("the value has {size} bytes: one of more than {READ_BYTES_MAX} is read by itself");
-        return Err(RequestError::Invalid(reason).into());
-    }
-    values::whole(datastore, value, consistency.get_block).await
+async fn content<D: Datastore + Clone>(datastore: D, entry: Entry, level: Level) -> Result<Done, ValueError> {
+    let bytes = match &entry.value {
+        Some(value) => values::whole(datastore, value, level).await?,
+        None => Bytes::new(),
+    };
+    Ok(Done::Got(Some((entry, bytes))))
 }
 
 #[cfg(test)]
@@ -281,7 +336,7 @@ mod tests {
     use difuse_types::Key;
     use futures::{StreamExt, executor::block_on, stream};
 
-    use super::{Done, Item, run};
+    use super::{Done, Item, READ_BYTES_MAX, run};
     use crate::{
         Consistency,
         testing::{FakeDatastore, content},
@@ -369,6 +424,30 @@ mod tests {
             let long = Bytes::from(content(MAX_INLINE_BYTES * 40, 1));
             let found = results(&datastore, vec![put("long", long.clone()), get("long")]).await;
             assert_eq!(got(&found[1]), Some(long));
+        });
+    }
+
+    #[test]
+    fn no_more_contents_are_read_than_there_is_room_for() {
+        block_on(async {
+            let datastore = Arc::new(FakeDatastore::new());
+            let long = Bytes::from(content(READ_BYTES_MAX as usize, 1));
+            let puts = (0..40).map(|number| put(number, long.clone())).collect();
+            assert!(results(&datastore, puts).await.iter().all(Result::is_ok));
+            let before = datastore.calls();
+            results(&datastore, vec![get(0)]).await;
+            let calls_of_one = datastore.calls() - before;
+            let before = datastore.calls();
+            let gets = stream::iter((0..40).map(get).map(Ok::<_, ValueError>));
+            let mut found = Box::pin(run(datastore.clone(), gets, Consistency::default()));
+            assert_eq!(got(&found.next().await.unwrap()), Some(long.clone()));
+            let calls = datastore.calls() - before;
+            assert!(
+                calls <= 40 + 5 * calls_of_one,
+                "{calls} calls for one result, where one alone takes {calls_of_one}"
+            );
+            let rest: Vec<_> = found.map(|result| got(&result) == Some(long.clone())).collect().await;
+            assert_eq!(rest, [true; 39]);
         });
     }
 

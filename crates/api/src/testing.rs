@@ -101,7 +101,11 @@ impl FakeDatastore {
 
     /// An empty one that evaluates the commands of `registry`.
     pub fn with_registry(registry: Registry) -> Self {
-        Self { state: Mutex::new(State::new(registry)), in_flight: AtomicUsize::new(0), in_flight_max: AtomicUsize::new(0) }
+        Self {
+            state: Mutex::new(State::new(registry)),
+            in_flight: AtomicUsize::new(0),
+            in_flight_max: AtomicUsize::new(0),
+        }
     }
 
     /// Empties it: it is as [`FakeDatastore::with_registry`] made it.

@@ -57,6 +57,8 @@ const REQUESTS_MAX: i64 = 1024;
 /// The most uploads and downloads at a time, each of which keeps about 8 MiB in memory; further ones are answered with
 /// 503.
 const TRANSFERS_MAX: usize = 128;
+/// As how many of them a stream of many keys counts, in or out, which keeps up to 32 MiB.
+const TRANSFERS_OF_STREAM: u32 = 4;
 /// Uploads up to this length, in bytes, do not count as transfers.
 const SMALL_BODY_BYTES: u64 = 64 << 10;
 

@@ -29,7 +29,7 @@ use tokio_util::{
 };
 
 use super::{
-    Gateway,
+    Gateway, TRANSFERS_OF_STREAM,
     body::stream_of,
     keys::no_such_key,
     parameters::{Parameters, bad_key, deadline_of},
@@ -98,7 +98,7 @@ struct AnswerLine {
 
 /// POST: does what each line says.
 pub(super) async fn run(State(gateway): State<Gateway>, uri: Uri, body: Body) -> Result<Response, Problem> {
-    let transfer = gateway.begin_transfer()?;
+    let transfer = gateway.begin_transfers(TRANSFERS_OF_STREAM)?;
     let parameters = Parameters::of(&uri);
     let namespace = parameters.namespace()?;
     let levels = gateway.levels(&parameters)?;

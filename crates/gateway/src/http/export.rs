@@ -24,15 +24,13 @@ use futures::{FutureExt, Stream, StreamExt, stream};
 use serde::Serialize;
 
 use super::{
-    Gateway,
+    Gateway, TRANSFERS_OF_STREAM,
     parameters::{Parameters, bad_key, cursor, display, encoded, key_after, name_of},
     problem::Problem,
 };
 
 /// Lines that are there at the same time are sent as one part of the body, up to about so many bytes.
 const PART_BYTES_ENOUGH: usize = 16 << 10;
-/// As many transfers as what is read ahead keeps in memory: 32 MiB.
-const TRANSFERS: u32 = 4;
 
 /// The line of a key whose content has none.
 #[derive(Serialize)]
@@ -61,7 +59,7 @@ struct Lines<S> {
 
 /// GET.
 pub(super) async fn run(State(gateway): State<Gateway>, uri: Uri) -> Result<Response, Problem> {
-    let transfer = gateway.begin_transfers(TRANSFERS)?;
+    let transfer = gateway.begin_transfers(TRANSFERS_OF_STREAM)?;
     let parameters = Parameters::of(&uri);
     let namespace = parameters.namespace()?;
     let prefix = Key::prefix(&namespace, &parameters.bytes("prefix").unwrap_or_default()).map_err(bad_key)?;

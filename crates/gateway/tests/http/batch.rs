@@ -91,3 +91,21 @@ async fn a_line_that_is_too_long_costs_its_own_place_alone() {
     let answers = batch(&server, "", body).await;
     assert_eq!((&answers[0]["status"], &answers[1]["status"]), (&413.into(), &201.into()), "{answers:?}");
 }
+
+/// Each may keep up to 32 MiB for a client that does not read.
+#[tokio::test]
+async fn only_so_many_batches_are_served_at_a_time() {
+    let server = Server::start().await;
+    server.put("/v1/keys/long", vec![b'x'; 4 << 20]).await.expect(201);
+    let gets = r#"{"op":"get","key":"long"}
+"#
+    .repeat(20);
+    let mut unread = Vec::new();
+    for _ in 0..32 {
+        unread.push(server.request("POST", "/v1/batch").body(gets.clone()).send().await.unwrap());
+        assert_eq!(unread.last().unwrap().status(), 200);
+    }
+    server.call("POST", "/v1/batch").await.expect_problem(503, "busy", "try again later");
+    let answers = unread.pop().unwrap().text().await.unwrap();
+    assert_eq!(answers.lines().count(), 20);
+}

@@ -21,8 +21,7 @@ fn host(name: u8) -> Host {
 fn left_over(start: Start, blocks: &[SlotId]) -> BTreeSet<SlotId> {
     let settings = RingSettings::new(RingId(Hash::ZERO), 3, 4, 1).unwrap();
     let mut now = Instant(1);
-    let mut peer =
-        Peer::new(host(1), settings, PeerOptions::default(), start, MemoryStore::default(), now, 1).unwrap();
+    let mut peer = Peer::new(host(1), settings, PeerOptions::default(), start, MemoryStore::default(), now, 1).unwrap();
     let mut held: BTreeSet<SlotId> = blocks.iter().copied().collect();
     for _ in 0..1000 {
         now = now + Duration::from_millis(10);
