@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use difuse_keylog::{Operation, ValueKind};
+use difuse_keylog::{Operation, Value, ValueKind};
 use difuse_protocol::request::{Condition, Entry, RequestError};
 use difuse_types::{Key, Level, Slots, WallTime};
 use futures::{
@@ -161,8 +161,13 @@ struct Finished<E> {
 /// What became of an item so far.
 enum Served {
     Done(Done),
-    /// A key's head, whose content of so many bytes has yet to be read from blocks, at this level.
-    Content(Entry, usize, Level),
+    /// A key's head with its value, whose content of so many bytes has yet to be read from blocks, at this level.
+    Content {
+        entry: Entry,
+        value: Value,
+        bytes: usize,
+        level: Level,
+    },
 }
 
 /// An item that has come to its end, and how many bytes its content took.
@@ -211,22 +216,25 @@ impl<D: Datastore + Clone, E: From<ValueError> + Send + 'static> Batch<D, E> {
 
     /// What is next but for the content of those that are read: a result, if nothing is before it.
     fn go_on(&mut self, served: Result<Served, E>) -> Option<Result<Done, E>> {
-        let ended: BoxFuture<'static, _> = match served {
-            Ok(Served::Content(entry, bytes, level)) => {
+        let result = match served {
+            Ok(Served::Content { entry, value, bytes, level }) => {
                 self.bytes += bytes;
                 let datastore = self.datastore.clone();
                 let read = async move {
-                    let result = content(datastore, entry, level).await.map_err(E::from);
+                    let whole = values::whole(datastore, &value, level).await;
+                    let result = whole.map(|whole| Done::Got(Some((entry, whole)))).map_err(E::from);
                     Box::new(Ended { bytes, result })
                 };
-                read.boxed()
+                self.contents.push_back(read.boxed());
+                return None;
             }
-            Ok(Served::Done(done)) if self.contents.is_empty() => return Some(Ok(done)),
-            Err(error) if self.contents.is_empty() => return Some(Err(error)),
-            Ok(Served::Done(done)) => std::future::ready(Box::new(Ended { bytes: 0, result: Ok(done) })).boxed(),
-            Err(error) => std::future::ready(Box::new(Ended { bytes: 0, result: Err(error) })).boxed(),
+            Ok(Served::Done(done)) => Ok(done),
+            Err(error) => Err(error),
         };
-        self.contents.push_back(ended);
+        if self.contents.is_empty() {
+            return Some(result);
+        }
+        self.contents.push_back(std::future::ready(Box::new(Ended { bytes: 0, result })).boxed());
         None
     }
 }
@@ -300,7 +308,8 @@ async fn serve<D: Datastore + Clone>(
                 return Err(RequestError::Invalid(reason).into());
             }
             if value.kind == ValueKind::Inode {
-                return Ok(Served::Content(entry, size as usize, consistency.get_block));
+                let (bytes, level) = (size as usize, consistency.get_block);
+                return Ok(Served::Content { entry, value, bytes, level });
             }
             Done::Got(Some((entry, value.bytes)))
         }
@@ -316,14 +325,6 @@ async fn serve<D: Datastore + Clone>(
         }
     };
     Ok(Served::Done(done))
-}
-
-async fn content<D: Datastore + Clone>(datastore: D, entry: Entry, level: Level) -> Result<Done, ValueError> {
-    let bytes = match &entry.value {
-        Some(value) => values::whole(datastore, value, level).await?,
-        None => Bytes::new(),
-    };
-    Ok(Done::Got(Some((entry, bytes))))
 }
 
 #[cfg(test)]
