@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -89,6 +90,7 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
+    /// Fails when the system gives it no threads.
     pub(crate) fn new(
         peer: Peer<KeyStore>,
         blocks: BlockStore,
@@ -97,10 +99,10 @@ impl Runtime {
         wakes: mpsc::UnboundedSender<Wake>,
         clock: Clock,
         readiness: watch::Sender<Vec<String>>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let (done_sender, done) = mpsc::unbounded_channel();
-        let disk = Disk::new(blocks, peer.settings().slots, done_sender);
-        Self {
+        let disk = Disk::new(blocks, peer.settings().slots, done_sender)?;
+        Ok(Self {
             peer,
             disk,
             net,
@@ -113,7 +115,7 @@ impl Runtime {
             done,
             readiness,
             _wakes: wakes,
-        }
+        })
     }
 
     /// Runs until stopped, or until the store cannot go on.

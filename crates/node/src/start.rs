@@ -96,7 +96,7 @@ impl OpenNode {
         let random = u64::from_le_bytes(first_eight(&random));
         let peer = Peer::new(host.clone(), settings, options, begin, storage.keys, Instant(0), random)?;
         let blocks = storage.blocks;
-        Ok(run(host, net, control, bulk, Parts { peer, blocks, connected, wakes, woken, clock }))
+        run(host, net, control, bulk, Parts { peer, blocks, connected, wakes, woken, clock })
     }
 
     async fn find_ring(&mut self) -> Result<(RingSettings, Start), StartError> {
@@ -188,7 +188,13 @@ struct Parts {
     clock: Clock,
 }
 
-fn run(host: Host, net: Net, control: mpsc::Receiver<Event>, bulk: mpsc::Receiver<Event>, parts: Parts) -> Node {
+fn run(
+    host: Host,
+    net: Net,
+    control: mpsc::Receiver<Event>,
+    bulk: mpsc::Receiver<Event>,
+    parts: Parts,
+) -> Result<Node, StartError> {
     let (calls, called) = mpsc::channel(CALLS_MAX);
     let (readiness_sender, readiness) = watch::channel(vec!["starting".to_string()]);
     let (stopped_sender, stopped) = watch::channel(None);
@@ -196,11 +202,12 @@ fn run(host: Host, net: Net, control: mpsc::Receiver<Event>, bulk: mpsc::Receive
     let shared = Arc::new(Shared::default());
     let address = net.local_address().unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
     let mut runtime =
-        Runtime::new(parts.peer, parts.blocks, net.clone(), shared.clone(), parts.wakes, parts.clock, readiness_sender);
+        Runtime::new(parts.peer, parts.blocks, net.clone(), shared.clone(), parts.wakes, parts.clock, readiness_sender)
+            .map_err(|error| StartError::System(error.to_string()))?;
     parts.connected.into_iter().for_each(|node| runtime.note_connected(node));
     let ended = stop.clone();
     tokio::spawn(runtime.run(control, bulk, called, parts.woken, ended, stopped_sender));
-    Node { id: host.node, address, calls, net, shared, readiness, stopped, stop }
+    Ok(Node { id: host.node, address, calls, net, shared, readiness, stopped, stop })
 }
 
 async fn open_storage(config: &NodeConfig, wakes: mpsc::UnboundedSender<Wake>) -> Result<Storage, StartError> {
