@@ -294,7 +294,7 @@ async fn serve<D: Datastore + Clone>(
             Done::Put(submitted.written().copied())
         }
         Item::Build { key, commands, deadline } => {
-            build::run(&datastore, key, commands, deadline, consistency.set_inode, &slots).await?;
+            Box::pin(build::run(&datastore, key, commands, deadline, consistency.set_inode, &slots)).await?;
             Done::Built
         }
         Item::Get { key } => {

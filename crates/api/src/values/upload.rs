@@ -45,6 +45,18 @@ pub(crate) async fn upload<D: Datastore + ?Sized>(
     if head.len() <= MAX_INLINE_BYTES {
         return Ok(inline(head));
     }
+    // Apart, on the heap: whoever may have to store a long value would carry the room for that with every short one.
+    Box::pin(upload_blocks(datastore, key, head, source, level)).await
+}
+
+/// Stores `head` and what follows in `source` as blocks.
+async fn upload_blocks<D: Datastore + ?Sized>(
+    datastore: &D,
+    key: &Key,
+    head: Bytes,
+    source: impl Stream<Item = Result<Bytes, SourceError>> + Send + Unpin,
+    level: Level,
+) -> Result<Uploaded, ValueError> {
     // Before the first block: what it stores counts for this generation.
     let generation = generation(datastore, key).await?;
     let store = Store { datastore, generation, level };

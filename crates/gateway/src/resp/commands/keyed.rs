@@ -29,11 +29,11 @@ async fn write(call: Call) -> Outcome {
     }
     // What comes out is too long for the log: the leader need not try.
     if is_long_string(&call.command, &call.arguments) {
-        return long::change(call).await;
+        return Box::pin(long::change(call)).await;
     }
     match call.evaluate_at_leader(call.key(&call.arguments[1])?, keys::new_operation_id()).await? {
         Some(reply) => Ok(reply.into()),
-        None => long::change(call).await,
+        None => Box::pin(long::change(call)).await,
     }
 }
 
@@ -55,7 +55,7 @@ async fn read(call: Call) -> Outcome {
         Some((Kind::Text(bytes), deadline)) => View { held: Some(Held::String(bytes)), deadline },
         Some((Kind::Blocks, _)) => {
             let value = found.map(|(_, value)| value).ok_or_else(Failure::syntax)?;
-            return long::read(&call, value).await;
+            return Box::pin(long::read(&call, value)).await;
         }
         Some((Kind::Structure(_), _)) => {
             let reply = call.evaluate_at_leader(key, operation_id).await?;

@@ -29,7 +29,7 @@ pub(in crate::resp) fn stepped(call: Call) -> BoxFuture<'static, Outcome> {
         }
         match step(&call, keys.clone()).await? {
             Some(reply) => Ok(reply.into()),
-            None => long::change_several(call, keys).await,
+            None => Box::pin(long::change_several(call, keys)).await,
         }
     };
     task.boxed()
