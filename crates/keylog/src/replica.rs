@@ -236,7 +236,10 @@ impl<S: Store> Keylog<S> {
         match self.connect(slot, existing.as_ref(), proposal)? {
             chain::Connection::Broken => {}
             chain::Connection::Lacking { from_height } => {
-                self.send(from, KeylogMessage::Lacking { slot, ballot, key, from_height });
+                let (now, patience) = (self.now, self.options.resend_after);
+                if self.assembly.ask(slot, &key, ballot, from_height, now, patience) {
+                    self.send(from, KeylogMessage::Lacking { slot, ballot, key, from_height });
+                }
             }
             chain::Connection::Connected { proposal, beginning } => {
                 // What this node itself proposes was let in before.

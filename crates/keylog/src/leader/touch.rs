@@ -173,8 +173,10 @@ impl<S: Store> Keylog<S> {
                 self.collect(slot, &key, fetching, transactions)
             }
             _ => {
-                if is_from_leader {
-                    self.assembly.add(slot, &key, transactions);
+                if is_from_leader
+                    && let Some((ballot, from_height)) = self.assembly.add(slot, &key, transactions, self.now)
+                {
+                    self.send(from, KeylogMessage::Lacking { slot, ballot, key, from_height });
                 }
                 Ok(())
             }
@@ -230,7 +232,8 @@ impl<S: Store> Keylog<S> {
         Ok(())
     }
 
-    /// A member lacks the chain below a proposal: send it, if the proposal still stands here.
+    /// A member lacks the chain below a proposal, or has part of it: send the next part, the last one with the head that is
+    /// proposed by now. One part for each question: what is sent at once has to fit into the queues between nodes.
     pub(crate) fn handle_lacking(
         &mut self,
         from: NodeId,
@@ -243,38 +246,28 @@ impl<S: Store> Keylog<S> {
             return Ok(());
         };
         let (committed_through, without_steps) = (leadership.committed_through(), leadership.begins_without_steps());
-        let Some(own) = self.store.register(slot, &key)?.filter(|own| own.ballot == ballot) else { return Ok(()) };
+        let stands = |own: &Register| own.ballot >= ballot && own.ballot.term == ballot.term;
+        let Some(own) = self.store.register(slot, &key)?.filter(stands) else { return Ok(()) };
         let target = summary_of(&own);
         let committed_height = self.told_height(slot, &key, &own);
         // What this node has forgotten is committed: the member begins at the base as well.
-        let mut next = from_height.max(own.base);
-        // A chain too long for one message goes ahead in parts; the proposal follows with the last one.
-        loop {
-            let transactions = match self.read_chain(slot, &key, next, target.height) {
-                Ok(transactions) => transactions,
-                // It asks again at the next proposal.
-                Err(ReadError::Damaged) => return Ok(()),
-                Err(ReadError::Store(error)) => return Err(error),
-            };
-            let Some(last) = transactions.last().map(|last| last.height) else { return Ok(()) };
-            if last == target.height {
-                let (height, hash) = (target.height, target.hash);
-                let proposal = Proposal {
-                    ballot,
-                    key,
-                    height,
-                    hash,
-                    transactions,
-                    committed_height,
-                    committed_through,
-                    without_steps,
-                };
-                self.send(from, KeylogMessage::Accept { slot, proposal });
-                return Ok(());
-            }
-            self.send(from, KeylogMessage::Transactions { slot, key: key.clone(), transactions });
-            next = last + 1;
+        let transactions = match self.read_chain(slot, &key, from_height.max(own.base), target.height) {
+            Ok(transactions) => transactions,
+            // It asks again at the next proposal.
+            Err(ReadError::Damaged) => return Ok(()),
+            Err(ReadError::Store(error)) => return Err(error),
+        };
+        let Some(last) = transactions.last().map(|last| last.height) else { return Ok(()) };
+        if last < target.height {
+            self.send(from, KeylogMessage::Transactions { slot, key, transactions });
+            return Ok(());
         }
+        let (height, hash) = (target.height, target.hash);
+        let ballot = own.ballot;
+        let proposal =
+            Proposal { ballot, key, height, hash, transactions, committed_height, committed_through, without_steps };
+        self.send(from, KeylogMessage::Accept { slot, proposal });
+        Ok(())
     }
 
     /// Up to where a member may rely on the chain of a head that it lacks.

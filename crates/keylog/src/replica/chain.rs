@@ -60,7 +60,9 @@ impl<S: Store> Keylog<S> {
             return Ok(Connection::Connected { proposal, beginning });
         }
         let held = existing.map_or(0, |register| register.head.height);
-        let from_height = if held + 1 < first.height {
+        let from_height = if let Some(next) = self.assembly.next_height(slot, key, first.height) {
+            next
+        } else if held + 1 < first.height {
             held + 1
         } else {
             // Our chain has another transaction at the parent's height: ask for twice as much, until it connects.
@@ -80,7 +82,11 @@ impl<S: Store> Keylog<S> {
             return Ok(Connection::Connected { proposal, beginning: Beginning::Held });
         }
         let held = existing.map_or(0, |register| register.head.height);
-        let from_height = if held < head.0 { held + 1 } else { head.0 };
+        let from_height = match self.assembly.next_height(slot, &proposal.key, head.0) {
+            Some(next) => next,
+            None if held < head.0 => held + 1,
+            None => head.0,
+        };
         Ok(Connection::Lacking { from_height: from_height.max(1) })
     }
 

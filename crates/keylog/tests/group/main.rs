@@ -43,8 +43,8 @@ struct Group {
     wire: Vec<(Instant, NodeId, NodeId, KeylogMessage)>,
     cut: BTreeSet<(NodeId, NodeId)>,
     loss_percent: u32,
-    /// Whether messages arrive in the order in which they were sent.
-    is_in_order: bool,
+    /// How many parts of chains there is room for between two nodes: what is sent beyond that is lost.
+    parts_max: usize,
     results: BTreeMap<u64, Result<Answer, Failure>>,
     last_ticket: u64,
     placement: Vec<NodeId>,
@@ -66,7 +66,7 @@ impl Group {
             wire: Vec::new(),
             cut: BTreeSet::new(),
             loss_percent: 0,
-            is_in_order: false,
+            parts_max: usize::MAX,
             results: BTreeMap::new(),
             last_ticket: 0,
             placement: Vec::new(),
@@ -164,9 +164,13 @@ impl Group {
             match output {
                 Output::Send { to, message } => {
                     let is_lost = self.rng.u32(..100) < self.loss_percent || self.cut.contains(&(name, to));
-                    if !is_lost {
-                        let delay = if self.is_in_order { 1000 } else { self.rng.u64(100..5000) };
-                        let at = self.now + Duration::from_micros(delay);
+                    let is_part = |message: &KeylogMessage| matches!(message, KeylogMessage::Transactions { .. });
+                    let is_sent = |(_, from, at, message): &&(_, NodeId, NodeId, KeylogMessage)| {
+                        (*from, *at) == (name, to) && is_part(message)
+                    };
+                    let has_room = !is_part(&message) || self.wire.iter().filter(is_sent).count() < self.parts_max;
+                    if !is_lost && has_room {
+                        let at = self.now + Duration::from_micros(self.rng.u64(100..5000));
                         self.wire.push((at, name, to, message));
                     }
                 }

@@ -166,14 +166,36 @@ fn a_long_log_is_folded_in_parts() {
     assert_eq!(group.height(3, &key), count + 1);
 }
 
+/// However long a chain is: a node that lacks it is sent no more of it at a time than there is room for between the two, and
+/// gets all of it while others go on writing.
+#[test]
+fn a_chain_longer_than_what_fits_between_two_nodes_reaches_a_newcomer() {
+    let group = &mut Group::new(&[1, 2, 3], 11);
+    group.place(&[1, 2]);
+    group.run_until(|group| group.is_settled_with(&[1, 2]));
+    group.parts_max = 2;
+    let key = key("l");
+    let item = "v".repeat(20_000);
+    for number in 0..150 {
+        group.command(1, &key, number, &format!("rpush l {item}"));
+    }
+    group.place(&[1, 2, 3]);
+    for number in 150..170 {
+        group.command(1, &key, number, "rpush l short");
+        group.run_for(20);
+    }
+    group.run_until(|group| group.is_settled_with(&[1, 2, 3]));
+    group.check_kept(3, &key);
+    group.kill(1);
+    assert_eq!(group.command(3, &key, 200, "llen l"), Reply::Integer(170));
+}
+
 /// The state is checkpointed in parts, and what is below forgotten; newcomers and new leaders begin there.
 #[test]
 fn a_large_structure_is_checkpointed_in_parts() {
     let group = &mut Group::new(&[1, 2, 3], 10);
     group.place(&[1, 2]);
     group.run_until(|group| group.is_settled_with(&[1, 2]));
-    // As between processes: a long chain comes in several messages.
-    group.is_in_order = true;
     let key = key("l");
     let item = "v".repeat(20_000);
     let mut count = 0;
