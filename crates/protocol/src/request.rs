@@ -13,7 +13,7 @@ mod recovery;
 mod since;
 mod usage;
 
-pub use recovery::{LostSlot, RECOVERY_PAGE, Recovery, SlotSurvey, Survivor};
+pub use recovery::{GIVEN_UP_MAX, LostSlot, RECOVERY_PAGE, Recovery, SlotSurvey, Survivor};
 pub use since::Since;
 pub use usage::{NamespaceUsage, Quota, Usage, UsagePage};
 
@@ -202,7 +202,7 @@ pub enum Request {
         /// The first slot to look at.
         first: SlotId,
         /// The nodes that an operator declares to be lost for ever: slots that lack no others are recovered. `None`:
-        /// nothing is to be done yet.
+        /// nothing is to be done yet. At most [`GIVEN_UP_MAX`].
         given_up: Option<BTreeSet<NodeId>>,
     },
     /// What the asked node knows and holds of the slots of a [`Request::Recover`]. Answer: [`Reply::Survey`].

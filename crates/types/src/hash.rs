@@ -1,24 +1,12 @@
-use std::{cmp::Ordering, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use crate::order::compare;
+use crate::order::ordered;
 
 /// A blake3 hash: the name of a block, of a transaction, or of a configuration. Text form: 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Hash(pub [u8; 32]);
 
-impl Ord for Hash {
-    #[inline]
-    fn cmp(&self, other: &Self) -> Ordering {
-        compare(&self.0, &other.0)
-    }
-}
-
-impl PartialOrd for Hash {
-    #[inline]
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
+ordered!(Hash);
 
 impl Hash {
     /// The hash that stands for "nothing before": the previous hash of a first transaction.

@@ -1,25 +1,13 @@
-use std::{cmp::Ordering, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use crate::order::compare;
+use crate::order::ordered;
 
 /// A node's identity: its Ed25519 public key. Text form: the libp2p PeerId (base58 of the identity multihash of the
 /// key's protobuf form), so that it reads the same here, in multiaddrs and in other libp2p tools.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId(pub [u8; 32]);
 
-impl Ord for NodeId {
-    #[inline]
-    fn cmp(&self, other: &Self) -> Ordering {
-        compare(&self.0, &other.0)
-    }
-}
-
-impl PartialOrd for NodeId {
-    #[inline]
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
+ordered!(NodeId);
 
 /// identity multihash (0x00), 36 bytes long, of the protobuf {type: Ed25519, data: 32 bytes}.
 const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];

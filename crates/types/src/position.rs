@@ -1,6 +1,6 @@
-use std::{cmp::Ordering, fmt};
+use std::fmt;
 
-use crate::{Hash, HashContext, Key, NodeId, order::compare};
+use crate::{Hash, HashContext, Key, NodeId, order::ordered};
 
 static VIRTUAL_NODE: HashContext = HashContext::new("difuse 2026 virtual node position v1");
 
@@ -8,19 +8,7 @@ static VIRTUAL_NODE: HashContext = HashContext::new("difuse 2026 virtual node po
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RingPosition(pub [u8; 32]);
 
-impl Ord for RingPosition {
-    #[inline]
-    fn cmp(&self, other: &Self) -> Ordering {
-        compare(&self.0, &other.0)
-    }
-}
-
-impl PartialOrd for RingPosition {
-    #[inline]
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
+ordered!(RingPosition);
 
 impl RingPosition {
     /// The position of virtual node `index` of `node`: any peer recomputes it from the two.

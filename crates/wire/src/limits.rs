@@ -24,8 +24,6 @@ pub(crate) const VIRTUAL_NODES_MAX: u16 = 256;
 pub(crate) const KEY_PREFIX_BYTES_MAX: usize = 2 + MAX_NAMESPACE_BYTES + MAX_PATH_BYTES + 1;
 /// The most members, old and to be, that can hold something of a slot.
 pub(crate) const HOLDINGS_MAX: usize = 2 * Configuration::MEMBERS_MAX;
-/// The most nodes that one recovery gives up.
-pub(crate) const GIVEN_UP_MAX: usize = 1024;
 
 /// How deep tables may be nested; the deepest message (a listing's value) needs 8.
 pub(crate) const DEPTH_MAX: usize = 12;

@@ -16,14 +16,11 @@ use super::{
 };
 use crate::{
     message::{Message, Outcome},
-    request::{LostSlot, RECOVERY_PAGE, Recovery, Reply, Request, RequestError, SlotSurvey, Survivor},
+    request::{GIVEN_UP_MAX, LostSlot, RECOVERY_PAGE, Recovery, Reply, Request, RequestError, SlotSurvey, Survivor},
 };
 
 /// How many registers are looked at for the greatest height.
 const SCANNED_MAX: usize = 4096;
-
-/// The most silent hosts that an answer names.
-const UNREACHED_MAX: usize = 1024;
 
 /// A recovery that this node coordinates, or the look at what one would do.
 pub(crate) struct Recovering {
@@ -153,7 +150,7 @@ impl<S: Store> Peer<S> {
         self.give_up_silent(id, &given_up);
         let drawn = self.rng.u32(..);
         let surveys = self.recovering(id).map(|recovering| recovering.surveys.clone()).unwrap_or_default();
-        let is_all_given_up = self.silent(&surveys).take(UNREACHED_MAX).all(|node| given_up.contains(&node));
+        let is_all_given_up = self.silent(&surveys).take(GIVEN_UP_MAX).all(|node| given_up.contains(&node));
         let is_given_up = |slot: &&LostSlot| {
             slot.missing().all(|node| given_up.contains(&node)) && (is_all_given_up || !self.may_be_elsewhere(slot))
         };
@@ -208,13 +205,13 @@ impl<S: Store> Peer<S> {
         let Some(Overview::Recovery(recovering)) = self.overviews.get(&id) else { return BTreeSet::new() };
         let silent = self.silent(&recovering.surveys);
         if lost.iter().any(|slot| !slot.recovered && self.may_be_elsewhere(slot)) {
-            return silent.take(UNREACHED_MAX).collect();
+            return silent.take(GIVEN_UP_MAX).collect();
         }
         if self.ring.reaches_a_majority() {
             return BTreeSet::new();
         }
         let is_to_be_given_up = |node: &NodeId| self.ring.host(node).is_some_and(|entry| is_present(entry.state));
-        silent.filter(is_to_be_given_up).take(UNREACHED_MAX).collect()
+        silent.filter(is_to_be_given_up).take(GIVEN_UP_MAX).collect()
     }
 
     /// Who is given up takes no part in placement any more, so that others take over what it held.

@@ -5,6 +5,8 @@ use difuse_types::{NodeId, SlotId};
 
 /// How many slots one request about recovery looks at.
 pub const RECOVERY_PAGE: u32 = 256;
+/// The most nodes that one recovery gives up, and that an answer names to be given up.
+pub const GIVEN_UP_MAX: usize = 1024;
 
 /// What one node knows and holds of a slot.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,7 +61,7 @@ pub struct Recovery {
     pub slots: Vec<LostSlot>,
     /// Hosts that do not answer and that an operator has to give up, although no slot need name them: those that nobody
     /// gives up otherwise, because the node that was asked reaches no majority of the hosts; and all of them, if a slot may
-    /// be with hosts that nobody who answers knows of.
+    /// be with hosts that nobody who answers knows of. At most [`GIVEN_UP_MAX`].
     pub unreached: BTreeSet<NodeId>,
     /// Where the next page begins; `None` if this is the last one.
     pub next: Option<SlotId>,

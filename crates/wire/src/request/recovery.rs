@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use difuse_keylog::Configuration;
-use difuse_protocol::request::{LostSlot, RECOVERY_PAGE, Recovery, Reply, Request, SlotSurvey, Survivor};
+use difuse_protocol::request::{GIVEN_UP_MAX, LostSlot, RECOVERY_PAGE, Recovery, Reply, Request, SlotSurvey, Survivor};
 use difuse_types::{NodeId, SlotId};
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     frame::list,
     generated::difuse::request as fb,
     keylog::{read_configuration, write_configuration, write_nodes},
-    limits::{GIVEN_UP_MAX, HOLDINGS_MAX},
+    limits::HOLDINGS_MAX,
     types::{node_in, node_out, slot_in},
 };
 
