@@ -80,7 +80,7 @@ impl Assembly {
     ) -> Option<(Ballot, u64)> {
         let (first, last) = (part.first()?, part.last()?);
         let parent_height = first.height.checked_sub(1)?;
-        let next = last.height + 1;
+        let next = last.height.checked_add(1)?;
         let bytes: usize = part.iter().map(Transaction::approximate_bytes).sum();
         let chain = self.chains.get(&(slot, key.clone()))?;
         let is_asked = first.height == chain.from_height;
@@ -200,6 +200,16 @@ mod tests {
         assert!(asked(&mut assembly, &key, 1, Duration::ZERO));
         assert_eq!(assembly.add(SLOT, &key, all[3..6].to_vec(), Instant(0)), None);
         assert_eq!(assembly.join(SLOT, &key, all[6..].to_vec()), all[6..]);
+    }
+
+    #[test]
+    fn a_part_that_nothing_can_follow_is_not_kept() {
+        let key = Key::new(b"k").unwrap();
+        let mut last = chain(&key, 1).remove(0);
+        (last.height, last.checkpoint) = (u64::MAX, Some(Hash::ZERO));
+        let mut assembly = Assembly::default();
+        assert!(asked(&mut assembly, &key, 1, Duration::ZERO));
+        assert_eq!(assembly.add(SLOT, &key, vec![last], Instant(0)), None);
     }
 
     #[test]
