@@ -59,15 +59,9 @@ impl<S: Store> Keylog<S> {
             let beginning = Beginning::At(first.height);
             return Ok(Connection::Connected { proposal, beginning });
         }
-        let held = existing.map_or(0, |register| register.head.height);
-        let from_height = if let Some(next) = self.assembly.next_height(slot, key, first.height) {
-            next
-        } else if held + 1 < first.height {
-            held + 1
-        } else {
-            // Our chain has another transaction at the parent's height: ask for twice as much, until it connects.
-            first.height.saturating_sub(2 * transactions.len().max(4) as u64).max(1)
-        };
+        // Our chain has another transaction at the parent's height: ask for twice as much, until it connects.
+        let further_down = || first.height.saturating_sub(2 * transactions.len().max(4) as u64).max(1);
+        let from_height = self.first_lacked(slot, key, existing, first.height).unwrap_or_else(further_down);
         Ok(Connection::Lacking { from_height })
     }
 
@@ -81,13 +75,17 @@ impl<S: Store> Keylog<S> {
         if self.holds(slot, &proposal.key, existing, head)? {
             return Ok(Connection::Connected { proposal, beginning: Beginning::Held });
         }
-        let held = existing.map_or(0, |register| register.head.height);
-        let from_height = match self.assembly.next_height(slot, &proposal.key, head.0) {
-            Some(next) => next,
-            None if held < head.0 => held + 1,
-            None => head.0,
-        };
+        // It brings nothing, and so begins above its head.
+        let from_height = self.first_lacked(slot, &proposal.key, existing, head.0.saturating_add(1)).unwrap_or(head.0);
         Ok(Connection::Lacking { from_height: from_height.max(1) })
+    }
+
+    /// The first height that is neither here nor waiting for its turn, below a proposal that begins at `first_height`; `None`
+    /// if all of them are, so that they are of another chain.
+    fn first_lacked(&self, slot: SlotId, key: &Key, existing: Option<&Register>, first_height: u64) -> Option<u64> {
+        let above_held = existing.map_or(0, |register| register.head.height) + 1;
+        let waiting = self.assembly.next_height(slot, key, first_height);
+        waiting.or_else(|| (above_held < first_height).then_some(above_held))
     }
 
     /// Whether the transaction of this height and hash is stored; one that is damaged is not.
