@@ -189,12 +189,16 @@ mod tests {
 
     use super::*;
 
+    fn storage_in(directory: &tempfile::TempDir) -> Storage {
+        let on_durable = Box::new(|_: Result<WriteSequence, StoreError>| ());
+        Storage::open(&directory.path().join("data"), &Options::default(), on_durable).unwrap()
+    }
+
     /// A member that holds more blocks of a slot than one page has tells of all of them, in frames that others take.
     #[test]
     fn a_long_list_is_told_in_pages_that_the_wire_carries() {
         let directory = tempfile::tempdir().unwrap();
-        let on_durable = Box::new(|_: Result<WriteSequence, StoreError>| ());
-        let storage = Storage::open(&directory.path().join("data"), &Options::default(), on_durable).unwrap();
+        let storage = storage_in(&directory);
         let slot = SlotId(0);
         let blocks: Vec<Bytes> = (0..2 * PAGE_MAX + 1).map(|number| number.to_be_bytes().to_vec().into()).collect();
         std::thread::scope(|scope| {
@@ -226,8 +230,7 @@ mod tests {
     #[tokio::test]
     async fn a_clear_waits_for_what_was_begun_before_it() {
         let directory = tempfile::tempdir().unwrap();
-        let on_durable = Box::new(|_: Result<WriteSequence, StoreError>| ());
-        let storage = Storage::open(&directory.path().join("data"), &Options::default(), on_durable).unwrap();
+        let storage = storage_in(&directory);
         let slots = Slots::with_bits(0).unwrap();
         let content = Bytes::from_static(b"content");
         let (slot, hash) = (SlotId(0), Hash::of(&content));
