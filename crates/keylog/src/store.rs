@@ -1,6 +1,6 @@
 //! What a replica keeps, and the trait of the stores that keep it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use difuse_types::{Hash, HashContext, Key, KeyPrefix, OperationId, SlotId, WallTime};
 
@@ -119,7 +119,8 @@ pub enum Write {
     Slot(Box<SlotRecord>),
     /// Replaces a key's register. `transactions` follow each other and end at the register's head (they are empty when
     /// the head is already stored); whatever was stored at their heights or above goes, and nothing stays above the
-    /// head, nor below the register's base.
+    /// head, nor below the register's base. If they begin where what is staged ends, that becomes part of the chain;
+    /// else it goes.
     Accept {
         /// The slot.
         slot: SlotId,
@@ -130,14 +131,27 @@ pub enum Write {
         /// The new transactions.
         transactions: Vec<Transaction>,
     },
-    /// Removes a key's register and its transactions, if there are any.
+    /// Stages a part of a chain: keeps it above the key's head until the rest of it is there and all of it can be accepted.
+    /// Nobody is shown it before. `transactions`, at least one, follow each other; they go on where what is staged ends or,
+    /// if they begin at `first_height`, which is above the head, replace it.
+    Stage {
+        /// The slot.
+        slot: SlotId,
+        /// The key.
+        key: Key,
+        /// Where what is staged begins.
+        first_height: u64,
+        /// The new transactions.
+        transactions: Vec<Transaction>,
+    },
+    /// Removes a key's register and its transactions, if there are any, and what is staged.
     Drop {
         /// The slot.
         slot: SlotId,
         /// The key.
         key: Key,
     },
-    /// Removes all registers and transactions of a slot; its record stays.
+    /// Removes all registers and transactions of a slot, and what is staged there; its record stays.
     ClearSlot(SlotId),
     /// Sets a small named value of the node itself (its host table, its incarnation, …); `None` removes it.
     Meta(String, Option<Vec<u8>>),
@@ -176,8 +190,11 @@ pub trait Store {
     /// The register of a key.
     fn register(&self, slot: SlotId, key: &Key) -> Result<Option<Register>, StoreError>;
 
-    /// The transaction of a key at a height.
+    /// The transaction of a key at a height, not above its head.
     fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError>;
+
+    /// The heights of what is staged of a key's chain.
+    fn staged(&self, slot: SlotId, key: &Key) -> Result<Option<Range<u64>>, StoreError>;
 
     /// Reads the transaction of a key at a height from the disk again, past everything that is kept in memory, and checks
     /// it: gives the bytes that it takes there. Fails with [`StoreError::Corrupt`] if it is not what was written. What

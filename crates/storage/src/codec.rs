@@ -344,13 +344,14 @@ fn put_write(out: &mut Vec<u8>, write: &Write, start: usize, ranges: &mut Vec<Bo
             out.put_u32(slot.0);
             out.put_framed(key.encoded());
             put_register(out, register);
-            out.put_u32(transactions.len() as u32);
-            for transaction in transactions {
-                let body = out.len();
-                put_body(out, transaction);
-                let (range_start, length) = ((body - start) as u32, (out.len() - body) as u32);
-                ranges.push(BodyRange { start: range_start, length, crc: crc32fast::hash(&out[body..]) });
-            }
+            put_bodies(out, transactions, start, ranges);
+        }
+        Write::Stage { slot, key, first_height, transactions } => {
+            out.put_u8(7);
+            out.put_u32(slot.0);
+            out.put_framed(key.encoded());
+            out.put_u64(*first_height);
+            put_bodies(out, transactions, start, ranges);
         }
         Write::Drop { slot, key } => {
             out.put_u8(6);
@@ -368,6 +369,16 @@ fn put_write(out: &mut Vec<u8>, write: &Write, start: usize, ranges: &mut Vec<Bo
                 out.put_framed(value);
             }
         }
+    }
+}
+
+fn put_bodies(out: &mut Vec<u8>, transactions: &[Transaction], start: usize, ranges: &mut Vec<BodyRange>) {
+    out.put_u32(transactions.len() as u32);
+    for transaction in transactions {
+        let body = out.len();
+        put_body(out, transaction);
+        let (range_start, length) = ((body - start) as u32, (out.len() - body) as u32);
+        ranges.push(BodyRange { start: range_start, length, crc: crc32fast::hash(&out[body..]) });
     }
 }
 
@@ -438,7 +449,9 @@ pub(crate) fn take_bodies(record: Bytes) -> Result<Vec<LoggedBody>, Malformed> {
     }
     let (writes, ranges) = take_batch(record)?;
     let transactions = writes.into_iter().filter_map(|write| match write {
-        Write::Accept { slot, transactions, .. } => Some((slot, transactions)),
+        Write::Accept { slot, transactions, .. } | Write::Stage { slot, transactions, .. } => {
+            Some((slot, transactions))
+        }
         _ => None,
     });
     let each = transactions.flat_map(|(slot, transactions)| transactions.into_iter().map(move |one| (slot, one)));
@@ -468,6 +481,14 @@ fn take_write(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) ->
         4 => Ok(Write::Meta(take_name(from)?, Some(from.take_framed()?.to_vec()))),
         5 => Ok(Write::Meta(take_name(from)?, None)),
         6 => Ok(Write::Drop { slot: SlotId(from.take_u32()?), key: take_key(from)? }),
+        7 => {
+            let (slot, key) = (SlotId(from.take_u32()?), take_key(from)?);
+            let first_height = from.take_u64()?;
+            match take_transactions(&key, from, whole, ranges)? {
+                transactions if transactions.is_empty() => Err(Malformed),
+                transactions => Ok(Write::Stage { slot, key, first_height, transactions }),
+            }
+        }
         _ => Err(Malformed),
     }
 }
@@ -476,15 +497,25 @@ fn take_accept(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) -
     let slot = SlotId(from.take_u32()?);
     let key = take_key(from)?;
     let register = take_register(from)?;
+    let transactions = take_transactions(&key, from, whole, ranges)?;
+    Ok(Write::Accept { slot, key, register, transactions })
+}
+
+fn take_transactions(
+    key: &Key,
+    from: &mut Decoder,
+    whole: &Bytes,
+    ranges: &mut Vec<BodyRange>,
+) -> Result<Vec<Transaction>, Malformed> {
     let count = from.take_u32()?;
     let mut transactions = Vec::new();
     for _ in 0..count {
         let start = from.position();
-        transactions.push(take_body(&key, from)?);
+        transactions.push(take_body(key, from)?);
         let crc = crc32fast::hash(&whole[start..from.position()]);
         ranges.push(BodyRange { start: start as u32, length: (from.position() - start) as u32, crc });
     }
-    Ok(Write::Accept { slot, key, register, transactions })
+    Ok(transactions)
 }
 
 fn take_key(from: &mut Decoder) -> Result<Key, Malformed> {
@@ -507,10 +538,12 @@ mod tests {
         let key = conformance::sample_keys().remove(3);
         let transactions = conformance::sample_chain(&key, (0, Hash::ZERO), 6, 3);
         let register = conformance::sample_register(&transactions, 4);
+        let staged = conformance::sample_chain(&key, (6, transactions[5].hash()), 2, 3);
         vec![
             Write::Slot(Box::new(conformance::sample_record(SlotId(7), 1))),
             Write::Slot(Box::new(conformance::sample_record(SlotId(8), 2))),
             Write::Accept { slot: SlotId(9), key: key.clone(), register, transactions },
+            Write::Stage { slot: SlotId(9), key: key.clone(), first_height: 7, transactions: staged },
             Write::Drop { slot: SlotId(9), key },
             Write::ClearSlot(SlotId(3)),
             Write::Meta("name".to_string(), Some(vec![1, 2])),
@@ -551,7 +584,7 @@ mod tests {
     #[test]
     fn copies_round_trip() {
         let copies = sample_copies();
-        assert_eq!(copies.iter().map(|copy| copy.height).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(copies.iter().map(|copy| copy.height).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8]);
         let mut bytes = vec![0xaa; 5];
         let ranges = put_copies(&mut bytes, &copies);
         let payload = bytes::Bytes::from(bytes).slice(5..);

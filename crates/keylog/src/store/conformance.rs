@@ -1,7 +1,7 @@
 //! What every [`Store`] must do, checked. A store's own tests call [`check_all`], and [`check_persistent`] if it
 //! survives its process. Every function here panics when the store is wrong.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use difuse_types::{Hash, Key, KeyPrefix, NodeId, OperationId, SlotId, WallTime};
 
@@ -25,6 +25,8 @@ pub fn check_all<S: Store>(mut make: impl FnMut() -> S) {
     check_accept(make());
     check_diverged_chain(make());
     check_base(make());
+    check_staged(make());
+    check_staged_goes(make());
     check_scan(make());
     check_drop(make());
     check_clear_slot(make());
@@ -215,6 +217,77 @@ fn check_base<S: Store>(mut store: S) {
     let anew = sample_chain(&key, (0, Hash::ZERO), 2, 2);
     store.write(vec![accept(slot, &key, &sample_register(&anew, 5), &anew)]).expect("a write");
     check_chain(&store, slot, &key, &anew);
+}
+
+fn stage(slot: SlotId, key: &Key, first_height: u64, transactions: &[Transaction]) -> Write {
+    Write::Stage { slot, key: key.clone(), first_height, transactions: transactions.to_vec() }
+}
+
+fn check_staged<S: Store>(mut store: S) {
+    let (slot, key) = (SLOTS[1], Key::new(b"key").expect("a valid key"));
+    let chain = sample_chain(&key, (0, Hash::ZERO), 7, 1);
+    store.write(vec![stage(slot, &key, 1, &chain[..3]), stage(slot, &key, 1, &chain[3..4])]).expect("a write");
+    assert_eq!(store.staged(slot, &key), Ok(Some(1..5)));
+    assert_eq!(store.staged(SLOTS[0], &key), Ok(None), "slots are apart");
+    assert_eq!(store.register(slot, &key), Ok(None), "what is staged shows nothing");
+    check_chain(&store, slot, &key, &[]);
+    assert_eq!(store.digest(slot), Ok(SlotDigest::default()));
+
+    // It becomes part of the chain that goes on where it ends.
+    let register = sample_register(&chain[..5], 1);
+    store.write(vec![accept(slot, &key, &register, &chain[4..5])]).expect("a write");
+    assert_eq!((store.register(slot, &key), store.staged(slot, &key)), (Ok(Some(register)), Ok(None)));
+    check_chain(&store, slot, &key, &chain[..5]);
+    check_size(&store, slot, 1, &chain[..5]);
+
+    // Also above a head, and where the chain begins further up with it: at the whole state of a structure.
+    store.write(vec![stage(slot, &key, 6, &chain[5..6])]).expect("a write");
+    check_chain(&store, slot, &key, &chain[..5]);
+    let register = Register { base: 6, ..sample_register(&chain[..7], 2) };
+    store.write(vec![accept(slot, &key, &register, &chain[6..7])]).expect("a write");
+    check_chain(&store, slot, &key, &chain[5..7]);
+    check_size(&store, slot, 1, &chain[5..7]);
+    let usage = store.usage(slot).expect("the usage is readable");
+    assert_eq!(
+        usage.get(key.namespace()),
+        Some(&Usage { keys: 1, bytes: 3 + 30 + 50 }),
+        "the key, the state, an operation"
+    );
+}
+
+fn check_staged_goes<S: Store>(mut store: S) {
+    let (slot, key) = (SLOTS[0], Key::new(b"key").expect("a valid key"));
+    let chain = sample_chain(&key, (0, Hash::ZERO), 8, 1);
+    let register = sample_register(&chain[..4], 1);
+    store.write(vec![accept(slot, &key, &register, &chain[..4])]).expect("a write");
+    let other = sample_chain(&key, (4, chain[3].hash()), 4, 2);
+    let staged = stage(slot, &key, 5, &other[..3]);
+
+    // With a head that is accepted without it.
+    let changes = [
+        accept(slot, &key, &sample_register(&chain[..4], 2), &[]),
+        accept(slot, &key, &sample_register(&chain[..6], 2), &chain[4..6]),
+        accept(slot, &key, &sample_register(&chain[..4], 3), &[]),
+        accept(slot, &key, &sample_register(&chain[..8], 4), &chain[2..8]),
+        accept(slot, &key, &sample_register(&chain[..4], 5), &[]),
+    ];
+    for (change, height) in changes.into_iter().zip([4, 6, 4, 8, 4]) {
+        store.write(vec![staged.clone(), change]).expect("a write");
+        assert_eq!(store.staged(slot, &key), Ok(None));
+        check_chain(&store, slot, &key, &chain[..height]);
+        check_size(&store, slot, 1, &chain[..height]);
+    }
+    // With what is staged instead.
+    store.write(vec![staged.clone(), stage(slot, &key, 5, &chain[4..6])]).expect("a write");
+    store.write(vec![accept(slot, &key, &sample_register(&chain[..7], 6), &chain[6..7])]).expect("a write");
+    check_chain(&store, slot, &key, &chain[..7]);
+    // With its key, and its slot.
+    for gone in [Write::Drop { slot, key: key.clone() }, Write::ClearSlot(slot)] {
+        store.write(vec![stage(slot, &key, 8, &chain[7..]), gone]).expect("a write");
+        assert_eq!(store.staged(slot, &key), Ok(None));
+        store.write(vec![accept(slot, &key, &sample_register(&chain[..7], 7), &chain[..7])]).expect("a write");
+        check_chain(&store, slot, &key, &chain[..7]);
+    }
 }
 
 /// Checks that exactly these transactions are stored.
@@ -461,7 +534,21 @@ fn check_dropped_stays_dropped<S: Store>(
 struct Snapshot {
     records: BTreeMap<SlotId, SlotRecord>,
     entries: BTreeMap<(SlotId, Key), (Register, Vec<Transaction>)>,
+    staged: BTreeMap<(SlotId, Key), Staged>,
     meta: BTreeMap<String, Vec<u8>>,
+}
+
+/// What is staged of a chain. A store tells its heights alone, so that only these are compared.
+#[derive(Clone, Debug)]
+struct Staged {
+    heights: Range<u64>,
+    transactions: Vec<Transaction>,
+}
+
+impl PartialEq for Staged {
+    fn eq(&self, other: &Self) -> bool {
+        self.heights == other.heights
+    }
 }
 
 impl Snapshot {
@@ -475,6 +562,11 @@ impl Snapshot {
             for (key, register) in store.scan(slot, &KeyPrefix::new(), None, usize::MAX).expect("a scan") {
                 assert_eq!(store.register(slot, &key), Ok(Some(register.clone())));
                 snapshot.entries.insert((slot, key.clone()), (register, stored_chain(store, slot, &key)));
+            }
+            for key in sample_keys() {
+                let staged = store.staged(slot, &key).expect("what is staged is readable");
+                let staged = staged.map(|heights| Staged { heights, transactions: Vec::new() });
+                snapshot.staged.extend(staged.map(|staged| ((slot, key), staged)));
             }
         }
         for name in NAMES {
@@ -554,6 +646,7 @@ impl Snapshot {
                 let keys = sample_keys();
                 Write::Drop { slot, key: keys[random.usize(..keys.len())].clone() }
             }
+            11..18 => self.random_stage(slot, random),
             1..4 => Write::Slot(Box::new(sample_record(slot, random.u64(1..20)))),
             4..7 => {
                 let value = random.bool().then(|| vec![random.u8(..); random.usize(..20)]);
@@ -568,6 +661,11 @@ impl Snapshot {
         let keys = sample_keys();
         let key = &keys[random.usize(..keys.len())];
         let old = self.entries.get(&(slot, key.clone())).map(|(_, chain)| &chain[..]).unwrap_or_default();
+        let staged = self.staged.get(&(slot, key.clone())).map(|staged| &staged.transactions[..]).unwrap_or_default();
+        if let Some(last) = staged.last().filter(|_| random.u8(..4) > 0) {
+            let added = sample_chain(key, (last.height, last.hash()), 1, random.u8(..));
+            return self.random_register(slot, key, &[old, staged, &added[..]].concat(), &added, random);
+        }
         let begins_anew = old.is_empty() || random.u8(..8) == 0;
         let kept = match random.bool() {
             _ if begins_anew => 0,
@@ -577,12 +675,41 @@ impl Snapshot {
         let parent = old[..kept].last().map_or((0, Hash::ZERO), |last| (last.height, last.hash()));
         let length = random.u64(..4).min(HEIGHT_MAX - 1 - parent.0);
         let added = sample_chain(key, parent, length, random.u8(..));
-        let whole = [&old[..kept], &added[..]].concat();
+        self.random_register(slot, key, &[&old[..kept], &added[..]].concat(), &added, random)
+    }
+
+    /// Accepts `whole`, of which `added` is new, and perhaps forgets its beginning.
+    fn random_register(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        whole: &[Transaction],
+        added: &[Transaction],
+        random: &mut fastrand::Rng,
+    ) -> Write {
         let lowest = whole.first().map_or(1, |first| first.height);
-        let register = sample_register(&whole, random.u64(1..250));
+        let register = sample_register(whole, random.u64(1..250));
         let forgets = random.u8(..4) == 0 && register.head.height > lowest;
         let base = if forgets { random.u64(lowest..=register.head.height) } else { lowest };
-        accept(slot, key, &Register { base, ..register }, &added)
+        accept(slot, key, &Register { base, ..register }, added)
+    }
+
+    /// Goes on with what is staged, or begins: above the head, or anywhere if there is none.
+    fn random_stage(&self, slot: SlotId, random: &mut fastrand::Rng) -> Write {
+        let keys = sample_keys();
+        let key = &keys[random.usize(..keys.len())];
+        let staged = self.staged.get(&(slot, key.clone())).filter(|_| random.u8(..3) > 0);
+        let head = self.entries.get(&(slot, key.clone())).and_then(|(_, chain)| chain.last());
+        let parent = match (staged.and_then(|staged| staged.transactions.last()), head) {
+            (Some(last), _) | (None, Some(last)) => (last.height, last.hash()),
+            (None, None) => (random.u64(..3), Hash::ZERO),
+        };
+        let length = random.u64(1..4).min(HEIGHT_MAX.saturating_sub(2 + parent.0));
+        if length == 0 || self.entries.contains_key(&(slot, key.clone())) && head.is_none() {
+            return self.random_accept(slot, random);
+        }
+        let first_height = staged.map_or(parent.0 + 1, |staged| staged.heights.start);
+        stage(slot, key, first_height, &sample_chain(key, parent, length, random.u8(..)))
     }
 
     fn apply(&mut self, write: Write) {
@@ -590,7 +717,19 @@ impl Snapshot {
             Write::Slot(record) => {
                 self.records.insert(record.configuration.slot, *record);
             }
-            Write::Accept { slot, key, register, transactions } => {
+            Write::Stage { slot, key, first_height, transactions } => {
+                let end = transactions.last().map_or(0, |last| last.height + 1);
+                let begins = transactions.first().is_some_and(|first| first.height == first_height);
+                let before = self.staged.remove(&(slot, key.clone())).filter(|_| !begins);
+                let transactions = [before.map_or_else(Vec::new, |before| before.transactions), transactions].concat();
+                self.staged.insert((slot, key), Staged { heights: first_height..end, transactions });
+            }
+            Write::Accept { slot, key, register, mut transactions } => {
+                let staged = self.staged.remove(&(slot, key.clone()));
+                let follows = |staged: &Staged| transactions.first().is_some_and(|it| it.height == staged.heights.end);
+                if let Some(staged) = staged.filter(follows) {
+                    transactions.splice(..0, staged.transactions);
+                }
                 let entry = self.entries.entry((slot, key)).or_insert_with(|| (register.clone(), Vec::new()));
                 let parent_height = register.head.height - transactions.len() as u64;
                 entry.1.retain(|transaction| transaction.height <= parent_height);
@@ -598,8 +737,15 @@ impl Snapshot {
                 entry.1.retain(|transaction| transaction.height >= register.base);
                 entry.0 = register;
             }
-            Write::Drop { slot, key } => drop(self.entries.remove(&(slot, key))),
-            Write::ClearSlot(slot) => self.entries.retain(|(of, _), _| *of != slot),
+            Write::Drop { slot, key } => {
+                let place = (slot, key);
+                self.entries.remove(&place);
+                self.staged.remove(&place);
+            }
+            Write::ClearSlot(slot) => {
+                self.entries.retain(|(of, _), _| *of != slot);
+                self.staged.retain(|(of, _), _| *of != slot);
+            }
             Write::Meta(name, Some(value)) => {
                 self.meta.insert(name, value);
             }

@@ -1,7 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{Hash, Hasher},
-    ops::Bound,
+    ops::{Bound, Range},
 };
 
 use bytes::Bytes;
@@ -45,6 +45,8 @@ pub struct Changes {
 struct Contents {
     /// By encoded key, so that a prefix is where a scan begins.
     entries: BTreeMap<Bytes, Entry>,
+    /// What is staged of chains, at least one transaction each, by encoded key.
+    staged: BTreeMap<Bytes, Vec<Transaction>>,
     digest: SlotDigest,
     bytes: u64,
 }
@@ -73,13 +75,18 @@ enum Undo {
         register: Option<Register>,
         removed: BTreeMap<u64, Transaction>,
         inserted: Vec<u64>,
+        staged: Option<Vec<Transaction>>,
         digest: SlotDigest,
         bytes: u64,
     },
+    /// What was staged.
+    Stage(SlotId, Bytes, Option<Vec<Transaction>>),
     /// What was dropped of a key.
     Drop {
         slot: SlotId,
+        key: Bytes,
         entry: Option<Entry>,
+        staged: Option<Vec<Transaction>>,
         digest: SlotDigest,
         bytes: u64,
     },
@@ -118,7 +125,7 @@ impl MemoryStore {
             match undo {
                 Undo::Record(slot, _) => _ = changes.records.insert(*slot),
                 Undo::Accept { slot, key, .. } => _ = changes.keys.insert((*slot, key.clone())),
-                Undo::Drop { .. } | Undo::Contents(..) | Undo::Meta(..) => {}
+                Undo::Stage(..) | Undo::Drop { .. } | Undo::Contents(..) | Undo::Meta(..) => {}
             }
         }
         Some(changes)
@@ -197,6 +204,10 @@ impl MemoryStore {
                 }
                 self.contents.entry(slot).or_default().accept(slot, key, register, transactions)
             }
+            Write::Stage { slot, key, first_height, transactions } => {
+                let before = self.contents.entry(slot).or_default().stage(&key, first_height, transactions);
+                Undo::Stage(slot, key.encoded().clone(), before)
+            }
             Write::Drop { slot, key } => {
                 let encoded = key.encoded();
                 self.damaged.retain(|(of, key, _)| (of, key) != (&slot, encoded));
@@ -218,13 +229,18 @@ impl MemoryStore {
             Undo::Record(slot, before) => {
                 set(&mut self.records, slot, before);
             }
-            Undo::Accept { slot, key, register, removed, inserted, digest, bytes } => {
+            Undo::Accept { slot, key, register, removed, inserted, staged, digest, bytes } => {
                 let contents = self.contents.entry(slot).or_default();
+                set(&mut contents.staged, key.encoded().clone(), staged);
                 contents.restore(key, register, removed, &inserted);
                 (contents.digest, contents.bytes) = (digest, bytes);
             }
-            Undo::Drop { slot, entry, digest, bytes } => {
+            Undo::Stage(slot, key, before) => {
+                set(&mut self.contents.entry(slot).or_default().staged, key, before);
+            }
+            Undo::Drop { slot, key, entry, staged, digest, bytes } => {
                 let contents = self.contents.entry(slot).or_default();
+                set(&mut contents.staged, key, staged);
                 contents.entries.extend(entry.map(|entry| (entry.key.encoded().clone(), entry)));
                 (contents.digest, contents.bytes) = (digest, bytes);
             }
@@ -239,8 +255,13 @@ impl MemoryStore {
 }
 
 impl Contents {
-    fn accept(&mut self, slot: SlotId, key: Key, register: Register, transactions: Vec<Transaction>) -> Undo {
+    fn accept(&mut self, slot: SlotId, key: Key, register: Register, mut transactions: Vec<Transaction>) -> Undo {
         let (digest, bytes) = (self.digest, self.bytes);
+        let staged = self.staged.remove(key.encoded());
+        let end_staged = staged.iter().flatten().last().map(|last| last.height + 1);
+        if transactions.first().is_some_and(|first| Some(first.height) == end_staged) {
+            transactions.splice(..0, staged.iter().flatten().cloned());
+        }
         let before = self.entries.get(key.encoded()).map(|entry| entry.register.clone());
         self.digest = digest.replace(&key, before.as_ref(), Some(&register));
         let above = register.head.height.saturating_add(1);
@@ -260,17 +281,30 @@ impl Contents {
         self.bytes -= removed.values().map(stored_bytes).sum::<u64>();
         self.bytes += transactions.iter().map(stored_bytes).sum::<u64>();
         entry.transactions.extend(transactions.into_iter().map(|transaction| (transaction.height, transaction)));
-        Undo::Accept { slot, key, register: before, removed, inserted, digest, bytes }
+        Undo::Accept { slot, key, register: before, removed, inserted, staged, digest, bytes }
+    }
+
+    /// Gives what was staged before.
+    fn stage(&mut self, key: &Key, first_height: u64, transactions: Vec<Transaction>) -> Option<Vec<Transaction>> {
+        let begins = transactions.first().is_none_or(|first| first.height == first_height);
+        let staged = self.staged.entry(key.encoded().clone()).or_default();
+        let before = (!staged.is_empty()).then(|| staged.clone());
+        if begins {
+            staged.clear();
+        }
+        staged.extend(transactions);
+        before
     }
 
     fn drop_key(&mut self, slot: SlotId, key: &Key) -> Undo {
         let (digest, bytes) = (self.digest, self.bytes);
-        let entry = self.entries.remove(key.encoded());
+        let encoded = key.encoded().clone();
+        let (entry, staged) = (self.entries.remove(&encoded), self.staged.remove(&encoded));
         if let Some(entry) = &entry {
             self.digest = digest.replace(key, Some(&entry.register), None);
             self.bytes -= entry.transactions.values().map(stored_bytes).sum::<u64>();
         }
-        Undo::Drop { slot, entry, digest, bytes }
+        Undo::Drop { slot, key: encoded, entry, staged, digest, bytes }
     }
 
     fn restore(&mut self, key: Key, register: Option<Register>, removed: BTreeMap<u64, Transaction>, inserted: &[u64]) {
@@ -320,6 +354,11 @@ impl Store for MemoryStore {
         }
         let entry = self.contents.get(&slot).and_then(|contents| contents.entries.get(key.encoded()));
         Ok(entry.and_then(|entry| entry.transactions.get(&height)).cloned())
+    }
+
+    fn staged(&self, slot: SlotId, key: &Key) -> Result<Option<Range<u64>>, StoreError> {
+        let staged = self.contents.get(&slot).and_then(|contents| contents.staged.get(key.encoded()));
+        Ok(staged.and_then(|staged| Some(staged.first()?.height..staged.last()?.height + 1)))
     }
 
     fn verify(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<u64>, StoreError> {

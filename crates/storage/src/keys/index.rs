@@ -11,6 +11,7 @@
 //! | 6 | segment | about how many bytes of it are live: a hint for the cleaner, which a crash may make wrong |
 //! | 7 | slot, namespace | keys with values, bytes of their names and values |
 //! | 8 | – | says that every register tells what its value weighs, and that 7 is there: not so before that was counted |
+//! | 9 | slot, encoded key | what is staged of the chain: its heights, bytes, what the value weighs after it; its bodies are in 5 |
 //!
 //! Numbers in keys are big-endian, so that their order is that of the numbers; the registers of a slot are in the
 //! order of their encoded keys.
@@ -24,7 +25,10 @@ use difuse_keylog::{
 };
 use difuse_types::{Key, KeyPrefix, SlotId};
 
-use self::listed::{take_few_below, take_run};
+use self::{
+    listed::{take_few_below, take_run},
+    staged::StagedKeys,
+};
 use super::{
     overlay::{Below, EntryOverlay, Moved, Overlay, SlotOverlay, Totals},
     weight::{Held, fold},
@@ -39,6 +43,7 @@ use crate::{
 };
 
 mod listed;
+mod staged;
 
 const RECORD: u8 = 1;
 const TOTALS: u8 = 2;
@@ -48,6 +53,7 @@ const LOCATION: u8 = 5;
 const LIVE: u8 = 6;
 const USAGE: u8 = 7;
 const COUNTED: u8 = 8;
+const STAGED: u8 = 9;
 
 /// What follows a register: these in a byte of flags, and what they say.
 const HAS_LOCATION: u8 = 1;
@@ -123,11 +129,12 @@ impl Head {
 #[derive(Debug, Clone)]
 pub(crate) struct KeyIndex {
     tree: sled::Tree,
+    staged: StagedKeys,
 }
 
 impl KeyIndex {
     pub fn new(tree: sled::Tree) -> Self {
-        Self { tree }
+        Self { tree, staged: StagedKeys::default() }
     }
 
     pub fn record(&self, slot: SlotId) -> Result<Option<SlotRecord>, StoreError> {
@@ -295,6 +302,9 @@ impl KeyIndex {
         for entry in overlay.entries.values() {
             self.apply_entry(slot, entry, overlay.cleared, live)?;
         }
+        for staged in overlay.staged.values() {
+            self.apply_staged(slot, staged, live)?;
+        }
         self.put_usages(slot, &overlay.usages)?;
         self.put(slot_key(TOTALS, slot), put_totals(&overlay.totals))
     }
@@ -307,6 +317,7 @@ impl KeyIndex {
         live: &mut LiveBytes,
     ) -> Result<(), StoreError> {
         let key = &entry.key;
+        self.forget_staged(slot, key)?;
         let Some(register) = &entry.register else { return self.remove_key(slot, key, live) };
         let before = if is_cleared || entry.is_new { None } else { self.head(slot, key)? };
         let base = register.base;
@@ -363,6 +374,7 @@ impl KeyIndex {
             self.remove(&key)?;
             live.remove_all(key.len() - LOCATION_KEY_BYTES, &decode(&value, take_run)?);
         }
+        self.clear_staged(slot)?;
         self.clear_usages(slot)
     }
 
@@ -464,6 +476,7 @@ impl Index for KeyIndex {
     }
 
     fn prepare(&self, files: &SegmentFiles) -> Result<(), StoreError> {
+        self.load_staged()?;
         if self.tree.contains_key([COUNTED]).map_err(failed)? {
             return Ok(());
         }
@@ -490,7 +503,8 @@ impl Index for KeyIndex {
             totals.size.keys += 1;
             totals.size.tombstones += u64::from(register.head.deleted.is_some());
             totals.size.expiring += u64::from(register.head.deadline.is_some());
-            let locations = self.locations(slot, &key, register.base..u64::MAX)?.into_values();
+            let heights = register.base..register.head.height.saturating_add(1);
+            let locations = self.locations(slot, &key, heights)?.into_values();
             totals.size.bytes += locations.map(|location| u64::from(location.length)).sum::<u64>();
         }
         self.clear_usages(slot)?;

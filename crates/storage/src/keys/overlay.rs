@@ -21,6 +21,10 @@ use crate::{
     log::{Checkpoint, Location, Position, SegmentFiles},
 };
 
+mod staged;
+
+pub(crate) use self::staged::{Staged, StagedOverlay};
+
 /// From how many operations, at most, a structure is weighed anew.
 const WEIGHED_MAX: usize = 4096;
 
@@ -63,6 +67,8 @@ pub(crate) struct SlotOverlay {
     pub usages: BTreeMap<String, Usage>,
     /// By encoded key.
     pub entries: BTreeMap<Bytes, Box<EntryOverlay>>,
+    /// What was staged after what the entries say, by encoded key.
+    pub staged: BTreeMap<Bytes, StagedOverlay>,
     /// How many of the entries have no register, at most.
     pub dropped: usize,
 }
@@ -114,6 +120,19 @@ pub(crate) enum Known<T> {
     Unknown,
 }
 
+/// Transactions with where their bodies lie, of a batch whose payload lies at `at` in the log.
+fn locate<'a>(
+    transactions: Vec<Transaction>,
+    ranges: impl Iterator<Item = &'a BodyRange>,
+    at: Position,
+) -> Vec<(Transaction, Location)> {
+    let located = transactions.into_iter().zip(ranges).map(|(transaction, range)| {
+        let at = Position { offset: at.offset + range.start, ..at };
+        (transaction, Location { at, length: range.length, crc: range.crc })
+    });
+    located.collect()
+}
+
 impl Pending for Overlay {
     fn new(end: Checkpoint) -> Self {
         let (records, meta, slots) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -139,7 +158,12 @@ impl Overlay {
         self.entry(slot, key, |entry| Known::Answer(held(entry)))
     }
 
+    /// Also one that is staged: a layer above may have made it part of the chain.
     pub fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Known<Transaction> {
+        let staged = self.slots.get(&slot).and_then(|overlay| overlay.staged.get(key.encoded()));
+        if let Some(here) = staged.filter(|here| here.staged.heights.contains(&height)) {
+            return here.transaction(height);
+        }
         let found = self.entry(slot, key, |entry| match entry.transaction(height) {
             _ if entry.register.as_ref().is_none_or(|register| height < register.base) => Known::Answer(None),
             Some((transaction, _)) => Known::Answer(Some(transaction.clone())),
@@ -189,11 +213,10 @@ impl Overlay {
                     self.records.insert(record.configuration.slot, *record);
                 }
                 Write::Accept { slot, key, register, transactions } => {
-                    let located = transactions.into_iter().zip(ranges.by_ref()).map(|(transaction, range)| {
-                        let at = Position { offset: at.offset + range.start, ..at };
-                        (transaction, Location { at, length: range.length, crc: range.crc })
-                    });
-                    self.accept(slot, key, register, located.collect(), below)?;
+                    self.accept(slot, key, register, locate(transactions, ranges.by_ref(), at), below)?;
+                }
+                Write::Stage { slot, key, first_height, transactions } => {
+                    self.stage(slot, key, first_height, locate(transactions, ranges.by_ref(), at), below)?;
                 }
                 Write::Drop { slot, key } => self.drop_key(slot, key, below)?,
                 Write::ClearSlot(slot) => {
@@ -230,12 +253,19 @@ impl Overlay {
         slot: SlotId,
         key: Key,
         register: Register,
-        transactions: Vec<(Transaction, Location)>,
+        mut transactions: Vec<(Transaction, Location)>,
         below: Below<'_>,
     ) -> Result<(), StoreError> {
+        let staged = self.staged_before(slot, &key, below);
+        let first_height = transactions.first().map(|(first, _)| first.height);
+        let joined = staged.as_ref().filter(|staged| first_height == Some(staged.heights.end));
         let last = transactions.last().map(|(transaction, _)| transaction);
         let follows = |before: Option<&Held>| {
-            weight_after(before, &register, transactions.iter().map(|(transaction, _)| transaction))
+            let added = transactions.iter().map(|(transaction, _)| transaction);
+            match joined {
+                Some(joined) => fold(joined.weight, added),
+                None => weight_after(before, &register, added),
+            }
         };
         let cached = below.heads.and_then(|heads| heads.replace(slot, &key, &register, last, follows));
         let is_cached = cached.is_some();
@@ -255,23 +285,38 @@ impl Overlay {
         let weight_now = is_counted(&key, &register).then_some(weight);
         let before = held.map(|held| held.register);
         let above = register.head.height.saturating_add(1);
-        let gone_from = transactions.first().map_or(above, |(first, _)| above.min(first.height));
-        let cuts = before.as_ref().is_some_and(|before| gone_from <= before.head.height);
-        let lowest = before.as_ref().map_or(1, |before| before.base);
-        let forgets = before.is_some() && lowest < register.base;
-        let mut removed_bytes = if cuts { self.bytes_in(slot, &key, gone_from..u64::MAX, below)? } else { 0 };
-        if forgets {
-            removed_bytes += self.bytes_in(slot, &key, lowest..register.base.min(gone_from), below)?;
+        let gone_from = first_height.map_or(above, |first| above.min(first));
+        let end_before = before.as_ref().map_or(0, |before| before.head.height.saturating_add(1));
+        let mut cuts = gone_from < end_before;
+        let lowest = before.as_ref().map(|before| before.base).or(joined.map(|joined| joined.heights.start));
+        let mut forgets = lowest.is_some_and(|lowest| lowest < register.base);
+        let mut removed_bytes = if cuts { self.bytes_in(slot, &key, gone_from..end_before, below)? } else { 0 };
+        if let Some(lowest) = lowest.filter(|_| forgets) {
+            let end_counted = joined.map_or(end_before, |joined| joined.heights.end);
+            let end = register.base.min(gone_from).min(end_counted);
+            removed_bytes += self.bytes_in(slot, &key, lowest..end, below)?;
         }
+        let kept = transactions.iter().filter(|(transaction, _)| transaction.height >= register.base);
+        let added: u64 = kept.map(|(_, location)| u64::from(location.length)).sum();
+        let added_bytes = added + joined.map_or(0, |joined| joined.bytes);
+        let mut bytes = added as usize + TRANSACTION_BYTES * transactions.len();
+        let is_joined = joined.is_some();
 
         let overlay = self.slot(slot, below)?;
+        let staged_here = overlay.staged.remove(key.encoded());
+        // What else is staged below this overlay lies above the head that was, or below the base: both are cleared.
+        let leaves = staged.is_some() && (!is_joined || staged_here.as_ref().is_some_and(|here| here.replaces));
+        (cuts, forgets) = (cuts || leaves, forgets || leaves);
+        if let Some(staged_here) = staged_here.filter(|_| is_joined) {
+            let new = std::mem::replace(&mut transactions, staged_here.transactions);
+            transactions.extend(new);
+        }
+        let gone_from = transactions.first().map_or(gone_from, |(first, _)| gone_from.min(first.height));
         overlay.count(slot, &key, weight_before, weight_now, below)?;
         let totals = &mut overlay.totals;
         totals.replace(&key, before.as_ref(), Some(&register));
-        let added_bytes: u64 = transactions.iter().map(|(_, location)| u64::from(location.length)).sum();
-        totals.size.bytes = totals.size.bytes.saturating_sub(removed_bytes) + added_bytes;
+        totals.size.bytes = (totals.size.bytes + added_bytes).saturating_sub(removed_bytes);
 
-        let mut bytes = added_bytes as usize + TRANSACTION_BYTES * transactions.len();
         let entry = overlay.entries.entry(key.encoded().clone()).or_insert_with(|| {
             bytes += ENTRY_BYTES + key.encoded().len() + 16 * register.head.recent.len();
             let is_ahead = below.index_is_ahead;
@@ -310,8 +355,12 @@ impl Overlay {
         };
         let weight_before = held.as_ref().and_then(|held| held.counted(&key));
         let before = held.map(|held| held.register);
-        let removed_bytes = if before.is_some() { self.bytes_in(slot, &key, 0..u64::MAX, below)? } else { 0 };
+        let removed_bytes = match &before {
+            Some(before) => self.bytes_in(slot, &key, 0..before.head.height.saturating_add(1), below)?,
+            None => 0,
+        };
         let overlay = self.slot(slot, below)?;
+        overlay.staged.remove(key.encoded());
         overlay.count(slot, &key, weight_before, None, below)?;
         overlay.totals.replace(&key, before.as_ref(), None);
         overlay.totals.size.bytes = overlay.totals.size.bytes.saturating_sub(removed_bytes);
@@ -386,6 +435,14 @@ impl Overlay {
         let mut hidden_from = heights.end;
         for overlay in [Some(self), below.frozen].into_iter().flatten() {
             let slot_overlay = overlay.slots.get(&slot);
+            if let Some(here) = slot_overlay.and_then(|overlay| overlay.staged.get(key.encoded())) {
+                let counted =
+                    here.transactions.iter().map(|(transaction, location)| (transaction.height, location.length));
+                lengths.extend(counted.filter(|(height, _)| heights.contains(height) && *height < hidden_from));
+                if here.replaces {
+                    hidden_from = hidden_from.min(here.staged.heights.start);
+                }
+            }
             if let Some(entry) = slot_overlay.and_then(|overlay| overlay.entries.get(key.encoded())) {
                 let above = entry.transactions[entry.count_below(heights.start)..].iter();
                 let counted = above.map(|(transaction, location)| (transaction.height, location.length));
@@ -417,8 +474,8 @@ impl Overlay {
 
 impl SlotOverlay {
     fn new(totals: Totals) -> Self {
-        let (usages, entries) = (BTreeMap::new(), BTreeMap::new());
-        Self { cleared: false, totals, usages, entries, dropped: 0 }
+        let (usages, entries, staged) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { cleared: false, totals, usages, entries, staged, dropped: 0 }
     }
 
     /// Counts a key with the weight `after` instead of `before`.

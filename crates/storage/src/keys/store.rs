@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use difuse_keylog::{
@@ -198,11 +198,23 @@ impl Store for KeyStore {
             Some(Known::Answer(Some((None, None)))) => true,
             Some(Known::Unknown) | None => false,
         };
+        // What is staged lies above the head.
+        if !is_head && self.register(slot, key)?.is_none_or(|register| register.head.height < height) {
+            return Ok(None);
+        }
         let transaction = self.uncached_transaction(slot, key, height)?;
         if let Some(transaction) = transaction.as_ref().filter(|_| is_head) {
             self.heads.complete(slot, key, transaction);
         }
         Ok(transaction)
+    }
+
+    fn staged(&self, slot: SlotId, key: &Key) -> Result<Option<Range<u64>>, StoreError> {
+        let staged = match self.find(|overlay| overlay.staged(slot, key)) {
+            Known::Answer(staged) => staged,
+            Known::Unknown => self.core.index.staged(slot, key),
+        };
+        Ok(staged.map(|staged| staged.heights))
     }
 
     fn verify(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<u64>, StoreError> {
@@ -333,6 +345,9 @@ fn approximate_bytes(writes: &[Write]) -> usize {
         Write::Accept { key, register, transactions, .. } => {
             let transactions: usize = transactions.iter().map(Transaction::approximate_bytes).sum();
             192 + key.encoded().len() + 16 * register.head.recent.len() + transactions
+        }
+        Write::Stage { transactions, .. } => {
+            256 + transactions.iter().map(Transaction::approximate_bytes).sum::<usize>()
         }
         _ => 256,
     };

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     OpenError, Options, Storage,
-    index::{Index, put_checkpoint},
+    index::{Index, checkpoint, put_checkpoint},
     log::Checkpoint,
 };
 
@@ -152,6 +152,9 @@ impl Store for Owned {
     fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError> {
         self.store().transaction(slot, key, height)
     }
+    fn staged(&self, slot: SlotId, key: &Key) -> Result<Option<std::ops::Range<u64>>, StoreError> {
+        self.store().staged(slot, key)
+    }
     fn verify(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<u64>, StoreError> {
         self.store().verify(slot, key, height)
     }
@@ -225,6 +228,59 @@ fn an_interrupted_update_of_the_index_is_repaired() {
     let store = open(directory.path()).unwrap();
     assert_chain(&store, &chain);
     assert_eq!((store.digest(SLOT), store.size(SLOT), store.usage(SLOT)), (Ok(digest), Ok(size), Ok(usage)));
+}
+
+/// Stages `chain`, in parts of seven transactions, but for the last one, and accepts that.
+fn write_staged(store: &mut KeyStore, chain: &[Transaction]) {
+    let (last, staged) = chain.split_last().unwrap();
+    for part in staged.chunks(7) {
+        let first_height = chain[0].height;
+        store.write(vec![Write::Stage { slot: SLOT, key: key(), first_height, transactions: part.to_vec() }]).unwrap();
+    }
+    let register = conformance::sample_register(chain, 1);
+    store.write(vec![Write::Accept { slot: SLOT, key: key(), register, transactions: vec![last.clone()] }]).unwrap();
+}
+
+#[test]
+fn an_interrupted_update_of_what_was_staged_is_repaired() {
+    let chain = conformance::sample_chain(&key(), (0, Hash::ZERO), 60, 1);
+    let other = conformance::sample_chain(&key(), (20, chain[19].hash()), 20, 2);
+    for indexed in 0..4 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open_unindexed(directory.path());
+        write_staged(&mut store, &chain[..20]);
+        if indexed > 0 {
+            // A part of it is in the index already.
+            drop(store);
+            store = open_unindexed(directory.path());
+        }
+        if indexed > 1 {
+            let transactions = other[..10].to_vec();
+            store.write(vec![Write::Stage { slot: SLOT, key: key(), first_height: 21, transactions }]).unwrap();
+        }
+        if indexed > 2 {
+            drop(store);
+            store = open_unindexed(directory.path());
+            assert_eq!(store.staged(SLOT, &key()), Ok(Some(21..31)));
+            let transactions = other[10..].to_vec();
+            store.write(vec![Write::Stage { slot: SLOT, key: key(), first_height: 21, transactions }]).unwrap();
+        }
+        write_staged(&mut store, &chain[20..]);
+        let last = store.written();
+        store.wait_durable(last).unwrap();
+        let found = (store.digest(SLOT).unwrap(), store.size(SLOT).unwrap());
+        {
+            let (layers, tree) = (store.core.lock(), store.core.index.tree());
+            let (indexed, _) = checkpoint(tree).unwrap().unwrap_or((Checkpoint::START, false));
+            put_checkpoint(tree, indexed, true).unwrap();
+            store.core.index.apply(&layers.active).unwrap();
+        }
+        store.crash();
+        let store = open(directory.path()).unwrap();
+        assert_chain(&store, &chain);
+        assert_eq!(store.staged(SLOT, &key()), Ok(None));
+        assert_eq!((store.digest(SLOT).unwrap(), store.size(SLOT).unwrap()), found, "{indexed}");
+    }
 }
 
 /// Writes one value after the other under `name` in `namespace`.
@@ -682,6 +738,35 @@ fn a_crash_between_the_steps_of_cleaning_loses_nothing() {
         drop(store);
         written.check(&open_uncleaned(directory.path()));
     }
+}
+
+#[test]
+fn what_is_staged_is_kept_when_its_file_is_cleaned() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open_uncleaned(directory.path());
+    let chain = conformance::sample_chain(&key(), (0, Hash::ZERO), 60, 1);
+    let (other, mut salt) = (Key::new(b"other").unwrap(), 0);
+    for part in chain[..59].chunks(2) {
+        store
+            .write(vec![Write::Stage { slot: SLOT, key: key(), first_height: 1, transactions: part.to_vec() }])
+            .unwrap();
+        for _ in 0..2 {
+            salt += 1;
+            let transactions = conformance::sample_chain(&other, (0, Hash::ZERO), 20, salt);
+            let register = conformance::sample_register(&transactions, u64::from(salt));
+            store.write(vec![Write::Accept { slot: SLOT, key: other.clone(), register, transactions }]).unwrap();
+        }
+    }
+    let first = segments(directory.path())[0].clone();
+    drop(store);
+    let mut store = open_uncleaned(directory.path());
+    let mut by_hand = cleaning(&store);
+    while by_hand.clean_next() {}
+    drop(by_hand);
+    assert!(!first.exists(), "it was cleaned");
+    let register = conformance::sample_register(&chain, 1);
+    store.write(vec![Write::Accept { slot: SLOT, key: key(), register, transactions: chain[59..].to_vec() }]).unwrap();
+    assert_chain(&store, &chain);
 }
 
 #[test]
