@@ -12,7 +12,8 @@ use difuse_structures::Registry;
 use difuse_types::{Hash, Instant, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
 use crate::{
-    Anchor, Ballot, Configuration, KeylogMessage, Operation, SlotDigest, Term, Transaction, Write, WriteSequence,
+    Anchor, Ballot, Configuration, KeylogMessage, Operation, SlotDigest, TRANSACTIONS_MAX, Term, Transaction, Write,
+    WriteSequence,
     leader::{Phase, Round, WaitingRead, expiry::NOBODY, fold::Folds, sync::Comparisons},
     replica::{Assembly, Committed, damage::Damages},
     states::States,
@@ -59,6 +60,10 @@ pub struct KeylogOptions {
     /// How many bytes the states of structures take that this node keeps in memory, at most, but for the one that was used
     /// last. What does not fit is folded again when it is used.
     pub states_bytes_max: usize,
+    /// The most transactions of a chain in one message: up to [`crate::TRANSACTIONS_MAX`].
+    pub part_transactions_max: usize,
+    /// How many bytes of a chain that comes in parts wait in memory before they are staged in the store.
+    pub waiting_bytes_max: usize,
     /// A rule that is broken on purpose.
     #[cfg(feature = "controls")]
     pub broken: Option<crate::Rule>,
@@ -81,6 +86,8 @@ impl KeylogOptions {
             tombstones_kept: Some(Duration::from_secs(24 * 3600)),
             structures: Arc::new(Registry::builtin()),
             states_bytes_max: 256 << 20,
+            part_transactions_max: TRANSACTIONS_MAX,
+            waiting_bytes_max: 4 << 20,
             #[cfg(feature = "controls")]
             broken: None,
         }

@@ -25,7 +25,7 @@ use difuse_types::{BoundedMap, Instant, Key, KeyPrefix, Level, NodeId, Operation
 
 use crate::{
     Anchor, Answer, Ballot, Condition, Configuration, Invocation, Operation, Proposal, Proposed, RegisterSummary,
-    SlotDigest, Step, StepsKnown, Submission, Term, Ticket, Transaction,
+    SlotDigest, Step, StepsKnown, Submission, Term, Ticket, Transaction, replica::Staged,
 };
 
 pub(crate) mod append;
@@ -263,8 +263,11 @@ pub(crate) struct Fetching {
     pub(crate) target: RegisterSummary,
     /// Members that hold the target; the last one was asked.
     pub(crate) holders: Vec<NodeId>,
+    /// What is staged of the chain, from where it was fetched on.
+    pub(crate) staged: Option<Staged>,
+    /// What has come above that.
     pub(crate) collected: Vec<Transaction>,
-    /// The member asked has forgotten what comes before: the first of those collected is a checkpoint.
+    /// The member asked has forgotten what comes before: the first that came is a checkpoint.
     pub(crate) begins_at_base: bool,
     pub(crate) from_height: u64,
     pub(crate) sent_at: Instant,
@@ -272,6 +275,20 @@ pub(crate) struct Fetching {
     pub(crate) is_lacked: bool,
     /// Members that hold the target and cannot read it.
     pub(crate) unreadable: BTreeSet<NodeId>,
+}
+
+impl Fetching {
+    /// The height that is wanted next.
+    pub(crate) fn next_height(&self) -> u64 {
+        let staged = self.staged.as_ref().map(|staged| staged.heights().end);
+        self.collected.last().map(|last| last.height + 1).or(staged).unwrap_or(self.from_height)
+    }
+
+    /// Forgets what has come.
+    pub(crate) fn clear(&mut self) {
+        (self.staged, self.begins_at_base) = (None, false);
+        self.collected.clear();
+    }
 }
 
 #[derive(Clone, Debug, Hash)]

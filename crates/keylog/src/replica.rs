@@ -23,7 +23,7 @@ pub(crate) mod damage;
 mod drop;
 
 pub(crate) use accepted::committed_above;
-pub(crate) use assembly::Assembly;
+pub(crate) use assembly::{Assembly, Staged};
 use chain::Beginning;
 pub(crate) use committed::Committed;
 use damage::ReadError;
@@ -211,6 +211,22 @@ impl<S: Store> Keylog<S> {
         Ok(())
     }
 
+    /// Stages what waits in memory for the rest of a key's chain, if it is a lot. Whether there is room for it.
+    pub(crate) fn stage_waiting(&mut self, from: NodeId, slot: SlotId, key: &Key) -> Result<bool, StoreError> {
+        let (own, stored) = (self.store.register(slot, key)?, self.store.staged(slot, key)?);
+        let bytes_max = self.options.waiting_bytes_max;
+        let Some((first_height, transactions)) = self.assembly.stage(slot, key, own.as_ref(), stored, bytes_max) else {
+            return Ok(true);
+        };
+        if self.why_full_for(key, transactions.iter().map(|transaction| &transaction.operation))?.is_some() {
+            self.assembly.forget(slot, key);
+            self.send(from, KeylogMessage::NoRoom { is_full: true });
+            return Ok(false);
+        }
+        self.write(vec![Write::Stage { slot, key: key.clone(), first_height, transactions }])?;
+        Ok(true)
+    }
+
     pub(crate) fn handle_accept(&mut self, from: NodeId, slot: SlotId, proposal: Proposal) -> Result<(), StoreError> {
         if let Standing::Dealt = self.check_term(from, slot, proposal.ballot.term)? {
             return Ok(());
@@ -241,14 +257,18 @@ impl<S: Store> Keylog<S> {
                     self.send(from, KeylogMessage::Lacking { slot, ballot, key, from_height });
                 }
             }
-            chain::Connection::Connected { proposal, beginning } => {
+            chain::Connection::Connected { proposal, staged, beginning } => {
                 // What this node itself proposes was let in before.
                 let operations = proposal.transactions.iter().map(|transaction| &transaction.operation);
                 if from != self.me && self.why_full_for(&key, operations)?.is_some() {
                     self.send(from, KeylogMessage::NoRoom { is_full: true });
                     return Ok(());
                 }
-                let register = match self.register_after(slot, existing.as_ref(), &proposal, beginning) {
+                // What is staged counts as if it had been accepted.
+                let base = existing.as_ref().map_or(1, |register| register.base);
+                let staged = staged.map(|staged| Register { ballot, head: staged.head, base });
+                let below = staged.as_ref().or(existing.as_ref());
+                let register = match self.register_after(slot, below, &proposal, beginning) {
                     Ok(register) => register,
                     // The proposal comes again; by then it may be repaired.
                     Err(ReadError::Damaged) => return Ok(()),

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use difuse_blocks::{BlockRecord, PutDecision};
 use difuse_keylog::{
-    Configuration, Keylog, KeylogOptions, Output as KeylogOutput, Store, StoreError, Ticket, Write, WriteSequence,
+    Configuration, Keylog, KeylogOptions, Output as KeylogOutput, Store, StoreError, TRANSACTIONS_MAX, Ticket, Write,
+    WriteSequence,
 };
 use difuse_ring::{HostEntry, HostState, Ring, RingConfig, RingOutput};
 use difuse_types::{BoundedMap, Hash, Host, Instant, NodeId, RingSettings, SlotId, WallTime};
@@ -69,6 +70,10 @@ pub struct PeerOptions {
     pub checkpoint_every: u64,
     /// See [`KeylogOptions::tombstones_kept`].
     pub tombstones_kept: Option<Duration>,
+    /// See [`KeylogOptions::part_transactions_max`].
+    pub part_transactions_max: usize,
+    /// See [`KeylogOptions::waiting_bytes_max`].
+    pub waiting_bytes_max: usize,
     /// A rule that is broken on purpose.
     #[cfg(feature = "controls")]
     pub broken: Option<BrokenRule>,
@@ -98,6 +103,8 @@ impl Default for PeerOptions {
             scrub_rate: None,
             checkpoint_every: 1024,
             tombstones_kept: Some(Duration::from_secs(24 * 3600)),
+            part_transactions_max: TRANSACTIONS_MAX,
+            waiting_bytes_max: 4 << 20,
             #[cfg(feature = "controls")]
             broken: None,
         }
@@ -812,8 +819,14 @@ fn ring_config(settings: RingSettings, options: &PeerOptions) -> RingConfig {
 }
 
 fn keylog_options(settings: RingSettings, options: &PeerOptions) -> KeylogOptions {
-    let PeerOptions { checkpoint_every, tombstones_kept, .. } = *options;
-    let keylog = KeylogOptions { checkpoint_every, tombstones_kept, ..KeylogOptions::new(settings.slots) };
+    let PeerOptions { checkpoint_every, tombstones_kept, part_transactions_max, waiting_bytes_max, .. } = *options;
+    let keylog = KeylogOptions {
+        checkpoint_every,
+        tombstones_kept,
+        part_transactions_max,
+        waiting_bytes_max,
+        ..KeylogOptions::new(settings.slots)
+    };
     #[cfg(feature = "controls")]
     let keylog = match options.broken {
         Some(BrokenRule::Keylog(rule)) => KeylogOptions { broken: Some(rule), ..keylog },

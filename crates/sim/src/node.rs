@@ -138,6 +138,8 @@ impl Node {
             broken: plan.broken.map(crate::Control::rule),
             checkpoint_every: plan.checkpoint_every,
             tombstones_kept: plan.tombstones_kept,
+            part_transactions_max: plan.part_transactions_max,
+            waiting_bytes_max: plan.waiting_bytes_max,
             ..PeerOptions::default()
         };
         // Who remembers nobody but itself joins anew.

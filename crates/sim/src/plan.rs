@@ -4,6 +4,7 @@
 
 use std::{ops::Range, time::Duration};
 
+use difuse_keylog::TRANSACTIONS_MAX;
 use difuse_types::{Hash, RingId, RingSettings};
 
 /// A kind of fault.
@@ -127,6 +128,10 @@ pub struct Plan {
     pub checkpoint_every: u64,
     /// For how long tombstones are kept; `None`: for ever. If not, nothing is written at level lazy, and clocks on walls agree.
     pub tombstones_kept: Option<Duration>,
+    /// How many transactions of a chain one message brings at most.
+    pub part_transactions_max: usize,
+    /// How many bytes of a chain that comes in parts wait in memory before they are staged.
+    pub waiting_bytes_max: usize,
     /// Whether every message is encoded and decoded.
     pub is_through_wire: bool,
     /// Whether disks say that writes are durable though they are not: a control, which must be caught.
@@ -156,6 +161,7 @@ impl Plan {
         let kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.u32(..10) < share).collect();
         let drops = seed % 4 == 2;
         let has_disasters = seed % 5 == 4;
+        let is_in_parts = seed / 3 % 2 == 1;
         let is_drawn = |fault: &Fault| match fault {
             Fault::ClockJump => !drops,
             // One more copy that is lost could be the last.
@@ -196,6 +202,8 @@ impl Plan {
             disasters: if has_disasters { 1 + (seed / 5 % 2) as u32 } else { 0 },
             checkpoint_every: 256,
             tombstones_kept: drops.then(|| Duration::from_secs(12)),
+            part_transactions_max: if is_in_parts { 1 + (seed / 6 % 8) as usize } else { TRANSACTIONS_MAX },
+            waiting_bytes_max: if is_in_parts { 0 } else { 4 << 20 },
             is_through_wire: rng.u32(..4) == 0,
             do_disks_lie: false,
             #[cfg(feature = "controls")]

@@ -8,9 +8,9 @@ use super::{Fetching, Phase, Proposing, Reads, Stage, holders_of};
 use crate::{
     Ballot, KeylogMessage, Proposal, Register, RegisterSummary, Term, Transaction,
     keylog::Keylog,
-    replica::{committed_above, damage::ReadError, summary_of},
+    replica::{Staged, committed_above, damage::ReadError, summary_of},
     rule::Rule,
-    store::{Store, StoreError},
+    store::{Store, StoreError, Write},
     verify_chain,
 };
 
@@ -128,9 +128,17 @@ impl<S: Store> Keylog<S> {
         }
         let held = own.map_or(0, |register| register.head.height);
         let from_height = if held < target.height { held + 1 } else { target.height };
-        let (collected, begins_at_base, sent_at) = (Vec::new(), false, self.now);
-        let fetching =
-            Fetching { target, holders, collected, begins_at_base, from_height, sent_at, is_lacked, unreadable };
+        let fetching = Fetching {
+            target,
+            holders,
+            staged: None,
+            collected: Vec::new(),
+            begins_at_base: false,
+            from_height,
+            sent_at: self.now,
+            is_lacked,
+            unreadable,
+        };
         self.fetch(slot, key, fetching);
         Ok(())
     }
@@ -140,7 +148,7 @@ impl<S: Store> Keylog<S> {
         fetching.sent_at = self.now;
         let step = 1.min(fetching.holders.len());
         fetching.holders.rotate_left(step);
-        let next = fetching.collected.last().map_or(fetching.from_height, |last| last.height + 1);
+        let next = fetching.next_height();
         if let Some(holder) = fetching.holders.last().copied() {
             let to_height = fetching.target.height;
             let message = KeylogMessage::FetchTransactions { slot, key: key.clone(), from_height: next, to_height };
@@ -175,6 +183,7 @@ impl<S: Store> Keylog<S> {
             _ => {
                 if is_from_leader
                     && let Some((ballot, from_height)) = self.assembly.add(slot, &key, transactions, self.now)
+                    && self.stage_waiting(from, slot, &key)?
                 {
                     self.send(from, KeylogMessage::Lacking { slot, ballot, key, from_height });
                 }
@@ -190,9 +199,10 @@ impl<S: Store> Keylog<S> {
         mut fetching: Fetching,
         part: Vec<Transaction>,
     ) -> Result<(), StoreError> {
-        let expected = fetching.collected.last().map_or(fetching.from_height, |last| last.height + 1);
+        let expected = fetching.next_height();
         let is_wanted = part.first().is_some_and(|first| first.height == expected);
-        let begins_at_base = fetching.collected.is_empty()
+        let begins_at_base = fetching.staged.is_none()
+            && fetching.collected.is_empty()
             && part.first().is_some_and(|first| first.height > expected && first.checkpoint.is_some());
         if begins_at_base {
             fetching.begins_at_base = true;
@@ -202,22 +212,59 @@ impl<S: Store> Keylog<S> {
         }
         let is_complete = fetching.collected.last().is_some_and(|last| last.height >= fetching.target.height);
         if !is_complete {
+            self.stage_fetched(slot, key, &mut fetching)?;
             self.fetch(slot, key, fetching);
             return Ok(());
         }
         self.finish_fetch(slot, key, fetching)
     }
 
+    /// Stages what has come of the chain, if it is a lot and belongs above what is held.
+    fn stage_fetched(&mut self, slot: SlotId, key: &Key, fetching: &mut Fetching) -> Result<(), StoreError> {
+        let bytes: usize = fetching.collected.iter().map(Transaction::approximate_bytes).sum();
+        let Some(first) = fetching.collected.first().filter(|_| bytes > self.options.waiting_bytes_max) else {
+            return Ok(());
+        };
+        let stored = self.store.staged(slot, key)?;
+        let (own, is_stored) = (self.store.register(slot, key)?, |staged: &Staged| stored == Some(staged.heights()));
+        let Some(mut staged) = fetching.staged.take().or_else(|| Staged::begin(own.as_ref(), first)) else {
+            return Ok(());
+        };
+        let begins = staged.heights().is_empty();
+        let parent = (first.height - 1, first.previous);
+        let follows = staged.is_below(first) && (begins || is_stored(&staged));
+        if !follows || verify_chain(key, parent, &fetching.collected).is_err() {
+            fetching.clear();
+            return Ok(());
+        }
+        // What it had staged as a member goes.
+        self.assembly.forget(slot, key);
+        let transactions = std::mem::take(&mut fetching.collected);
+        staged.extend(&transactions);
+        let first_height = staged.first.0;
+        fetching.staged = Some(staged);
+        self.write(vec![Write::Stage { slot, key: key.clone(), first_height, transactions }])
+    }
+
     /// The chain is here: check that it ends at the head and connects to what is stored.
     fn finish_fetch(&mut self, slot: SlotId, key: &Key, mut fetching: Fetching) -> Result<(), StoreError> {
         let target = (fetching.target.height, fetching.target.hash);
-        let first = &fetching.collected[0];
-        let parent = (first.height - 1, first.previous);
-        let is_chain = verify_chain(key, parent, &fetching.collected) == Ok(target.1);
+        let lowest = &fetching.collected[0];
+        let below = (lowest.height - 1, lowest.previous);
+        let is_chain = verify_chain(key, below, &fetching.collected) == Ok(target.1)
+            && fetching.staged.as_ref().is_none_or(|staged| staged.is_below(lowest));
+        let (first_height, previous) = fetching
+            .staged
+            .as_ref()
+            .map_or((lowest.height, lowest.previous), |staged| (staged.first.0, staged.first.1));
+        let parent = (first_height - 1, previous);
         let own = self.store.register(slot, key)?;
         let connects = parent.0 == 0 || fetching.begins_at_base || self.holds(slot, key, own.as_ref(), parent)?;
         if is_chain && connects {
-            let handed_height = if fetching.begins_at_base { committed_above(first.height) } else { 0 };
+            let handed_height = if fetching.begins_at_base { committed_above(first_height) } else { 0 };
+            if let Some(staged) = fetching.staged {
+                self.assembly.hand(slot, key, fetching.target.ballot, staged, self.now);
+            }
             if let Some(state) = self.leadership(slot).and_then(|leadership| leadership.keys.get_mut(key)) {
                 state.handed_height = handed_height;
             }
@@ -226,8 +273,7 @@ impl<S: Store> Keylog<S> {
         // Another chain is stored below: fetch from further down, in the end from the start.
         let span = 2 * (target.0 + 1 - fetching.from_height).max(4);
         fetching.from_height = if is_chain { (target.0 + 1).saturating_sub(span).max(1) } else { fetching.from_height };
-        fetching.collected.clear();
-        fetching.begins_at_base = false;
+        fetching.clear();
         self.fetch(slot, key, fetching);
         Ok(())
     }
@@ -251,7 +297,7 @@ impl<S: Store> Keylog<S> {
         let target = summary_of(&own);
         let committed_height = self.told_height(slot, &key, &own);
         // What this node has forgotten is committed: the member begins at the base as well.
-        let transactions = match self.read_chain(slot, &key, from_height.max(own.base), target.height) {
+        let transactions = match self.read_part(slot, &key, from_height.max(own.base), target.height) {
             Ok(transactions) => transactions,
             // It asks again at the next proposal.
             Err(ReadError::Damaged) => return Ok(()),

@@ -114,6 +114,21 @@ impl<S: Store> Keylog<S> {
     }
 }
 
+/// The head after `transactions`, which follow the one that is `below`.
+pub(super) fn head_after(below: &Head, transactions: &[Transaction]) -> Head {
+    let Some(last) = transactions.last() else { return below.clone() };
+    let newest = transactions.iter().rev().find(|transaction| transaction.checkpoint.is_some());
+    let added = transactions.iter().rev().map(|transaction| transaction.operation_id);
+    Head {
+        height: last.height,
+        hash: last.hash(),
+        checkpoint: newest.map_or(below.checkpoint, |newest| newest.height),
+        deleted: last.deletes_at(),
+        deadline: last.deadline(),
+        recent: added.chain(below.recent.iter().copied()).take(RECENT_OPERATIONS_MAX).collect(),
+    }
+}
+
 /// Whether what lies below a checkpoint may be forgotten: the checkpoint must be committed, and so far below what is that
 /// every head to come still finds the transactions of the operation ids that it remembers.
 pub(super) fn may_forget_below(checkpoint: u64, committed_height: u64) -> bool {

@@ -1,11 +1,11 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
-use difuse_types::{Instant, Key, SlotId};
+use difuse_types::{Hash, Instant, Key, SlotId};
 
-use crate::{Ballot, Transaction, verify_chain};
+use super::accepted::head_after;
+use crate::{Ballot, Head, Register, Transaction, verify_chain};
 
-/// The most bytes of transactions that wait for the rest of their chain, over all keys: a chain is accepted as one write, which
-/// has to fit into a record of the log.
+/// The most bytes of transactions that wait in memory for the rest of their chain, over all keys.
 const WAITING_BYTES_MAX: usize = 192 << 20;
 /// The most keys whose chain is wanted at a time: what is forgotten is asked for again.
 const KEYS_MAX: usize = 65_536;
@@ -25,16 +25,68 @@ struct Chain {
     from_height: u64,
     ballot: Ballot,
     asked_at: Instant,
-    /// What has come so far.
+    /// The beginning of what has come, in the store.
+    staged: Option<Staged>,
+    /// What has come so far above that.
     parts: Vec<Transaction>,
     bytes: usize,
+}
+
+/// What a store has staged of a chain: in memory there is what is needed to go on from there.
+#[derive(Debug, Clone, Hash)]
+pub(crate) struct Staged {
+    /// The height where it begins, the hash of what is below, and whether it begins with a checkpoint.
+    pub(crate) first: (u64, Hash, bool),
+    /// The key's head if it ended there.
+    pub(crate) head: Head,
+}
+
+impl Staged {
+    /// Nothing yet, above what `own` holds; `None` if `first` does not belong there, but replaces some of that.
+    pub(crate) fn begin(own: Option<&Register>, first: &Transaction) -> Option<Self> {
+        let parent = (first.height.checked_sub(1)?, first.previous);
+        let nothing =
+            Head { height: parent.0, hash: parent.1, checkpoint: 0, deleted: None, deadline: None, recent: Vec::new() };
+        let head = match own {
+            Some(own) if (own.head.height, own.head.hash) == parent => own.head.clone(),
+            Some(own) if own.head.height >= first.height => return None,
+            _ if first.height > 1 && first.checkpoint.is_none() => return None,
+            _ => nothing,
+        };
+        Some(Self { first: (first.height, first.previous, first.checkpoint.is_some()), head })
+    }
+
+    /// Goes on with transactions that follow.
+    pub(crate) fn extend(&mut self, transactions: &[Transaction]) {
+        self.head = head_after(&self.head, transactions);
+    }
+
+    /// As a store tells it.
+    pub(crate) fn heights(&self) -> Range<u64> {
+        self.first.0..self.head.height.saturating_add(1)
+    }
+
+    /// Whether a transaction follows it.
+    pub(crate) fn is_below(&self, next: &Transaction) -> bool {
+        (self.head.height.checked_add(1), self.head.hash) == (Some(next.height), next.previous)
+    }
+}
+
+impl Chain {
+    /// Height and hash of the last that has come.
+    fn end(&self) -> Option<(u64, Hash)> {
+        let staged = self.staged.as_ref().map(|staged| (staged.head.height, staged.head.hash));
+        self.parts.last().map(|last| (last.height, last.hash())).or(staged)
+    }
 }
 
 impl Assembly {
     /// Where to go on with what waits for the key, if the proposal that begins at `first_height` lacks more than that.
     pub(crate) fn next_height(&self, slot: SlotId, key: &Key, first_height: u64) -> Option<u64> {
-        let last = self.chains.get(&(slot, key.clone()))?.parts.last()?;
-        (last.height + 1 < first_height).then_some(last.height + 1)
+        let chain = self.chains.get(&(slot, key.clone()))?;
+        let staged = chain.staged.as_ref().map(|staged| staged.head.height);
+        let last = chain.parts.last().map(|last| last.height).or(staged)?;
+        (last + 1 < first_height).then_some(last + 1)
     }
 
     /// Whether to ask the leader for the chain of the proposal at `ballot`, from `from_height` on: not if it was asked for
@@ -55,6 +107,7 @@ impl Assembly {
             from_height: 0,
             ballot,
             asked_at: now,
+            staged: None,
             parts: Vec::new(),
             bytes: 0,
         });
@@ -88,8 +141,7 @@ impl Assembly {
         if !(is_asked || is_base) || verify_chain(key, (parent_height, first.previous), &part).is_err() {
             return None;
         }
-        let follows =
-            chain.parts.last().is_some_and(|last| last.height == parent_height && last.hash() == first.previous);
+        let follows = chain.end() == Some((parent_height, first.previous));
         let held = if follows { chain.bytes } else { 0 };
         if self.bytes - chain.bytes + held + bytes > WAITING_BYTES_MAX {
             // Others are asked for again.
@@ -103,6 +155,7 @@ impl Assembly {
         let chain = self.chains.get_mut(&(slot, key.clone()))?;
         if !follows {
             chain.parts.clear();
+            chain.staged = None;
         }
         chain.parts.extend(part);
         self.bytes = self.bytes - chain.bytes + held + bytes;
@@ -111,26 +164,79 @@ impl Assembly {
         Some((chain.ballot, next))
     }
 
-    /// Takes what waits for the key, up to the parent of `transactions`, and puts it before them. What ends further below stays.
-    pub(crate) fn join(&mut self, slot: SlotId, key: &Key, transactions: Vec<Transaction>) -> Vec<Transaction> {
-        let Some(first) = transactions.first() else { return transactions };
+    /// Takes what waits in memory for a key, if that is more than `bytes_max` and belongs above what `own` holds, to be
+    /// staged. `stored`: what the store has staged.
+    pub(crate) fn stage(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        own: Option<&Register>,
+        stored: Option<Range<u64>>,
+        bytes_max: usize,
+    ) -> Option<(u64, Vec<Transaction>)> {
+        let chain = self.chains.get_mut(&(slot, key.clone()))?;
+        let first = chain.parts.first().filter(|_| chain.bytes > bytes_max)?;
+        let staged = match &chain.staged {
+            Some(staged) if Some(staged.heights()) != stored => {
+                // Something else was accepted meanwhile.
+                self.forget(slot, key);
+                return None;
+            }
+            Some(staged) => staged.clone(),
+            None => Staged::begin(own, first)?,
+        };
+        let transactions = std::mem::take(&mut chain.parts);
+        self.bytes -= std::mem::take(&mut chain.bytes);
+        let staged = chain.staged.insert(staged);
+        staged.extend(&transactions);
+        Some((staged.first.0, transactions))
+    }
+
+    /// What a leader has staged of a chain that it is about to propose.
+    pub(crate) fn hand(&mut self, slot: SlotId, key: &Key, ballot: Ballot, staged: Staged, now: Instant) {
+        self.forget(slot, key);
+        let from_height = staged.heights().end;
+        let chain = Chain { from_height, ballot, asked_at: now, staged: Some(staged), parts: Vec::new(), bytes: 0 };
+        self.chains.insert((slot, key.clone()), chain);
+    }
+
+    /// Takes what waits for the key, up to the parent of `transactions`, and puts it before them; what of it is staged is given
+    /// beside them. What ends further below stays. `stored` tells what the store has staged.
+    pub(crate) fn join<E>(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        transactions: Vec<Transaction>,
+        stored: impl FnOnce() -> Result<Option<Range<u64>>, E>,
+    ) -> Result<(Option<Staged>, Vec<Transaction>), E> {
+        let Some(first) = transactions.first() else { return Ok((None, transactions)) };
         if self.chains.is_empty() || self.next_height(slot, key, first.height).is_some() {
-            return transactions;
+            return Ok((None, transactions));
         }
-        let Some(chain) = self.forget(slot, key) else { return transactions };
-        let mut waiting = chain.parts;
+        let Some(Chain { staged, parts: mut waiting, .. }) = self.take(slot, key) else {
+            return Ok((None, transactions));
+        };
         waiting.retain(|transaction| transaction.height < first.height);
-        let follows =
-            waiting.last().is_some_and(|last| last.height + 1 == first.height && last.hash() == first.previous);
-        if !follows {
-            return transactions;
+        let is_below = |last: &Transaction| last.height + 1 == first.height && last.hash() == first.previous;
+        let follows = waiting.last().is_none_or(is_below);
+        let lowest = waiting.first().unwrap_or(first);
+        let is_staged = match &staged {
+            Some(staged) => staged.is_below(lowest) && stored()? == Some(staged.heights()),
+            None => true,
+        };
+        if !(follows && is_staged) {
+            return Ok((None, transactions));
         }
         waiting.extend(transactions);
-        waiting
+        Ok((staged, waiting))
     }
 
     /// Keeps nothing of a key's chain any more.
-    fn forget(&mut self, slot: SlotId, key: &Key) -> Option<Chain> {
+    pub(crate) fn forget(&mut self, slot: SlotId, key: &Key) {
+        self.take(slot, key);
+    }
+
+    fn take(&mut self, slot: SlotId, key: &Key) -> Option<Chain> {
         let chain = self.chains.remove(&(slot, key.clone()))?;
         self.bytes -= chain.bytes;
         Some(chain)
@@ -139,12 +245,12 @@ impl Assembly {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{convert::Infallible, ops::Range, time::Duration};
 
     use difuse_types::{Hash, Instant, Key, NodeId, OperationId, SlotId, WallTime};
 
     use super::Assembly;
-    use crate::{Ballot, Operation, Term, Transaction};
+    use crate::{Ballot, Operation, Register, Term, Transaction, store::conformance::sample_register};
 
     fn chain(key: &Key, length: u64) -> Vec<Transaction> {
         let mut previous = Hash::ZERO;
@@ -172,6 +278,66 @@ mod tests {
         assembly.ask(SLOT, key, ballot, from_height, Instant(0) + after, Duration::from_secs(1))
     }
 
+    /// The heights that are staged, and the transactions, of a proposal that brings `last`.
+    fn joined(
+        assembly: &mut Assembly,
+        key: &Key,
+        last: &[Transaction],
+        stored: Option<Range<u64>>,
+    ) -> (Option<Range<u64>>, Vec<Transaction>) {
+        let stored = || Ok::<_, Infallible>(stored);
+        let Ok((staged, transactions)) = assembly.join(SLOT, key, last.to_vec(), stored);
+        (staged.map(|staged| staged.heights()), transactions)
+    }
+
+    #[test]
+    fn a_long_chain_is_staged() {
+        let key = Key::new(b"k").unwrap();
+        let all = chain(&key, 9);
+        let began = || {
+            let mut assembly = Assembly::default();
+            assert!(asked(&mut assembly, &key, 1, Duration::ZERO));
+            assert!(assembly.add(SLOT, &key, all[..3].to_vec(), Instant(0)).is_some());
+            assert_eq!(assembly.stage(SLOT, &key, None, None, 1 << 20), None, "it is not much");
+            assert_eq!(assembly.stage(SLOT, &key, None, None, 0), Some((1, all[..3].to_vec())));
+            assert_eq!((assembly.bytes, assembly.next_height(SLOT, &key, 9)), (0, Some(4)));
+            assert!(assembly.add(SLOT, &key, all[3..6].to_vec(), Instant(0)).is_some());
+            assembly
+        };
+        // The rest waits in memory, or is staged as well.
+        assert_eq!(joined(&mut began(), &key, &all[6..], Some(1..4)), (Some(1..4), all[3..].to_vec()));
+        let mut assembly = began();
+        assert_eq!(assembly.stage(SLOT, &key, None, Some(1..4), 0), Some((1, all[3..6].to_vec())));
+        let recent = all[..6].iter().rev().map(|transaction| transaction.operation_id).collect::<Vec<_>>();
+        let (staged, _) =
+            assembly.clone().join(SLOT, &key, all[6..].to_vec(), || Ok::<_, Infallible>(Some(1..7))).unwrap();
+        assert_eq!(staged.map(|staged| (staged.head.hash, staged.head.recent)), Some((all[5].hash(), recent)));
+        assert_eq!(joined(&mut assembly, &key, &all[6..], Some(1..7)), (Some(1..7), all[6..].to_vec()));
+        // What the store has no more is asked for again.
+        assert_eq!(joined(&mut began(), &key, &all[6..], None), (None, all[6..].to_vec()));
+        let mut assembly = began();
+        assert_eq!(assembly.stage(SLOT, &key, None, None, 0), None);
+        assert_eq!(assembly.next_height(SLOT, &key, 9), None);
+    }
+
+    /// Only above what is held: what would replace some of that waits in memory.
+    #[test]
+    fn nothing_is_staged_over_what_is_held() {
+        let key = Key::new(b"k").unwrap();
+        let all = chain(&key, 9);
+        let mut register = sample_register(&all[..2], 1);
+        let mut assembly = Assembly::default();
+        let mut stage = |from: usize, register: &Register| {
+            assert!(asked(&mut assembly, &key, from as u64 + 1, Duration::ZERO));
+            assert!(assembly.add(SLOT, &key, all[from..6].to_vec(), Instant(0)).is_some());
+            assembly.stage(SLOT, &key, Some(register), None, 0).map(|(first_height, _)| first_height)
+        };
+        assert_eq!(stage(1, &register), None);
+        assert_eq!(stage(2, &register), Some(3));
+        register.head.hash = Hash::ZERO;
+        assert_eq!(stage(2, &register), None, "it is another chain");
+    }
+
     #[test]
     fn a_chain_is_asked_for_part_by_part() {
         let key = Key::new(b"k").unwrap();
@@ -185,9 +351,9 @@ mod tests {
         assert_eq!(add(&all[..3]), None, "it was not asked for again");
         assert_eq!(add(&all[3..6]), Some(7));
         // A proposal that begins further up leaves what has come, and is asked for from there.
-        assert_eq!(assembly.join(SLOT, &key, all[8..].to_vec()), all[8..]);
+        assert_eq!(joined(&mut assembly, &key, &all[8..], None), (None, all[8..].to_vec()));
         assert_eq!(assembly.next_height(SLOT, &key, 9), Some(7));
-        assert_eq!(assembly.join(SLOT, &key, all[6..].to_vec()), all);
+        assert_eq!(joined(&mut assembly, &key, &all[6..], None), (None, all.clone()));
         assert_eq!(assembly.bytes, 0);
     }
 
@@ -199,7 +365,7 @@ mod tests {
         assert_eq!(assembly.add(SLOT, &key, all[..3].to_vec(), Instant(0)), None);
         assert!(asked(&mut assembly, &key, 1, Duration::ZERO));
         assert_eq!(assembly.add(SLOT, &key, all[3..6].to_vec(), Instant(0)), None);
-        assert_eq!(assembly.join(SLOT, &key, all[6..].to_vec()), all[6..]);
+        assert_eq!(joined(&mut assembly, &key, &all[6..], None), (None, all[6..].to_vec()));
     }
 
     #[test]
@@ -222,6 +388,6 @@ mod tests {
         // Its own chain is another one at the height that was to follow: it asks further down.
         assert!(asked(&mut assembly, &key, 2, Duration::ZERO));
         assert!(assembly.add(SLOT, &key, all[1..6].to_vec(), Instant(0)).is_some());
-        assert_eq!(assembly.join(SLOT, &key, all[6..].to_vec()), all[1..]);
+        assert_eq!(joined(&mut assembly, &key, &all[6..], None), (None, all[1..].to_vec()));
     }
 }

@@ -2,7 +2,7 @@
 
 use difuse_types::{Hash, Key, NodeId, SlotId};
 
-use super::{MESSAGE_BYTES_MAX, Proposal, accepted::may_forget_below, chain_holds, damage::ReadError};
+use super::{MESSAGE_BYTES_MAX, Proposal, Staged, accepted::may_forget_below, chain_holds, damage::ReadError};
 use crate::{
     KeylogMessage, Register, TRANSACTIONS_MAX, Transaction,
     keylog::Keylog,
@@ -11,7 +11,12 @@ use crate::{
 
 pub(super) enum Connection {
     /// The chain up to the head is here or comes with the proposal's transactions.
-    Connected { proposal: Proposal, beginning: Beginning },
+    Connected {
+        proposal: Proposal,
+        /// What is staged of it, below the transactions.
+        staged: Option<Box<Staged>>,
+        beginning: Beginning,
+    },
     /// The chain is wanted from this height on.
     Lacking { from_height: u64 },
     /// The transactions are not a chain that ends at the head.
@@ -41,27 +46,31 @@ impl<S: Store> Keylog<S> {
         if !chain_holds(&proposal.key, &proposal.transactions, head) {
             return Ok(Connection::Broken);
         }
-        proposal.transactions = self.assembly.join(slot, &proposal.key, proposal.transactions);
+        let stored = || self.store.staged(slot, &proposal.key);
+        let (staged, transactions) = self.assembly.join(slot, &proposal.key, proposal.transactions, stored)?;
+        proposal.transactions = transactions;
         let (key, transactions) = (&proposal.key, &proposal.transactions);
-        let first = &transactions[0];
-        let parent = (first.height - 1, first.previous);
+        let lowest = &transactions[0];
+        let first = (lowest.height, lowest.previous, lowest.checkpoint.is_some());
+        let (first_height, previous, is_checkpoint) = staged.as_ref().map_or(first, |staged| staged.first);
+        let parent = (first_height - 1, previous);
+        let connected =
+            |proposal, beginning| Ok(Connection::Connected { proposal, staged: staged.map(Box::new), beginning });
         if parent.0 == 0 {
             let is_first = parent.1.is_zero();
-            let beginning = Beginning::At(1);
-            return Ok(if is_first { Connection::Connected { proposal, beginning } } else { Connection::Broken });
+            return if is_first { connected(proposal, Beginning::At(1)) } else { Ok(Connection::Broken) };
         }
         if self.holds(slot, key, existing, parent)? {
-            return Ok(Connection::Connected { proposal, beginning: Beginning::Held });
+            return connected(proposal, Beginning::Held);
         }
         // The leader has forgotten what is below, as everybody may of a checkpoint that is far enough below what is
         // committed. A part of a longer chain that begins at a later checkpoint is no such beginning.
-        if first.checkpoint.is_some() && may_forget_below(first.height, proposal.committed_height) {
-            let beginning = Beginning::At(first.height);
-            return Ok(Connection::Connected { proposal, beginning });
+        if is_checkpoint && may_forget_below(first_height, proposal.committed_height) {
+            return connected(proposal, Beginning::At(first_height));
         }
         // Our chain has another transaction at the parent's height: ask for twice as much, until it connects.
-        let further_down = || first.height.saturating_sub(2 * transactions.len().max(4) as u64).max(1);
-        let from_height = self.first_lacked(slot, key, existing, first.height).unwrap_or_else(further_down);
+        let further_down = || first_height.saturating_sub(2 * transactions.len().max(4) as u64).max(1);
+        let from_height = self.first_lacked(slot, key, existing, first_height).unwrap_or_else(further_down);
         Ok(Connection::Lacking { from_height })
     }
 
@@ -73,7 +82,7 @@ impl<S: Store> Keylog<S> {
     ) -> Result<Connection, StoreError> {
         let head = (proposal.height, proposal.hash);
         if self.holds(slot, &proposal.key, existing, head)? {
-            return Ok(Connection::Connected { proposal, beginning: Beginning::Held });
+            return Ok(Connection::Connected { proposal, staged: None, beginning: Beginning::Held });
         }
         // It brings nothing, and so begins above its head.
         let from_height = self.first_lacked(slot, &proposal.key, existing, head.0.saturating_add(1)).unwrap_or(head.0);
@@ -138,6 +147,18 @@ impl<S: Store> Keylog<S> {
         Ok(transactions)
     }
 
+    /// The same for a message to a member that lacks it.
+    pub(crate) fn read_part(
+        &mut self,
+        slot: SlotId,
+        key: &Key,
+        from_height: u64,
+        to_height: u64,
+    ) -> Result<Vec<Transaction>, ReadError> {
+        let others = (self.options.part_transactions_max as u64).saturating_sub(1);
+        self.read_chain(slot, key, from_height, to_height.min(from_height.saturating_add(others)))
+    }
+
     pub(crate) fn handle_fetch_transactions(
         &mut self,
         from: NodeId,
@@ -151,7 +172,7 @@ impl<S: Store> Keylog<S> {
         }
         // Whoever asks for what was forgotten gets the chain from the base on.
         let base = self.store.register(slot, &key)?.map_or(1, |register| register.base);
-        let transactions = match self.read_chain(slot, &key, from_height.max(base), to_height) {
+        let transactions = match self.read_part(slot, &key, from_height.max(base), to_height) {
             Ok(transactions) => transactions,
             // None at all: another member is asked then.
             Err(ReadError::Damaged) => Vec::new(),

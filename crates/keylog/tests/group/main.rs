@@ -8,7 +8,8 @@ use std::{
 
 use difuse_keylog::{
     Anchor, Answer, Ballot, Condition, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation,
-    Output, Proposal, Store, Submission, Transaction, Value, WriteSequence, store::MemoryStore, verify_chain,
+    Output, Proposal, Store, Submission, TRANSACTIONS_MAX, Transaction, Value, WriteSequence, store::MemoryStore,
+    verify_chain,
 };
 use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
@@ -18,6 +19,7 @@ mod recovery;
 mod retries;
 mod series;
 mod sessions;
+mod staging;
 mod steps;
 mod structures;
 
@@ -50,13 +52,19 @@ struct Group {
     placement: Vec<NodeId>,
     /// For how long replicas that are started keep tombstones.
     tombstones_kept: Duration,
+    /// Of replicas that are started: how much of a chain comes in one message, and may wait in memory.
+    part_transactions_max: usize,
+    waiting_bytes_max: usize,
     /// Who never gets hold of blocks.
     without_blocks: BTreeSet<NodeId>,
 }
 
 impl Group {
-    /// `founder` alone, then all others as empty replicas that know of nothing.
+    /// `founder` alone, then all others as empty replicas that know of nothing. With even seeds, chains are handed on in small
+    /// parts, which are staged one by one.
     fn new(names: &[u8], seed: u64) -> Self {
+        let (part_transactions_max, waiting_bytes_max) =
+            if seed.is_multiple_of(2) { (3, 0) } else { (TRANSACTIONS_MAX, 4 << 20) };
         let mut group = Self {
             now: Instant(0),
             wall: WallTime(0),
@@ -71,6 +79,8 @@ impl Group {
             last_ticket: 0,
             placement: Vec::new(),
             tombstones_kept: dropping::KEPT,
+            part_transactions_max,
+            waiting_bytes_max,
             without_blocks: BTreeSet::new(),
         };
         for name in names {
@@ -92,6 +102,8 @@ impl Group {
         let options = KeylogOptions {
             checkpoint_every: EVERY,
             tombstones_kept: Some(self.tombstones_kept),
+            part_transactions_max: self.part_transactions_max,
+            waiting_bytes_max: self.waiting_bytes_max,
             ..KeylogOptions::new(Slots::with_count(1).unwrap())
         };
         let mut replica = Keylog::new(name, options, store, self.now, self.rng.u64(..)).unwrap();
