@@ -144,6 +144,16 @@ pub enum Write {
         /// The new transactions.
         transactions: Vec<Transaction>,
     },
+    /// Writes transactions of a key's chain again because they cannot be read: the same ones, between the register's base
+    /// and its head. Nothing else changes.
+    Repair {
+        /// The slot.
+        slot: SlotId,
+        /// The key.
+        key: Key,
+        /// The transactions.
+        transactions: Vec<Transaction>,
+    },
     /// Removes a key's register and its transactions, if there are any, and what is staged.
     Drop {
         /// The slot.

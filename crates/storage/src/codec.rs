@@ -353,6 +353,12 @@ fn put_write(out: &mut Vec<u8>, write: &Write, start: usize, ranges: &mut Vec<Bo
             out.put_u64(*first_height);
             put_bodies(out, transactions, start, ranges);
         }
+        Write::Repair { slot, key, transactions } => {
+            out.put_u8(8);
+            out.put_u32(slot.0);
+            out.put_framed(key.encoded());
+            put_bodies(out, transactions, start, ranges);
+        }
         Write::Drop { slot, key } => {
             out.put_u8(6);
             out.put_u32(slot.0);
@@ -449,9 +455,9 @@ pub(crate) fn take_bodies(record: Bytes) -> Result<Vec<LoggedBody>, Malformed> {
     }
     let (writes, ranges) = take_batch(record)?;
     let transactions = writes.into_iter().filter_map(|write| match write {
-        Write::Accept { slot, transactions, .. } | Write::Stage { slot, transactions, .. } => {
-            Some((slot, transactions))
-        }
+        Write::Accept { slot, transactions, .. }
+        | Write::Stage { slot, transactions, .. }
+        | Write::Repair { slot, transactions, .. } => Some((slot, transactions)),
         _ => None,
     });
     let each = transactions.flat_map(|(slot, transactions)| transactions.into_iter().map(move |one| (slot, one)));
@@ -481,6 +487,11 @@ fn take_write(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) ->
         4 => Ok(Write::Meta(take_name(from)?, Some(from.take_framed()?.to_vec()))),
         5 => Ok(Write::Meta(take_name(from)?, None)),
         6 => Ok(Write::Drop { slot: SlotId(from.take_u32()?), key: take_key(from)? }),
+        8 => {
+            let (slot, key) = (SlotId(from.take_u32()?), take_key(from)?);
+            let transactions = take_transactions(&key, from, whole, ranges)?;
+            Ok(Write::Repair { slot, key, transactions })
+        }
         7 => {
             let (slot, key) = (SlotId(from.take_u32()?), take_key(from)?);
             let first_height = from.take_u64()?;
@@ -542,8 +553,9 @@ mod tests {
         vec![
             Write::Slot(Box::new(conformance::sample_record(SlotId(7), 1))),
             Write::Slot(Box::new(conformance::sample_record(SlotId(8), 2))),
-            Write::Accept { slot: SlotId(9), key: key.clone(), register, transactions },
+            Write::Accept { slot: SlotId(9), key: key.clone(), register, transactions: transactions.clone() },
             Write::Stage { slot: SlotId(9), key: key.clone(), first_height: 7, transactions: staged },
+            Write::Repair { slot: SlotId(9), key: key.clone(), transactions: transactions[2..3].to_vec() },
             Write::Drop { slot: SlotId(9), key },
             Write::ClearSlot(SlotId(3)),
             Write::Meta("name".to_string(), Some(vec![1, 2])),
@@ -584,7 +596,7 @@ mod tests {
     #[test]
     fn copies_round_trip() {
         let copies = sample_copies();
-        assert_eq!(copies.iter().map(|copy| copy.height).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(copies.iter().map(|copy| copy.height).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8, 3]);
         let mut bytes = vec![0xaa; 5];
         let ranges = put_copies(&mut bytes, &copies);
         let payload = bytes::Bytes::from(bytes).slice(5..);

@@ -1,10 +1,10 @@
 //! Transactions that should be here and cannot be read: the disk damaged them, or lost the file that they were in. They
-//! are fetched again from another member, checked against the head, and written anew. Until then this node answers
+//! are fetched again from another member, checked against what is above them, and written anew. Until then this node answers
 //! nothing that would need them, and goes on with everything else.
 
 use std::collections::BTreeMap;
 
-use difuse_types::{Hash, Instant, Key, NodeId, SlotId};
+use difuse_types::{Instant, Key, NodeId, SlotId};
 
 use crate::{
     Failure, KeylogMessage, Register, Transaction,
@@ -15,8 +15,9 @@ use crate::{
 
 /// The most keys whose repair is remembered at the same time; what does not fit is noted again at its next use.
 const DAMAGES_MAX: usize = 1024;
-/// The longest chain, from the damage up to the head, that is repaired.
-const CHAIN_MAX: usize = 100_000;
+/// The most bytes of transactions, one above the other, that are repaired: two files of the log. They are written as one
+/// record.
+const REPAIRED_BYTES_MAX: usize = 128 << 20;
 
 /// Why something stored was not given.
 #[derive(Debug)]
@@ -49,8 +50,9 @@ pub(crate) type Damages = BTreeMap<(SlotId, Key), Damage>;
 #[derive(Debug, Clone, Hash)]
 pub(crate) struct Damage {
     from_height: u64,
-    /// What others sent, from there on.
+    /// What another member sent, from there on, and how many bytes that is.
     collected: Vec<Transaction>,
+    bytes: usize,
     /// Counts the members asked.
     asked: usize,
     sent_at: Option<Instant>,
@@ -106,11 +108,12 @@ impl<S: Store> Keylog<S> {
             if height < damage.from_height {
                 (damage.from_height, damage.sent_at) = (height, None);
                 damage.collected.clear();
+                damage.bytes = 0;
             }
             return;
         }
         if self.damages.len() < DAMAGES_MAX {
-            let damage = Damage { from_height: height, collected: Vec::new(), asked: 0, sent_at: None };
+            let damage = Damage { from_height: height, collected: Vec::new(), bytes: 0, asked: 0, sent_at: None };
             self.damages.insert(name, damage);
             self.next_tick = self.next_tick.min(self.now);
         }
@@ -154,78 +157,79 @@ impl<S: Store> Keylog<S> {
         self.send(member, KeylogMessage::FetchTransactions { slot, key: key.clone(), from_height, to_height });
     }
 
-    /// A part of a chain came in: it may be what a damaged key waits for.
+    /// A part of a chain came in: it may be what a damaged key waits for. What is stored above tells by its hash whether it
+    /// is what was there.
     pub(crate) fn repair_damage(&mut self, slot: SlotId, key: &Key, part: &[Transaction]) -> Result<(), StoreError> {
         let name = (slot, key.clone());
-        let Some(damage) = self.damages.get_mut(&name) else { return Ok(()) };
+        let (Some(damage), Some(first)) = (self.damages.get_mut(&name), part.first()) else { return Ok(()) };
         let expected = damage.collected.last().map_or(damage.from_height, |last| last.height + 1);
-        if part.first().is_none_or(|first| first.height != expected) || damage.collected.len() + part.len() > CHAIN_MAX
-        {
+        let bytes = damage.bytes + part.iter().map(Transaction::approximate_bytes).sum::<usize>();
+        if first.height != expected || bytes > REPAIRED_BYTES_MAX {
             return Ok(());
         }
-        damage.collected.extend_from_slice(part);
-        let collected = std::mem::take(&mut damage.collected);
+        let follows = damage.collected.last().is_none_or(|last| last.hash() == first.previous);
+        let mut collected = std::mem::take(&mut damage.collected);
+        damage.bytes = 0;
         let Some(register) = self.damaged_register(slot, key)? else {
             self.damages.remove(&name);
             return Ok(());
         };
-        let (chain, is_complete) = self.join_stored(slot, key, collected, register.head.height);
-        if !is_complete {
-            if let Some(damage) = self.damages.get_mut(&name) {
-                damage.collected = chain;
-                // The same member goes on.
-                damage.asked = damage.asked.wrapping_sub(1);
+        let is_chain = follows && verify_chain(key, (first.height.saturating_sub(1), first.previous), part).is_ok();
+        let end = if is_chain { self.end_of_damage(slot, key, &register, part)? } else { Found::AnotherChain };
+        let count = match end {
+            // The next member may have the one that was accepted here.
+            Found::AnotherChain => return Ok(()),
+            Found::Nothing => {
+                collected.extend_from_slice(part);
+                if let Some(damage) = self.damages.get_mut(&name) {
+                    (damage.collected, damage.bytes) = (collected, bytes);
+                    // The same member goes on.
+                    damage.asked = damage.asked.wrapping_sub(1);
+                }
+                self.ask_for_damaged(slot, key, register.head.height);
+                return Ok(());
             }
-            self.ask_for_damaged(slot, key, register.head.height);
-            return Ok(());
-        }
-        if !ends_in(key, &chain, (register.head.height, register.head.hash)) {
-            // Another chain than the one accepted here: the next member may have it.
-            return Ok(());
-        }
+            Found::End(count) => count,
+        };
         if self.why_full()?.is_some() {
             // Tried again later.
             return Ok(());
         }
-        self.write(vec![Write::Accept { slot, key: key.clone(), register, transactions: chain }])?;
+        collected.extend_from_slice(&part[..count]);
+        self.write(vec![Write::Repair { slot, key: key.clone(), transactions: collected }])?;
         self.damages.remove(&name);
         Ok(())
     }
 
-    /// Joins what others sent and what is stored here above it, up to the head; whether that is all. What is stored comes
-    /// first where it follows: above the damage, this node may hold another branch than they do.
-    fn join_stored(
+    /// How many of these transactions are below one that can be read, or the head.
+    fn end_of_damage(
         &self,
         slot: SlotId,
         key: &Key,
-        fetched: Vec<Transaction>,
-        head_height: u64,
-    ) -> (Vec<Transaction>, bool) {
-        let mut chain: Vec<Transaction> = Vec::new();
-        let mut fetched = fetched.into_iter();
-        while chain.len() < CHAIN_MAX {
-            let end = chain.last().map(|last| (last.height, last.hash()));
-            if end.is_some_and(|(height, _)| height >= head_height) {
-                return (chain, true);
-            }
-            let follows = |next: &Transaction| {
-                end.is_none_or(|(height, hash)| next.height == height + 1 && next.previous == hash)
+        register: &Register,
+        part: &[Transaction],
+    ) -> Result<Found, StoreError> {
+        for (transaction, count) in part.iter().zip(1..) {
+            let above = match transaction.height.checked_add(1) {
+                Some(next) if next <= register.head.height => match self.store.transaction(slot, key, next) {
+                    Ok(Some(next)) => next.previous,
+                    Ok(None) | Err(StoreError::Corrupt(_)) => continue,
+                    Err(error) => return Err(error),
+                },
+                _ => register.head.hash,
             };
-            let stored = end.and_then(|(height, _)| self.store.transaction(slot, key, height + 1).ok().flatten());
-            let next = stored.filter(follows).or_else(|| fetched.find(follows));
-            match next {
-                Some(next) => chain.push(next),
-                None => break,
-            }
+            return Ok(if above == transaction.hash() { Found::End(count) } else { Found::AnotherChain });
         }
-        (chain, false)
+        Ok(Found::Nothing)
     }
 }
 
-fn ends_in(key: &Key, chain: &[Transaction], head: (u64, Hash)) -> bool {
-    let Some(first) = chain.first() else { return false };
-    let Some(parent_height) = first.height.checked_sub(1) else { return false };
-    let is_rooted = parent_height > 0 || first.previous.is_zero();
-    let end = verify_chain(key, (parent_height, first.previous), chain);
-    is_rooted && chain.last().is_some_and(|last| last.height == head.0) && end == Ok(head.1)
+/// Where damage ends.
+enum Found {
+    /// Above so many transactions.
+    End(usize),
+    /// What comes above them cannot be read either.
+    Nothing,
+    /// They are not what was stored.
+    AnotherChain,
 }

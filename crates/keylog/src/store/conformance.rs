@@ -468,6 +468,7 @@ fn check_random_restarts<S: Store>(
         model = possible.swap_remove(kept.unwrap_or_else(|| panic!("{context}: what is there was never written")));
         assert!(crash || kept == Some(possible.len()), "{context}: an orderly close lost a batch");
         model.check_against(&store, &context);
+        model.forget_staged();
         last = durable;
     }
 }
@@ -628,6 +629,11 @@ impl Snapshot {
         }
     }
 
+    /// Whether what was staged last is there or what was before cannot be told: nothing builds on it.
+    fn forget_staged(&mut self) {
+        self.staged.values_mut().for_each(|staged| staged.transactions.clear());
+    }
+
     fn apply_random_batch(&mut self, random: &mut fastrand::Rng) -> Vec<Write> {
         let mut writes = Vec::new();
         for _ in 0..random.usize(1..5) {
@@ -647,6 +653,7 @@ impl Snapshot {
                 Write::Drop { slot, key: keys[random.usize(..keys.len())].clone() }
             }
             11..18 => self.random_stage(slot, random),
+            18..21 => self.random_repair(random),
             1..4 => Write::Slot(Box::new(sample_record(slot, random.u64(1..20)))),
             4..7 => {
                 let value = random.bool().then(|| vec![random.u8(..); random.usize(..20)]);
@@ -694,11 +701,23 @@ impl Snapshot {
         accept(slot, key, &Register { base, ..register }, added)
     }
 
+    /// Writes a part of a chain again, as it is.
+    fn random_repair(&self, random: &mut fastrand::Rng) -> Write {
+        let place = random.usize(..self.entries.len().max(1));
+        let Some(((slot, key), (_, chain))) = self.entries.iter().nth(place) else {
+            return Write::ClearSlot(SLOTS[0]);
+        };
+        let begin = random.usize(..=chain.len());
+        let transactions = chain[begin..random.usize(begin..=chain.len())].to_vec();
+        Write::Repair { slot: *slot, key: key.clone(), transactions }
+    }
+
     /// Goes on with what is staged, or begins: above the head, or anywhere if there is none.
     fn random_stage(&self, slot: SlotId, random: &mut fastrand::Rng) -> Write {
         let keys = sample_keys();
         let key = &keys[random.usize(..keys.len())];
-        let staged = self.staged.get(&(slot, key.clone())).filter(|_| random.u8(..3) > 0);
+        let is_known = |staged: &&Staged| !staged.transactions.is_empty();
+        let staged = self.staged.get(&(slot, key.clone())).filter(is_known).filter(|_| random.u8(..3) > 0);
         let head = self.entries.get(&(slot, key.clone())).and_then(|(_, chain)| chain.last());
         let parent = match (staged.and_then(|staged| staged.transactions.last()), head) {
             (Some(last), _) | (None, Some(last)) => (last.height, last.hash()),
@@ -724,6 +743,7 @@ impl Snapshot {
                 let transactions = [before.map_or_else(Vec::new, |before| before.transactions), transactions].concat();
                 self.staged.insert((slot, key), Staged { heights: first_height..end, transactions });
             }
+            Write::Repair { .. } => {}
             Write::Accept { slot, key, register, mut transactions } => {
                 let staged = self.staged.remove(&(slot, key.clone()));
                 let follows = |staged: &Staged| transactions.first().is_some_and(|it| it.height == staged.heights.end);

@@ -79,6 +79,8 @@ enum Undo {
         digest: SlotDigest,
         bytes: u64,
     },
+    /// What could not be read.
+    Repair(BTreeSet<(SlotId, Bytes, u64)>),
     /// What was staged.
     Stage(SlotId, Bytes, Option<Vec<Transaction>>),
     /// What was dropped of a key.
@@ -125,7 +127,7 @@ impl MemoryStore {
             match undo {
                 Undo::Record(slot, _) => _ = changes.records.insert(*slot),
                 Undo::Accept { slot, key, .. } => _ = changes.keys.insert((*slot, key.clone())),
-                Undo::Stage(..) | Undo::Drop { .. } | Undo::Contents(..) | Undo::Meta(..) => {}
+                Undo::Stage(..) | Undo::Repair(_) | Undo::Drop { .. } | Undo::Contents(..) | Undo::Meta(..) => {}
             }
         }
         Some(changes)
@@ -208,6 +210,10 @@ impl MemoryStore {
                 let before = self.contents.entry(slot).or_default().stage(&key, first_height, transactions);
                 Undo::Stage(slot, key.encoded().clone(), before)
             }
+            Write::Repair { slot, key, transactions } => {
+                let place = |transaction: &Transaction| (slot, key.encoded().clone(), transaction.height);
+                Undo::Repair(transactions.iter().filter_map(|one| self.damaged.take(&place(one))).collect())
+            }
             Write::Drop { slot, key } => {
                 let encoded = key.encoded();
                 self.damaged.retain(|(of, key, _)| (of, key) != (&slot, encoded));
@@ -235,6 +241,7 @@ impl MemoryStore {
                 contents.restore(key, register, removed, &inserted);
                 (contents.digest, contents.bytes) = (digest, bytes);
             }
+            Undo::Repair(damaged) => self.damaged.extend(damaged),
             Undo::Stage(slot, key, before) => {
                 set(&mut self.contents.entry(slot).or_default().staged, key, before);
             }

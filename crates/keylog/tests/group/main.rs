@@ -8,7 +8,11 @@ use std::{
 
 use difuse_keylog::{
     Anchor, Answer, Ballot, Condition, Configuration, Failure, Job, Keylog, KeylogMessage, KeylogOptions, Operation,
-    Output, Proposal, Store, Submission, TRANSACTIONS_MAX, Transaction, Value, WriteSequence, store::MemoryStore,
+    Output, Proposal, Register, Store, Submission, TRANSACTIONS_MAX, Transaction, Value, Write, WriteSequence,
+    store::{
+        MemoryStore,
+        conformance::{sample_chain, sample_register},
+    },
     verify_chain,
 };
 use difuse_types::{Hash, Instant, Key, Level, NodeId, OperationId, SlotId, Slots, WallTime};
@@ -723,6 +727,31 @@ fn a_damaged_transaction_is_fetched_from_another_member() {
 
 /// Seed 603718: a leader that lacked a key asked its two holders, each of which could not read a part of it. They mended each other
 /// then, but it waited for a majority beside them, and compared nothing of the slot any more.
+/// However much is above it: nothing of that is written again.
+#[test]
+fn damage_far_below_the_head_is_repaired() {
+    let mut group = Group::joined(&[1, 2, 3], 1);
+    let key = key("k");
+    let chain = sample_chain(&key, (0, Hash::ZERO), 100_100, 1);
+    let register = Register {
+        ballot: Ballot { term: group.replicas[&node(1)].store().slot(SLOT).unwrap().unwrap().promised, sequence: 0 },
+        ..sample_register(&chain[100_000..], 1)
+    };
+    for replica in group.replicas.values_mut() {
+        let (register, transactions) = (register.clone(), chain.clone());
+        let write = Write::Accept { slot: SLOT, key: key.clone(), register, transactions };
+        replica.store_mut().write(vec![write]).unwrap();
+    }
+    let damaged: Vec<u64> = (1..=300).chain([400, 90_000, 100_100]).collect();
+    for height in &damaged {
+        group.replicas.get_mut(&node(1)).unwrap().store_mut().damage(SLOT, &key, *height);
+    }
+    for height in damaged {
+        assert_eq!(group.log_from(1, &key, height)[0], chain[height as usize - 1]);
+    }
+    assert_eq!(group.replicas[&node(1)].damaged_keys(), 0);
+}
+
 #[test]
 fn what_holders_could_not_read_is_asked_for_again() {
     for damages in [[(2, 1), (3, 3)], [(2, 3), (3, 1)]] {

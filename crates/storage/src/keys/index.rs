@@ -295,12 +295,38 @@ impl KeyIndex {
         self.move_listed(*slot, key, *height, (*old, *new), live)
     }
 
+    /// The body of a transaction was written again.
+    fn relocate(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        height: u64,
+        new: Location,
+        live: &mut LiveBytes,
+    ) -> Result<(), StoreError> {
+        if let Some(mut head) = self.head(slot, key)?
+            && let Some(location) = head.location_at(height)
+        {
+            *location = new;
+            return self.put_head(slot, key, &head, live);
+        }
+        match self.listed_location(slot, key, height)? {
+            Some(old) => self.move_listed(slot, key, height, (old, new), live),
+            None => self.put_listed(slot, key, &[(height, new)], live),
+        }
+    }
+
     fn apply_slot(&self, slot: SlotId, overlay: &SlotOverlay, live: &mut LiveBytes) -> Result<(), StoreError> {
         if overlay.cleared {
             self.clear(slot, live)?;
         }
         for entry in overlay.entries.values() {
             self.apply_entry(slot, entry, overlay.cleared, live)?;
+        }
+        for repaired in overlay.repaired.values() {
+            for (height, (_, location)) in &repaired.transactions {
+                self.relocate(slot, &repaired.key, *height, *location, live)?;
+            }
         }
         for staged in overlay.staged.values() {
             self.apply_staged(slot, staged, live)?;

@@ -21,9 +21,13 @@ use crate::{
     log::{Checkpoint, Location, Position, SegmentFiles},
 };
 
+mod repaired;
 mod staged;
 
-pub(crate) use self::staged::{Staged, StagedOverlay};
+pub(crate) use self::{
+    repaired::RepairedOverlay,
+    staged::{Staged, StagedOverlay},
+};
 
 /// From how many operations, at most, a structure is weighed anew.
 const WEIGHED_MAX: usize = 4096;
@@ -69,6 +73,8 @@ pub(crate) struct SlotOverlay {
     pub entries: BTreeMap<Bytes, Box<EntryOverlay>>,
     /// What was staged after what the entries say, by encoded key.
     pub staged: BTreeMap<Bytes, StagedOverlay>,
+    /// What was written again of chains as the entries leave them, by encoded key.
+    pub repaired: BTreeMap<Bytes, RepairedOverlay>,
     /// How many of the entries have no register, at most.
     pub dropped: usize,
 }
@@ -170,8 +176,13 @@ impl Overlay {
             None if height >= entry.gone_from => Known::Answer(None),
             None => Known::Unknown,
         });
+        let slot = self.slots.get(&slot);
         match found {
-            Known::Unknown if self.is_cleared(slot) => Known::Answer(None),
+            Known::Unknown => match slot.and_then(|slot| slot.repaired(key, height)) {
+                Some(transaction) => Known::Answer(Some(transaction.clone())),
+                None if slot.is_some_and(|slot| slot.cleared) => Known::Answer(None),
+                None => Known::Unknown,
+            },
             found => found,
         }
     }
@@ -217,6 +228,9 @@ impl Overlay {
                 }
                 Write::Stage { slot, key, first_height, transactions } => {
                     self.stage(slot, key, first_height, locate(transactions, ranges.by_ref(), at), below)?;
+                }
+                Write::Repair { slot, key, transactions } => {
+                    self.repair(slot, key, locate(transactions, ranges.by_ref(), at), below)?;
                 }
                 Write::Drop { slot, key } => self.drop_key(slot, key, below)?,
                 Write::ClearSlot(slot) => {
@@ -312,6 +326,7 @@ impl Overlay {
             transactions.extend(new);
         }
         let gone_from = transactions.first().map_or(gone_from, |(first, _)| gone_from.min(first.height));
+        overlay.cut_repaired(&key, register.base, gone_from);
         overlay.count(slot, &key, weight_before, weight_now, below)?;
         let totals = &mut overlay.totals;
         totals.replace(&key, before.as_ref(), Some(&register));
@@ -361,6 +376,7 @@ impl Overlay {
         };
         let overlay = self.slot(slot, below)?;
         overlay.staged.remove(key.encoded());
+        overlay.repaired.remove(key.encoded());
         overlay.count(slot, &key, weight_before, None, below)?;
         overlay.totals.replace(&key, before.as_ref(), None);
         overlay.totals.size.bytes = overlay.totals.size.bytes.saturating_sub(removed_bytes);
@@ -475,7 +491,7 @@ impl Overlay {
 impl SlotOverlay {
     fn new(totals: Totals) -> Self {
         let (usages, entries, staged) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { cleared: false, totals, usages, entries, staged, dropped: 0 }
+        Self { cleared: false, totals, usages, entries, staged, repaired: BTreeMap::new(), dropped: 0 }
     }
 
     /// Counts a key with the weight `after` instead of `before`.

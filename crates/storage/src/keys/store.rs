@@ -346,7 +346,7 @@ fn approximate_bytes(writes: &[Write]) -> usize {
             let transactions: usize = transactions.iter().map(Transaction::approximate_bytes).sum();
             192 + key.encoded().len() + 16 * register.head.recent.len() + transactions
         }
-        Write::Stage { transactions, .. } => {
+        Write::Stage { transactions, .. } | Write::Repair { transactions, .. } => {
             256 + transactions.iter().map(Transaction::approximate_bytes).sum::<usize>()
         }
         _ => 256,

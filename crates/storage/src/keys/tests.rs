@@ -428,6 +428,29 @@ fn damage_of_an_indexed_body_is_found_when_it_is_read() {
     assert!(matches!(store.transaction(SLOT, &key(), 1), Err(StoreError::Corrupt(_))));
 }
 
+/// At any place of a chain: told with the head, listed, or the head itself.
+#[test]
+fn what_is_damaged_is_written_again() {
+    for height in [1, 20, 28, 30] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open_uncleaned(directory.path());
+        let chain = write_chain(&mut store, 30);
+        drop(store);
+        let mut store = open_uncleaned(directory.path());
+        let location = store.core.index.location(SLOT, &key(), height).unwrap().unwrap();
+        flip_bit(&store.core.files.path(location.at.segment), u64::from(location.at.offset) + 20);
+        assert!(matches!(store.transaction(SLOT, &key(), height), Err(StoreError::Corrupt(_))));
+        let (digest, size, usage) = (store.digest(SLOT), store.size(SLOT), store.usage(SLOT));
+        let transactions = vec![chain[height as usize - 1].clone()];
+        store.write(vec![Write::Repair { slot: SLOT, key: key(), transactions }]).unwrap();
+        assert_chain(&store, &chain);
+        drop(store);
+        let store = open_uncleaned(directory.path());
+        assert_chain(&store, &chain);
+        assert_eq!((store.digest(SLOT), store.size(SLOT), store.usage(SLOT)), (digest, size, usage));
+    }
+}
+
 #[test]
 fn batches_that_wait_share_a_flush() {
     const BATCHES: u64 = 2000;
