@@ -21,6 +21,9 @@ pub(crate) struct Network {
     duplicates_per_mille: u32,
     stragglers_per_mille: u32,
     delay_max_us: u64,
+    link_bytes_max: usize,
+    /// How many bytes are on their way, by direction.
+    under_way: BTreeMap<(NodeId, NodeId), usize>,
     /// Directions in which nothing passes.
     cuts: BTreeMap<CutId, BTreeSet<(NodeId, NodeId)>>,
     last_cut: CutId,
@@ -35,9 +38,28 @@ impl Network {
             duplicates_per_mille: plan.duplicates_per_mille,
             stragglers_per_mille: plan.stragglers_per_mille,
             delay_max_us: plan.delay_max.as_micros() as u64,
+            link_bytes_max: plan.link_bytes_max,
+            under_way: BTreeMap::new(),
             cuts: BTreeMap::new(),
             last_cut: 0,
             connected: BTreeSet::new(),
+        }
+    }
+
+    /// Puts a message of so many bytes on its way, if there is room beside what is on it already.
+    pub(crate) fn enqueue(&mut self, from: NodeId, to: NodeId, bytes: usize) -> bool {
+        let under_way = self.under_way.entry((from, to)).or_default();
+        let has_room = *under_way == 0 || *under_way + bytes <= self.link_bytes_max;
+        if has_room {
+            *under_way += bytes;
+        }
+        has_room
+    }
+
+    /// A message of so many bytes is on its way no more.
+    pub(crate) fn dequeue(&mut self, from: NodeId, to: NodeId, bytes: usize) {
+        if let Some(under_way) = self.under_way.get_mut(&(from, to)) {
+            *under_way = under_way.saturating_sub(bytes);
         }
     }
 

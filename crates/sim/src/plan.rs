@@ -128,6 +128,8 @@ pub struct Plan {
     pub checkpoint_every: u64,
     /// For how long tombstones are kept; `None`: for ever. If not, nothing is written at level lazy, and clocks on walls agree.
     pub tombstones_kept: Option<Duration>,
+    /// How many bytes may be on their way from one node to another: what is sent beyond that is lost, as with queues that overflow.
+    pub link_bytes_max: usize,
     /// How many transactions of a chain one message brings at most.
     pub part_transactions_max: usize,
     /// How many bytes of a chain that comes in parts wait in memory before they are staged.
@@ -202,6 +204,7 @@ impl Plan {
             disasters: if has_disasters { 1 + (seed / 5 % 2) as u32 } else { 0 },
             checkpoint_every: 256,
             tombstones_kept: drops.then(|| Duration::from_secs(12)),
+            link_bytes_max: if is_in_parts { 12 << 10 } else { 8 << 20 },
             part_transactions_max: if is_in_parts { 1 + (seed / 6 % 8) as usize } else { TRANSACTIONS_MAX },
             waiting_bytes_max: if is_in_parts { 0 } else { 4 << 20 },
             is_through_wire: rng.u32(..4) == 0,

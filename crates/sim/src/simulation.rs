@@ -10,6 +10,7 @@ use difuse_protocol::{
 };
 use difuse_ring::invariants::{VirtualNodeSnapshot, is_ideal};
 use difuse_types::{Instant, NodeId};
+use difuse_wire::approximate_bytes;
 
 use crate::{
     Figures, Plan, Violation,
@@ -311,6 +312,7 @@ impl Simulation {
         match event {
             Event::Run { node, life } => self.run(node, life),
             Event::Deliver { from, to, message } => {
+                self.network.dequeue(from, to, approximate_bytes(&message));
                 if !self.network.is_cut(from, to) && self.is_running(to) {
                     self.trace.line(self.now, || format!("{from:?} -> {to:?} {message:?}"));
                     self.give(to, Input::Message { from, message: *message });
@@ -522,6 +524,8 @@ impl Simulation {
             Message::Request { .. } => self.network.delay_once(&mut self.rng),
             _ => self.network.delays(&mut self.rng),
         };
+        let bytes = approximate_bytes(&message);
+        delays.retain(|_| self.network.enqueue(from, to, bytes));
         let last = delays.pop();
         let message = Box::new(message);
         for delay in delays {
