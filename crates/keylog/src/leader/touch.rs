@@ -225,15 +225,13 @@ impl<S: Store> Keylog<S> {
         let Some(first) = fetching.collected.first().filter(|_| bytes > self.options.waiting_bytes_max) else {
             return Ok(());
         };
-        let stored = self.store.staged(slot, key)?;
-        let (own, is_stored) = (self.store.register(slot, key)?, |staged: &Staged| stored == Some(staged.heights()));
+        let (own, stored) = (self.store.register(slot, key)?, self.store.staged(slot, key)?);
         let Some(mut staged) = fetching.staged.take().or_else(|| Staged::begin(own.as_ref(), first)) else {
             return Ok(());
         };
-        let begins = staged.heights().is_empty();
+        let is_stored = staged.heights().is_empty() || stored == Some(staged.heights());
         let parent = (first.height - 1, first.previous);
-        let follows = staged.is_below(first) && (begins || is_stored(&staged));
-        if !follows || verify_chain(key, parent, &fetching.collected).is_err() {
+        if !is_stored || !staged.is_below(first) || verify_chain(key, parent, &fetching.collected).is_err() {
             fetching.clear();
             return Ok(());
         }

@@ -101,7 +101,9 @@ impl Assembly {
         patience: Duration,
     ) -> bool {
         if self.chains.len() >= KEYS_MAX {
-            *self = Self::default();
+            // What is staged took the most to get, and a leader may be about to propose it.
+            self.chains.retain(|_, chain| chain.staged.is_some());
+            self.count_bytes();
         }
         let chain = self.chains.entry((slot, key.clone())).or_insert_with(|| Chain {
             from_height: 0,
@@ -146,7 +148,7 @@ impl Assembly {
         if self.bytes - chain.bytes + held + bytes > WAITING_BYTES_MAX {
             // Others are asked for again.
             self.chains.retain(|(of, other), _| (*of, other) == (slot, key));
-            self.bytes = self.chains.values().map(|chain| chain.bytes).sum();
+            self.count_bytes();
         }
         if held + bytes > WAITING_BYTES_MAX {
             self.forget(slot, key);
@@ -234,6 +236,10 @@ impl Assembly {
     /// Keeps nothing of a key's chain any more.
     pub(crate) fn forget(&mut self, slot: SlotId, key: &Key) {
         self.take(slot, key);
+    }
+
+    fn count_bytes(&mut self) {
+        self.bytes = self.chains.values().map(|chain| chain.bytes).sum();
     }
 
     fn take(&mut self, slot: SlotId, key: &Key) -> Option<Chain> {
