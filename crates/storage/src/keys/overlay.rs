@@ -273,28 +273,7 @@ impl Overlay {
         let staged = self.staged_before(slot, &key, below);
         let first_height = transactions.first().map(|(first, _)| first.height);
         let joined = staged.as_ref().filter(|staged| first_height == Some(staged.heights.end));
-        let last = transactions.last().map(|(transaction, _)| transaction);
-        let follows = |before: Option<&Held>| {
-            let added = transactions.iter().map(|(transaction, _)| transaction);
-            match joined {
-                Some(joined) => fold(joined.weight, added),
-                None => weight_after(before, &register, added),
-            }
-        };
-        let cached = below.heads.and_then(|heads| heads.replace(slot, &key, &register, last, follows));
-        let is_cached = cached.is_some();
-        let held = match cached {
-            Some(before) => before,
-            None => self.held_before(slot, &key, below)?,
-        };
-        let known = follows(held.as_ref());
-        let weight = match known {
-            Some(weight) => weight,
-            None => self.weigh_anew(slot, &key, &register, &transactions, below)?,
-        };
-        if let Some(heads) = below.heads.filter(|_| !is_cached || known.is_none()) {
-            heads.set_weight(slot, &key, weight);
-        }
+        let (held, weight) = self.weigh(slot, &key, &register, &transactions, joined, below)?;
         let weight_before = held.as_ref().and_then(|held| held.counted(&key));
         let weight_now = is_counted(&key, &register).then_some(weight);
         let before = held.map(|held| held.register);
@@ -346,21 +325,46 @@ impl Overlay {
                 transactions: Vec::new(),
             })
         });
-        let base = register.base;
-        (entry.register, entry.weight) = (Some(register), weight);
-        entry.gone_from = entry.gone_from.min(gone_from);
-        entry.cuts |= cuts;
-        entry.forgets |= forgets;
-        entry.transactions.truncate(entry.count_below(gone_from));
-        if entry.transactions.is_empty() {
-            // As a rule there is one, and stays the only one: it takes no more room than it needs.
-            entry.transactions = transactions;
-        } else {
-            entry.transactions.extend(transactions);
-        }
-        entry.transactions.drain(..entry.count_below(base));
+        (entry.cuts, entry.forgets) = (entry.cuts || cuts, entry.forgets || forgets);
+        entry.accept(register, weight, gone_from, transactions);
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// What was held of a key before `register` is accepted with these transactions, and what its value weighs with it. The cache
+    /// of heads follows.
+    fn weigh(
+        &self,
+        slot: SlotId,
+        key: &Key,
+        register: &Register,
+        transactions: &[(Transaction, Location)],
+        joined: Option<&Staged>,
+        below: Below<'_>,
+    ) -> Result<(Option<Held>, u64), StoreError> {
+        let last = transactions.last().map(|(transaction, _)| transaction);
+        let follows = |before: Option<&Held>| {
+            let added = transactions.iter().map(|(transaction, _)| transaction);
+            match joined {
+                Some(joined) => fold(joined.weight, added),
+                None => weight_after(before, register, added),
+            }
+        };
+        let cached = below.heads.and_then(|heads| heads.replace(slot, key, register, last, follows));
+        let is_cached = cached.is_some();
+        let held = match cached {
+            Some(before) => before,
+            None => self.held_before(slot, key, below)?,
+        };
+        let known = follows(held.as_ref());
+        let weight = match known {
+            Some(weight) => weight,
+            None => self.weigh_anew(slot, key, register, transactions, below)?,
+        };
+        if let Some(heads) = below.heads.filter(|_| !is_cached || known.is_none()) {
+            heads.set_weight(slot, key, weight);
+        }
+        Ok((held, weight))
     }
 
     fn drop_key(&mut self, slot: SlotId, key: Key, below: Below<'_>) -> Result<(), StoreError> {
@@ -536,6 +540,20 @@ impl Totals {
 }
 
 impl EntryOverlay {
+    /// Takes over a register, and transactions that replace whatever is from `gone_from` on.
+    fn accept(&mut self, register: Register, weight: u64, gone_from: u64, transactions: Vec<(Transaction, Location)>) {
+        self.gone_from = self.gone_from.min(gone_from);
+        self.transactions.truncate(self.count_below(gone_from));
+        if self.transactions.is_empty() {
+            // As a rule there is one, and stays the only one: it takes no more room than it needs.
+            self.transactions = transactions;
+        } else {
+            self.transactions.extend(transactions);
+        }
+        self.transactions.drain(..self.count_below(register.base));
+        (self.register, self.weight) = (Some(register), weight);
+    }
+
     /// How many transactions are below a height.
     fn count_below(&self, height: u64) -> usize {
         self.transactions.partition_point(|(transaction, _)| transaction.height < height)
