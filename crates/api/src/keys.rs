@@ -10,8 +10,8 @@ use difuse_keylog::{
     BrokenChain, Checkpoint, MAX_INLINE_BYTES, Operation, Step, StepCommand, Transaction, Value, verify_chain,
 };
 use difuse_protocol::request::{
-    BlockLocated, Condition, DumpCursor, DumpItem, Entry, ListEntry, Located, OperationOutcome, PAGE_MAX, Reading,
-    Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport, Since,
+    BlockLocated, Condition, DumpCursor, DumpItem, Entry, GIVEN_UP_MAX, ListEntry, Located, OperationOutcome, PAGE_MAX,
+    Reading, Recovery, Reply, Request, RequestError, RingView, Routes, ScrubReport, Since,
 };
 use difuse_types::{Hash, Key, KeyPrefix, Level, NodeId, OperationId, SlotId, Slots, WallTime};
 
@@ -507,6 +507,11 @@ pub async fn recover<D: Datastore + ?Sized>(
     datastore: &D,
     given_up: Option<BTreeSet<NodeId>>,
 ) -> Result<Recovery, RequestError> {
+    if let Some(count) = given_up.as_ref().map(BTreeSet::len).filter(|count| *count > GIVEN_UP_MAX) {
+        return Err(RequestError::Invalid(format!(
+            "{count} nodes are given up at once, at most {GIVEN_UP_MAX} can be"
+        )));
+    }
     let mut all = Recovery { slots: Vec::new(), unreached: BTreeSet::new(), next: None };
     let mut first = Some(SlotId(0));
     while let Some(page) = first {
@@ -557,13 +562,13 @@ fn too_long(length: usize) -> RequestError {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use difuse_protocol::request::{Condition, Reply, Request, RequestError, Since};
-    use difuse_types::{Hash, Key, Level};
+    use difuse_protocol::request::{Condition, GIVEN_UP_MAX, Reply, Request, RequestError, Since};
+    use difuse_types::{Hash, Key, Level, NodeId};
     use futures::executor::block_on;
 
     use super::{
         Attempt, Verified, VerifyError, compare_and_set, delete, inline_value, kept_log, log, new_operation_id, read,
-        set, submit, verify, write,
+        recover, set, submit, verify, write,
     };
     use crate::{
         keylog::{Anchor, Ballot, Checkpoint, Operation, Term},
@@ -589,6 +594,15 @@ mod tests {
             assert_eq!((second.height, second.created), (2, false));
             assert!(next(Condition::Head(first.hash)).await.is_err());
         });
+    }
+
+    /// A longer list would be no message that a node takes.
+    #[test]
+    fn more_nodes_than_one_message_names_are_not_given_up_at_once() {
+        let node = |number: u64| NodeId(*Hash::of(&number.to_le_bytes()).as_bytes());
+        let given_up = (0..=GIVEN_UP_MAX as u64).map(node).collect();
+        let refused = block_on(recover(&FakeDatastore::new(), Some(given_up)));
+        assert_eq!(refused, Err(RequestError::Invalid("8193 nodes are given up at once, at most 8192 can be".into())));
     }
 
     #[test]

@@ -13,6 +13,8 @@ const MESSAGE_BYTES: usize = 256;
 const ELEMENT_BYTES: usize = 160;
 /// What an argument of a command takes besides its bytes.
 const ARGUMENT_BYTES: usize = 20;
+/// What the name of a node takes in a list.
+const NODE_BYTES: usize = 40;
 /// What a host takes with texts of usual length.
 const HOST_BYTES: usize = 288;
 
@@ -81,6 +83,7 @@ fn of_request(request: &Request) -> usize {
         }
         Request::Write { key, operation: Operation::Set(value), .. } => of_key(key) + value.bytes.len(),
         Request::PutBlock { bytes, .. } => bytes.len(),
+        Request::Recover { given_up: Some(given_up), .. } => given_up.len() * NODE_BYTES,
         Request::BeginEpochs { recoveries } => recoveries.len() * 4 * ELEMENT_BYTES,
         Request::Collection { step: CollectionStep::Delete { blocks }, .. } => blocks.len() * 40,
         _ => 0,
@@ -101,7 +104,7 @@ fn of_reply(reply: &Reply) -> usize {
         Reply::Ring(view) => view.hosts.len() * HOST_BYTES,
         Reply::Routes(routes) => routes.hosts.len() * HOST_BYTES + routes.leaders.len() * 4,
         Reply::Dump { items, .. } => items.len() * ELEMENT_BYTES,
-        Reply::Recovery(recovery) => (recovery.slots.len() * 4 + recovery.unreached.len()) * ELEMENT_BYTES,
+        Reply::Recovery(recovery) => recovery.slots.len() * 4 * ELEMENT_BYTES + recovery.unreached.len() * NODE_BYTES,
         Reply::Survey(surveys) => surveys.len() * 2 * ELEMENT_BYTES,
         _ => 0,
     }

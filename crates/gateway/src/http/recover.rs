@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Gateway, problem::Problem};
 
-/// The longest body, in bytes: a thousand names.
-const BODY_BYTES_MAX: usize = 128 << 10;
+/// The longest body, in bytes: as many names as may be given up.
+const BODY_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,7 +6,7 @@ use difuse_types::{NodeId, SlotId};
 /// How many slots one request about recovery looks at.
 pub const RECOVERY_PAGE: u32 = 256;
 /// The most nodes that one recovery gives up, and that an answer names to be given up.
-pub const GIVEN_UP_MAX: usize = 1024;
+pub const GIVEN_UP_MAX: usize = 8192;
 
 /// What one node knows and holds of a slot.
 #[derive(Clone, PartialEq, Eq, Debug)]
