@@ -725,8 +725,6 @@ fn a_damaged_transaction_is_fetched_from_another_member() {
     }
 }
 
-/// Seed 603718: a leader that lacked a key asked its two holders, each of which could not read a part of it. They mended each other
-/// then, but it waited for a majority beside them, and compared nothing of the slot any more.
 /// However much is above it: nothing of that is written again.
 #[test]
 fn damage_far_below_the_head_is_repaired() {
@@ -752,6 +750,8 @@ fn damage_far_below_the_head_is_repaired() {
     assert_eq!(group.replicas[&node(1)].damaged_keys(), 0);
 }
 
+/// Seed 603718: a leader that lacked a key asked its two holders, each of which could not read a part of it. They mended each other
+/// then, but it waited for a majority beside them, and compared nothing of the slot any more.
 #[test]
 fn what_holders_could_not_read_is_asked_for_again() {
     for damages in [[(2, 1), (3, 3)], [(2, 3), (3, 1)]] {
