@@ -178,7 +178,9 @@ impl Store for KeyStore {
     fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Result<Option<Transaction>, StoreError> {
         let known = self.heads.get(slot, key, |head| match head {
             None => Known::Answer(None),
-            Some(head) if head.register.head.height != height => Known::Unknown,
+            // What is staged lies above the head.
+            Some(head) if head.register.head.height < height => Known::Answer(None),
+            Some(head) if head.register.head.height > height => Known::Unknown,
             Some(head) => Known::Answer(Some((head.transaction.clone(), head.location))),
         });
         let is_head = match known {
@@ -196,12 +198,10 @@ impl Store for KeyStore {
                 true
             }
             Some(Known::Answer(Some((None, None)))) => true,
-            Some(Known::Unknown) | None => false,
+            Some(Known::Unknown) => false,
+            None if self.register(slot, key)?.is_none_or(|register| register.head.height < height) => return Ok(None),
+            None => false,
         };
-        // What is staged lies above the head.
-        if !is_head && self.register(slot, key)?.is_none_or(|register| register.head.height < height) {
-            return Ok(None);
-        }
         let transaction = self.uncached_transaction(slot, key, height)?;
         if let Some(transaction) = transaction.as_ref().filter(|_| is_head) {
             self.heads.complete(slot, key, transaction);
