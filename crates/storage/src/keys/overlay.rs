@@ -139,6 +139,16 @@ fn locate<'a>(
     located.collect()
 }
 
+/// How many of these transactions, in the order of heights, are below a height.
+fn count_below(transactions: &[(Transaction, Location)], height: u64) -> usize {
+    transactions.partition_point(|(transaction, _)| transaction.height < height)
+}
+
+/// The one of them at a height.
+fn at_height(transactions: &[(Transaction, Location)], height: u64) -> Option<&(Transaction, Location)> {
+    transactions.get(count_below(transactions, height)).filter(|(transaction, _)| transaction.height == height)
+}
+
 impl Pending for Overlay {
     fn new(end: Checkpoint) -> Self {
         let (records, meta, slots) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -168,9 +178,11 @@ impl Overlay {
     pub fn transaction(&self, slot: SlotId, key: &Key, height: u64) -> Known<Transaction> {
         let staged = self.slots.get(&slot).and_then(|overlay| overlay.staged.get(key.encoded()));
         if let Some(here) = staged.filter(|here| here.staged.heights.contains(&height)) {
-            return here.transaction(height);
+            // What is not here went to the index earlier.
+            let found = at_height(&here.transactions, height);
+            return found.map_or(Known::Unknown, |(transaction, _)| Known::Answer(Some(transaction.clone())));
         }
-        let found = self.entry(slot, key, |entry| match entry.transaction(height) {
+        let found = self.entry(slot, key, |entry| match at_height(&entry.transactions, height) {
             _ if entry.register.as_ref().is_none_or(|register| height < register.base) => Known::Answer(None),
             Some((transaction, _)) => Known::Answer(Some(transaction.clone())),
             None if height >= entry.gone_from => Known::Answer(None),
@@ -455,19 +467,18 @@ impl Overlay {
         let mut hidden_from = heights.end;
         for overlay in [Some(self), below.frozen].into_iter().flatten() {
             let slot_overlay = overlay.slots.get(&slot);
-            if let Some(here) = slot_overlay.and_then(|overlay| overlay.staged.get(key.encoded())) {
-                let counted =
-                    here.transactions.iter().map(|(transaction, location)| (transaction.height, location.length));
-                lengths.extend(counted.filter(|(height, _)| heights.contains(height) && *height < hidden_from));
-                if here.replaces {
-                    hidden_from = hidden_from.min(here.staged.heights.start);
-                }
-            }
-            if let Some(entry) = slot_overlay.and_then(|overlay| overlay.entries.get(key.encoded())) {
-                let above = entry.transactions[entry.count_below(heights.start)..].iter();
+            let staged = slot_overlay.and_then(|overlay| overlay.staged.get(key.encoded()));
+            let staged = staged.map(|here| {
+                let hides_from = if here.replaces { here.staged.heights.start } else { u64::MAX };
+                (&here.transactions, hides_from)
+            });
+            let entry = slot_overlay.and_then(|overlay| overlay.entries.get(key.encoded()));
+            let entry = entry.map(|entry| (&entry.transactions, entry.gone_from));
+            for (transactions, hides_from) in staged.into_iter().chain(entry) {
+                let above = transactions[count_below(transactions, heights.start)..].iter();
                 let counted = above.map(|(transaction, location)| (transaction.height, location.length));
                 lengths.extend(counted.filter(|(height, _)| *height < hidden_from));
-                hidden_from = hidden_from.min(entry.gone_from);
+                hidden_from = hidden_from.min(hides_from);
             }
             if overlay.is_cleared(slot) {
                 return Ok(lengths.into_values().map(u64::from).sum());
@@ -543,24 +554,15 @@ impl EntryOverlay {
     /// Takes over a register, and transactions that replace whatever is from `gone_from` on.
     fn accept(&mut self, register: Register, weight: u64, gone_from: u64, transactions: Vec<(Transaction, Location)>) {
         self.gone_from = self.gone_from.min(gone_from);
-        self.transactions.truncate(self.count_below(gone_from));
+        self.transactions.truncate(count_below(&self.transactions, gone_from));
         if self.transactions.is_empty() {
             // As a rule there is one, and stays the only one: it takes no more room than it needs.
             self.transactions = transactions;
         } else {
             self.transactions.extend(transactions);
         }
-        self.transactions.drain(..self.count_below(register.base));
+        self.transactions.drain(..count_below(&self.transactions, register.base));
         (self.register, self.weight) = (Some(register), weight);
-    }
-
-    /// How many transactions are below a height.
-    fn count_below(&self, height: u64) -> usize {
-        self.transactions.partition_point(|(transaction, _)| transaction.height < height)
-    }
-
-    fn transaction(&self, height: u64) -> Option<&(Transaction, Location)> {
-        self.transactions.get(self.count_below(height)).filter(|(transaction, _)| transaction.height == height)
     }
 }
 

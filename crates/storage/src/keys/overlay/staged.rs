@@ -36,18 +36,6 @@ pub(crate) struct StagedOverlay {
     pub transactions: Vec<(Transaction, Location)>,
 }
 
-impl StagedOverlay {
-    /// One at a height that is staged.
-    pub(super) fn transaction(&self, height: u64) -> Known<Transaction> {
-        let place = self.transactions.partition_point(|(transaction, _)| transaction.height < height);
-        match self.transactions.get(place) {
-            Some((transaction, _)) if transaction.height == height => Known::Answer(Some(transaction.clone())),
-            // It went to the index earlier.
-            _ => Known::Unknown,
-        }
-    }
-}
-
 impl Overlay {
     /// What is staged of a key's chain as far as this overlay tells.
     pub fn staged(&self, slot: SlotId, key: &Key) -> Known<Staged> {
