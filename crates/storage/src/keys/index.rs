@@ -280,40 +280,25 @@ impl KeyIndex {
         Ok(())
     }
 
-    /// A body was copied: it counts where it is now if the index still has it where it was.
-    fn apply_moved(&self, moved: &Moved, live: &mut LiveBytes) -> Result<(), StoreError> {
-        let Moved { slot, key, height, old, new } = moved;
-        if let Some(mut head) = self.head(*slot, key)?
-            && let Some(location) = head.location_at(*height)
-        {
-            if location != old {
-                return Ok(());
-            }
-            *location = *new;
-            return self.put_head(*slot, key, &head, live);
-        }
-        self.move_listed(*slot, key, *height, (*old, *new), live)
-    }
-
-    /// The body of a transaction was written again.
+    /// The body of a transaction lies at `new` now; with `old`, only if it lay there.
     fn relocate(
         &self,
         slot: SlotId,
         key: &Key,
         height: u64,
-        new: Location,
+        (old, new): (Option<Location>, Location),
         live: &mut LiveBytes,
     ) -> Result<(), StoreError> {
         if let Some(mut head) = self.head(slot, key)?
             && let Some(location) = head.location_at(height)
         {
+            if old.is_some_and(|old| *location != old) {
+                return Ok(());
+            }
             *location = new;
             return self.put_head(slot, key, &head, live);
         }
-        match self.listed_location(slot, key, height)? {
-            Some(old) => self.move_listed(slot, key, height, (old, new), live),
-            None => self.put_listed(slot, key, &[(height, new)], live),
-        }
+        self.relocate_listed(slot, key, height, (old, new), live)
     }
 
     fn apply_slot(&self, slot: SlotId, overlay: &SlotOverlay, live: &mut LiveBytes) -> Result<(), StoreError> {
@@ -325,7 +310,7 @@ impl KeyIndex {
         }
         for repaired in overlay.repaired.values() {
             for (height, (_, location)) in &repaired.transactions {
-                self.relocate(slot, &repaired.key, *height, *location, live)?;
+                self.relocate(slot, &repaired.key, *height, (None, *location), live)?;
             }
         }
         for staged in overlay.staged.values() {
@@ -495,7 +480,9 @@ impl Index for KeyIndex {
             self.apply_slot(*slot, slot_overlay, &mut live)?;
         }
         for moved in &overlay.moved {
-            self.apply_moved(moved, &mut live)?;
+            // It counts where it is now if the index still has it where it was.
+            let Moved { slot, key, height, old, new } = moved;
+            self.relocate(*slot, key, *height, (Some(*old), *new), &mut live)?;
         }
         self.apply_live_bytes(live)?;
         Ok(Vec::new())

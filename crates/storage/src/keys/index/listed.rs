@@ -86,22 +86,27 @@ impl KeyIndex {
         Ok(())
     }
 
-    /// The body of a listed transaction lies elsewhere now, if it lay at `old`.
-    pub(super) fn move_listed(
+    /// The body of a transaction below a head lies at `new` now; with `old`, only if it lay there.
+    pub(super) fn relocate_listed(
         &self,
         slot: SlotId,
         key: &Key,
         height: u64,
-        (old, new): (Location, Location),
+        (old, new): (Option<Location>, Location),
         live: &mut LiveBytes,
     ) -> Result<(), StoreError> {
-        let Some(mut run) = self.run_at(slot, key, height)? else { return Ok(()) };
-        let place = usize::try_from(height - run.first).ok().and_then(|place| run.locations.get_mut(place));
-        match place {
-            Some(location) if *location == old => *location = new,
-            _ => return Ok(()),
+        if let Some(mut run) = self.run_at(slot, key, height)?
+            && let Some(location) =
+                usize::try_from(height - run.first).ok().and_then(|place| run.locations.get_mut(place))
+        {
+            if old.is_some_and(|old| *location != old) {
+                return Ok(());
+            }
+            *location = new;
+            return self.put_run(slot, key, &run, live);
         }
-        self.put_run(slot, key, &run, live)
+        // It is listed nowhere: what is written again is then.
+        if old.is_some() { Ok(()) } else { self.put_listed(slot, key, &[(height, new)], live) }
     }
 
     /// Lists nothing at these heights any more. Readers come at any time: what stays of a run is listed before the run goes.
@@ -229,9 +234,9 @@ mod tests {
         assert_eq!(listed(0..u64::MAX), (5..10).chain(20..100).collect::<Vec<_>>());
 
         let new = at(10_000).1;
-        index.move_listed(SLOT, &key, 50, (at(51).1, new), &mut live).unwrap();
+        index.relocate_listed(SLOT, &key, 50, (Some(at(51).1), new), &mut live).unwrap();
         assert_eq!(found(50), Some(at(50).1), "it lay elsewhere");
-        index.move_listed(SLOT, &key, 50, (at(50).1, new), &mut live).unwrap();
+        index.relocate_listed(SLOT, &key, 50, (Some(at(50).1), new), &mut live).unwrap();
         assert_eq!((found(49), found(50), found(51)), (Some(at(49).1), Some(new), Some(at(51).1)));
 
         let counted = live.0[&1];
