@@ -487,11 +487,6 @@ fn take_write(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) ->
         4 => Ok(Write::Meta(take_name(from)?, Some(from.take_framed()?.to_vec()))),
         5 => Ok(Write::Meta(take_name(from)?, None)),
         6 => Ok(Write::Drop { slot: SlotId(from.take_u32()?), key: take_key(from)? }),
-        8 => {
-            let (slot, key) = (SlotId(from.take_u32()?), take_key(from)?);
-            let transactions = take_transactions(&key, from, whole, ranges)?;
-            Ok(Write::Repair { slot, key, transactions })
-        }
         7 => {
             let (slot, key) = (SlotId(from.take_u32()?), take_key(from)?);
             let first_height = from.take_u64()?;
@@ -499,6 +494,11 @@ fn take_write(from: &mut Decoder, whole: &Bytes, ranges: &mut Vec<BodyRange>) ->
                 transactions if transactions.is_empty() => Err(Malformed),
                 transactions => Ok(Write::Stage { slot, key, first_height, transactions }),
             }
+        }
+        8 => {
+            let (slot, key) = (SlotId(from.take_u32()?), take_key(from)?);
+            let transactions = take_transactions(&key, from, whole, ranges)?;
+            Ok(Write::Repair { slot, key, transactions })
         }
         _ => Err(Malformed),
     }
