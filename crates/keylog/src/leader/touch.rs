@@ -226,21 +226,20 @@ impl<S: Store> Keylog<S> {
             return Ok(());
         };
         let (own, stored) = (self.store.register(slot, key)?, self.store.staged(slot, key)?);
-        let Some(mut staged) = fetching.staged.take().or_else(|| Staged::begin(own.as_ref(), first)) else {
-            return Ok(());
-        };
-        let is_stored = staged.heights().is_empty() || stored == Some(staged.heights());
-        let parent = (first.height - 1, first.previous);
-        if !is_stored || !staged.is_below(first) || verify_chain(key, parent, &fetching.collected).is_err() {
-            fetching.clear();
+        let extended = Staged::extended(fetching.staged.as_ref(), own.as_ref(), stored, &fetching.collected);
+        if let Ok(None) = extended {
             return Ok(());
         }
+        let is_chain = verify_chain(key, (first.height - 1, first.previous), &fetching.collected).is_ok();
+        let Some(staged) = extended.ok().flatten().filter(|_| is_chain) else {
+            fetching.clear();
+            return Ok(());
+        };
+        let first_height = staged.first.0;
         // What it had staged as a member goes.
         self.assembly.forget(slot, key);
-        let transactions = std::mem::take(&mut fetching.collected);
-        staged.extend(&transactions);
-        let first_height = staged.first.0;
         fetching.staged = Some(staged);
+        let transactions = std::mem::take(&mut fetching.collected);
         self.write(vec![Write::Stage { slot, key: key.clone(), first_height, transactions }])
     }
 

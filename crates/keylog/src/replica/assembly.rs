@@ -41,9 +41,33 @@ pub(crate) struct Staged {
     pub(crate) head: Head,
 }
 
+/// What was staged is not what goes on: something else was accepted meanwhile, or the parts are of different chains.
+pub(crate) struct Lost;
+
 impl Staged {
-    /// Nothing yet, above what `own` holds; `None` if `first` does not belong there, but replaces some of that.
-    pub(crate) fn begin(own: Option<&Register>, first: &Transaction) -> Option<Self> {
+    /// `before`, or nothing yet above what `own` holds, with transactions that follow; `None` if they do not belong there, but
+    /// replace some of that. `stored`: what the store has staged.
+    pub(crate) fn extended(
+        before: Option<&Self>,
+        own: Option<&Register>,
+        stored: Option<Range<u64>>,
+        transactions: &[Transaction],
+    ) -> Result<Option<Self>, Lost> {
+        let Some(first) = transactions.first() else { return Ok(before.cloned()) };
+        let below = match before {
+            Some(before) if Some(before.heights()) != stored => return Err(Lost),
+            Some(before) => Some(before.clone()),
+            None => Self::begin(own, first),
+        };
+        let Some(mut staged) = below else { return Ok(None) };
+        if !staged.is_below(first) {
+            return Err(Lost);
+        }
+        staged.head = head_after(&staged.head, transactions);
+        Ok(Some(staged))
+    }
+
+    fn begin(own: Option<&Register>, first: &Transaction) -> Option<Self> {
         let parent = (first.height.checked_sub(1)?, first.previous);
         let nothing =
             Head { height: parent.0, hash: parent.1, checkpoint: 0, deleted: None, deadline: None, recent: Vec::new() };
@@ -54,11 +78,6 @@ impl Staged {
             _ => nothing,
         };
         Some(Self { first: (first.height, first.previous, first.checkpoint.is_some()), head })
-    }
-
-    /// Goes on with transactions that follow.
-    pub(crate) fn extend(&mut self, transactions: &[Transaction]) {
-        self.head = head_after(&self.head, transactions);
     }
 
     /// As a store tells it.
@@ -177,21 +196,17 @@ impl Assembly {
         bytes_max: usize,
     ) -> Option<(u64, Vec<Transaction>)> {
         let chain = self.chains.get_mut(&(slot, key.clone()))?;
-        let first = chain.parts.first().filter(|_| chain.bytes > bytes_max)?;
-        let staged = match &chain.staged {
-            Some(staged) if Some(staged.heights()) != stored => {
-                // Something else was accepted meanwhile.
-                self.forget(slot, key);
-                return None;
-            }
-            Some(staged) => staged.clone(),
-            None => Staged::begin(own, first)?,
+        if chain.bytes <= bytes_max {
+            return None;
+        }
+        let Ok(staged) = Staged::extended(chain.staged.as_ref(), own, stored, &chain.parts) else {
+            self.forget(slot, key);
+            return None;
         };
-        let transactions = std::mem::take(&mut chain.parts);
+        let first_height = staged.as_ref()?.first.0;
+        chain.staged = staged;
         self.bytes -= std::mem::take(&mut chain.bytes);
-        let staged = chain.staged.insert(staged);
-        staged.extend(&transactions);
-        Some((staged.first.0, transactions))
+        Some((first_height, std::mem::take(&mut chain.parts)))
     }
 
     /// What a leader has staged of a chain that it is about to propose.
